@@ -1,0 +1,1 @@
+"""What both ends must agree on: distributions, draws, messages, topics, and the link between them."""

@@ -1,0 +1,1 @@
+"""Experiments above both ends: the demo pair's recipe, the demo, measurements."""
