@@ -100,6 +100,10 @@ class TopK:
     codes: npt.NDArray[np.uint8]
     draft_prob: float
 
+    def prob(self, token: int) -> float:  # noqa: ARG002 - the message tells it for the draft token alone
+        """The probability with which the draft token was drawn."""
+        return self.draft_prob
+
     def dense(self, vocab_size: int) -> FloatArray:
         """x^ [vocab_size]: top-k as sent, the residual mass uniform over the rest."""
         kept = decode_probs(self.codes)

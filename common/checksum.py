@@ -1,0 +1,15 @@
+"""The check that a draft carries for the prefix it builds on.
+
+Law: a worker whose prefix differs from the edge's notices it and asks for the context; it never verifies
+against a prefix that has drifted.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def prefix_check(tokens: Sequence[int]) -> int:
+    """CRC-32 of the tokens as little-endian 32-bit integers; 0 for no tokens."""
+    return zlib.crc32(np.asarray(tokens, dtype="<u4").tobytes()) if tokens else 0
