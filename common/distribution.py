@@ -136,6 +136,13 @@ def warp(logits: npt.NDArray[np.floating], sampling: Sampling) -> FloatArray:
     return probs
 
 
+def fit_vocabulary(logits: npt.NDArray[np.floating], vocab_size: int) -> npt.NDArray[np.floating]:
+    """Logits [vocab_size]: a model's padding beyond the vocabulary is cut, a missing entry is impossible."""
+    if len(logits) >= vocab_size:
+        return logits[:vocab_size]
+    return np.concatenate([logits, np.full(vocab_size - len(logits), -np.inf, logits.dtype)])
+
+
 def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> FloatArray:
     """Probabilities [vocab_size] at a temperature above 0, in float64; -inf logits get 0."""
     scaled = logits.astype(np.float64)

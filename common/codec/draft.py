@@ -1,0 +1,143 @@
+"""Draft and its Opening <-> the fields of a CBOR map.
+
+Law: an opening comes with base 0 and only with it, because a worker may take a session up from exactly such
+a draft; with base 0 there is nothing to check, so `check` is 0.
+"""
+
+import math
+
+from common.codec.distributions import decode_distributions, encode_distributions, max_id_of
+from common.codec.errors import CodecError
+from common.codec.fields import Fields, shorten
+from common.codec.keys import DraftKey
+from common.codec.limits import (
+    MAX_BLOCK_TOKENS,
+    MAX_BONUS_TOKENS,
+    MAX_TEMPERATURE,
+    MAX_UINT32,
+    MAX_VOCAB_SIZE,
+)
+from common.codec.packing import LONG_ID_BYTES, SHORT_ID_BYTES, id_bytes_for, pack_ids, unpack_ids
+from common.distribution import Dense, Lattice, Sampling, TopK
+from common.fingerprint import FINGERPRINT_BYTES
+from common.messages import PROTOCOL_VERSION, Draft, DraftToken, Opening
+from common.randomness import MAX_SEED
+
+DEFAULTS: dict[int, object] = {
+    DraftKey.EPOCH: 0,
+    DraftKey.BASE: 0,
+    DraftKey.CHECK: 0,
+    DraftKey.CONTEXT: b"",
+    DraftKey.BLOCK: b"",
+    DraftKey.ID_BYTES: SHORT_ID_BYTES,
+    DraftKey.BONUS: 0,
+    DraftKey.NUM_CONTEXT_PROBS: 0,
+    DraftKey.VERSION: PROTOCOL_VERSION,
+    DraftKey.TEMPERATURE: 1.0,
+    DraftKey.TOP_K: 0,
+    DraftKey.TOP_P: 1.0,
+}
+_OPENING_KEYS = tuple(key for key in DraftKey if key >= DraftKey.TOKENIZER)
+
+
+def encode_draft(draft: Draft) -> dict[int, object]:
+    """The fields of a draft; ValueError when it breaks this module's law or an id is too large."""
+    if (draft.base == 0) != (draft.opening is not None):
+        raise ValueError("a draft has an opening exactly when its base is 0")
+    tokens = [draft_token.token for draft_token in draft.block]
+    max_id = max([0, *draft.context, *tokens, *(max_id_of(token.distribution) for token in draft.block)])
+    id_bytes = id_bytes_for(max_id)
+    fields: dict[int, object] = {
+        DraftKey.N: draft.n,
+        DraftKey.EPOCH: draft.epoch,
+        DraftKey.BASE: draft.base,
+        DraftKey.CHECK: draft.check,
+        DraftKey.CONTEXT: pack_ids(draft.context, id_bytes),
+        DraftKey.BLOCK: pack_ids(tokens, id_bytes),
+        DraftKey.ID_BYTES: id_bytes,
+        DraftKey.BONUS: draft.bonus,
+        DraftKey.NUM_CONTEXT_PROBS: draft.num_context_probs,
+    }
+    fields |= encode_distributions(draft.block, id_bytes)
+    if draft.opening is not None:
+        fields |= _encode_opening(draft.opening)
+    return shorten(fields, DEFAULTS)
+
+
+def decode_draft(raw_fields: dict[int, object]) -> Draft:
+    """The draft; CodecError when a field is wrong or the fields contradict each other."""
+    fields = Fields("draft", raw_fields, DraftKey)
+    id_bytes = fields.integer(DraftKey.ID_BYTES, LONG_ID_BYTES, low=SHORT_ID_BYTES, default=SHORT_ID_BYTES)
+    context = unpack_ids(fields.data(DraftKey.CONTEXT), id_bytes)
+    tokens = unpack_ids(fields.data(DraftKey.BLOCK), id_bytes)
+    if len(tokens) > MAX_BLOCK_TOKENS:
+        raise fields.error(DraftKey.BLOCK, f"has {len(tokens)} tokens, more than {MAX_BLOCK_TOKENS}")
+    distributions = decode_distributions(fields, tokens, id_bytes)
+    draft = Draft(
+        n=fields.integer(DraftKey.N, MAX_UINT32),
+        epoch=fields.integer(DraftKey.EPOCH, MAX_UINT32, default=0),
+        base=fields.integer(DraftKey.BASE, MAX_UINT32, default=0),
+        context=tuple(context.tolist()),
+        block=tuple(map(DraftToken, tokens.tolist(), distributions)),
+        bonus=fields.integer(DraftKey.BONUS, MAX_BONUS_TOKENS, default=0),
+        num_context_probs=fields.integer(DraftKey.NUM_CONTEXT_PROBS, len(context), default=0),
+        check=fields.integer(DraftKey.CHECK, MAX_UINT32, default=0),
+        opening=_decode_opening(fields),
+    )
+    if (draft.base == 0) != (draft.opening is not None):
+        raise CodecError("a draft has an opening exactly when its base is 0")
+    if draft.base == 0 and draft.check != 0:
+        raise fields.error(DraftKey.CHECK, "must be 0 when the base is 0")
+    if draft.opening is not None:
+        check_ids(draft, draft.opening.vocab_size)
+    return draft
+
+
+def check_ids(draft: Draft, vocab_size: int) -> None:
+    """CodecError unless all ids of the draft, and its dense distributions, fit a vocabulary of that size."""
+    largest = max([0, *draft.context, *(draft_token.token for draft_token in draft.block)])
+    for draft_token in draft.block:
+        match draft_token.distribution:
+            case Dense(weights) if len(weights) != vocab_size:
+                detail = f"{len(weights)} weights for a vocabulary of {vocab_size} tokens"
+                raise CodecError(detail, n=draft.n)
+            case Lattice() | TopK():
+                largest = max(largest, max_id_of(draft_token.distribution))
+            case _:
+                pass
+    if largest >= vocab_size:
+        raise CodecError(f"token id {largest} is outside the vocabulary of {vocab_size} tokens", n=draft.n)
+
+
+def _encode_opening(opening: Opening) -> dict[int, object]:
+    return {
+        DraftKey.TOKENIZER: opening.tokenizer,
+        DraftKey.VOCAB_SIZE: opening.vocab_size,
+        DraftKey.SEED: opening.seed,
+        DraftKey.VERSION: opening.version,
+        DraftKey.TEMPERATURE: float(opening.sampling.temperature),
+        DraftKey.TOP_K: opening.sampling.top_k,
+        DraftKey.TOP_P: float(opening.sampling.top_p),
+    }
+
+
+def _decode_opening(fields: Fields) -> Opening | None:
+    if not any(key in fields for key in _OPENING_KEYS):
+        return None
+    tokenizer = fields.data(DraftKey.TOKENIZER, default=None)
+    if len(tokenizer) != FINGERPRINT_BYTES:
+        raise fields.error(DraftKey.TOKENIZER, f"must have {FINGERPRINT_BYTES} bytes")
+    temperature = fields.number(DraftKey.TEMPERATURE, 1.0)
+    if not (math.isfinite(temperature) and 0.0 <= temperature <= MAX_TEMPERATURE):
+        raise fields.error(DraftKey.TEMPERATURE, f"must be from 0 to {MAX_TEMPERATURE:g}")
+    top_p = fields.number(DraftKey.TOP_P, 1.0)
+    if not 0.0 < top_p <= 1.0:
+        raise fields.error(DraftKey.TOP_P, "must be above 0 and at most 1")
+    top_k = fields.integer(DraftKey.TOP_K, MAX_VOCAB_SIZE, default=0)
+    return Opening(
+        tokenizer=tokenizer,
+        vocab_size=fields.integer(DraftKey.VOCAB_SIZE, MAX_VOCAB_SIZE, low=1),
+        sampling=Sampling(temperature, top_k, top_p),
+        seed=fields.integer(DraftKey.SEED, MAX_SEED),
+        version=fields.integer(DraftKey.VERSION, MAX_UINT32, default=PROTOCOL_VERSION),
+    )

@@ -1,0 +1,54 @@
+"""The integer keys of the two maps; docs/protocol.cddl lists the same (a test compares them).
+
+Keys 0 to 23 take one byte. N and VERSION keep their numbers in every version of the protocol, so that any
+worker can say which draft it refuses, and that it speaks another version.
+"""
+
+from enum import IntEnum
+
+
+class DraftKey(IntEnum):
+    """Keys of a message to a worker. A map without any key is a Close."""
+
+    N = 0
+    EPOCH = 1
+    BASE = 2
+    CHECK = 3
+    CONTEXT = 4
+    BLOCK = 5
+    LATTICES = 6
+    DENSES = 7
+    TOP_KS = 8
+    ID_BYTES = 9
+    BONUS = 10
+    NUM_CONTEXT_PROBS = 11
+    TOKENIZER = 12  # present in an opening, and only there; the keys below may come with it
+    VOCAB_SIZE = 13
+    SEED = 14
+    VERSION = 15
+    TEMPERATURE = 16
+    TOP_K = 17
+    TOP_P = 18
+
+
+class CorrectionKey(IntEnum):
+    """Keys of a correction."""
+
+    N = 0
+    NUM_ACCEPTED = 1
+    TOKEN = 2
+    WORKER = 3
+    INDEX = 4
+    CONTEXT_CODES = 5
+    COMPUTE_TENTH_MS = 6
+
+
+class RefusalKey(IntEnum):
+    """Keys of a refusal; REASON, which a correction never has, tells the two apart."""
+
+    N = 0
+    WORKER = 3
+    REASON = 7
+    DETAIL = 8
+    HAVE = 9
+    RETRY_AFTER_MS = 10

@@ -1,0 +1,17 @@
+"""How large a message and its parts may be. Both ends refuse what exceeds these, before they work on it."""
+
+MAX_PAYLOAD_BYTES = 576 * 1024
+"""One untruncated distribution over 262,144 ids (512 KiB), the largest vocabulary in common use, plus 64 KiB
+for everything else. The brokers' `message_size_limit` in mosquitto/ follows from it."""
+
+MAX_CBOR_ITEMS = 1024  # a full block with every field present has fewer than 900
+MAX_CBOR_DEPTH = 3  # a map of arrays of arrays
+
+MAX_UINT32 = 2**32 - 1  # numbers of drafts, epochs, positions, checks
+MAX_VOCAB_SIZE = 2**24  # ids travel in two or three bytes
+MAX_BLOCK_TOKENS = 64
+MAX_BONUS_TOKENS = 4096
+MAX_TRUNCATED_IDS = 65536  # k of one distribution
+MAX_TEMPERATURE = 100.0
+MAX_DETAIL_CHARS = 200  # of a refusal's explanation
+MAX_RETRY_AFTER_MS = 3_600_000

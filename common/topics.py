@@ -1,0 +1,180 @@
+"""Every topic name of the protocol, written and read in one place.
+
+Law: names from configuration or from a message reach a topic only through `check_name`, so no id can hold a
+wildcard or a level of its own. The longest topic has 6 slashes and stays below 256 bytes, the longest
+subscription 7, which every large broker service takes (docs/protocol.md, "Topics").
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+DEFAULT_ROOT = "hlm/v1"
+MAX_ROOT_LEVELS = 2
+MAX_NAME_LENGTH = 32
+MAX_TOPIC_BYTES = 256
+
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_LENGTH}}}", re.ASCII)
+_RESERVED_POOLS = ("correction", "worker", "device", "app")  # the other branches below the root
+
+
+class Uplink(NamedTuple):
+    """Whose message a worker holds, and over which of its two ways it came."""
+
+    way: Literal["open", "draft"]
+    device: str
+    session: str
+
+
+class Downlink(NamedTuple):
+    """The session that a correction or refusal is for."""
+
+    device: str
+    session: str
+
+
+class AppTopic(NamedTuple):
+    """A topic of an IoT application below one device, split at its slashes."""
+
+    device: str
+    path: tuple[str, ...]
+
+
+def check_name(name: str, what: str) -> str:
+    """`name` itself when it may stand as one level of a topic, else a ValueError that speaks of `what`."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{what} {name[:40]!r} is not a name: use 1 to {MAX_NAME_LENGTH} of the characters A-Z a-z 0-9 _ -"
+        )
+    return name
+
+
+def check_pool(pool: str) -> str:
+    """`pool` itself when it is a name and no other branch of the tree is called so, else a ValueError."""
+    if pool in _RESERVED_POOLS:
+        raise ValueError(f"a pool cannot be called {pool!r}: the topic tree uses that word, choose another")
+    return check_name(pool, "pool")
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topic tree below `root` (one or two levels); a bad root or name is a ValueError."""
+
+    root: str = DEFAULT_ROOT
+
+    def __post_init__(self) -> None:
+        levels = self.root.split("/")
+        if len(levels) > MAX_ROOT_LEVELS:
+            raise ValueError(
+                f"topic root {self.root[:80]!r} is too deep: use at most {MAX_ROOT_LEVELS} levels"
+            )
+        for level in levels:
+            check_name(level, "level of the topic root")
+
+    # -- device to worker ------------------------------------------------------------------------------
+
+    def open(self, pool: str, device: str, session: str) -> str:
+        """Where a device sends drafts with base 0: any worker of the pool may take the session."""
+        return f"{self.root}/{check_pool(pool)}/open/{_address(device, session)}"
+
+    def open_filter(self, pool: str) -> str:
+        """The subscription that deals the pool's open drafts to its workers in turn."""
+        return f"$share/{check_pool(pool)}/{self.root}/{pool}/open/+/+"
+
+    def draft(self, pool: str, worker: str, device: str, session: str) -> str:
+        """Where a device sends later drafts: to the worker that holds the session."""
+        return f"{self.root}/{check_pool(pool)}/draft/{_worker(worker)}/{_address(device, session)}"
+
+    def draft_filter(self, pool: str, worker: str) -> str:
+        """The subscription of one worker to the drafts of its own sessions."""
+        return f"{self.root}/{check_pool(pool)}/draft/{_worker(worker)}/+/+"
+
+    def parse_uplink(self, topic: str) -> Uplink:
+        """What `open` and `draft` wrote; ValueError for any other topic."""
+        match self._levels(topic):
+            case [_, "open", device, session]:
+                return Uplink("open", _device(device), _session(session))
+            case [_, "draft", _, device, session]:
+                return Uplink("draft", _device(device), _session(session))
+            case _:
+                raise ValueError(f"topic {topic[:80]!r} is not one that a worker reads")
+
+    # -- worker to device ------------------------------------------------------------------------------
+
+    def correction(self, device: str, session: str) -> str:
+        """Where a worker answers, with corrections and refusals alike."""
+        return f"{self.root}/correction/{_address(device, session)}"
+
+    def correction_filter(self, device: str) -> str:
+        """The subscription of one device to the answers for all its sessions."""
+        return f"{self.root}/correction/{_device(device)}/+"
+
+    def parse_correction(self, topic: str) -> Downlink:
+        """What `correction` wrote; ValueError for any other topic."""
+        match self._levels(topic):
+            case ["correction", device, session]:
+                return Downlink(_device(device), _session(session))
+            case _:
+                raise ValueError(f"topic {topic[:80]!r} is not one that a device reads corrections from")
+
+    # -- presence, and the applications of a device ----------------------------------------------------
+
+    def worker(self, worker: str) -> str:
+        """The retained status of one worker; its last will says that it is gone."""
+        return f"{self.root}/worker/{_worker(worker)}"
+
+    def worker_filter(self) -> str:
+        """The subscription to the status of every worker."""
+        return f"{self.root}/worker/+"
+
+    def parse_worker(self, topic: str) -> str:
+        """The worker whose status `topic` is; ValueError for any other topic."""
+        match self._levels(topic):
+            case ["worker", worker]:
+                return _worker(worker)
+            case _:
+                raise ValueError(f"topic {topic[:80]!r} is not the status of a worker")
+
+    def device(self, device: str) -> str:
+        """The retained status of one device; its last will says that it is gone."""
+        return f"{self.root}/device/{_device(device)}"
+
+    def app(self, device: str, *path: str) -> str:
+        """A topic of the device's applications (JSON); at most two levels below the device."""
+        if not 1 <= len(path) <= 2:
+            raise ValueError("an application topic has one or two levels below the device")
+        levels = [check_name(level, "level of an application topic") for level in path]
+        return "/".join([self.root, "app", _device(device), *levels])
+
+    def app_filter(self, device: str) -> str:
+        """The subscription of one device to all its application topics."""
+        return f"{self.root}/app/{_device(device)}/#"
+
+    def parse_app(self, topic: str) -> AppTopic:
+        """What `app` wrote; ValueError for any other topic."""
+        match self._levels(topic):
+            case ["app", device, *path] if 1 <= len(path) <= 2:
+                levels = tuple(check_name(level, "level of an application topic") for level in path)
+                return AppTopic(_device(device), levels)
+            case _:
+                raise ValueError(f"topic {topic[:80]!r} is not an application topic")
+
+    def _levels(self, topic: str) -> list[str]:
+        prefix = self.root + "/"
+        return topic.removeprefix(prefix).split("/") if topic.startswith(prefix) else []
+
+
+def _device(device: str) -> str:
+    return check_name(device, "device")
+
+
+def _session(session: str) -> str:
+    return check_name(session, "session")
+
+
+def _worker(worker: str) -> str:
+    return check_name(worker, "worker")
+
+
+def _address(device: str, session: str) -> str:
+    return f"{_device(device)}/{_session(session)}"

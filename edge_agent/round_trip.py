@@ -1,0 +1,39 @@
+"""How long to wait for a correction before asking again: the estimator of RFC 6298. Pure.
+
+A deadline that is too short costs a repeated message, never a wrong token; too long costs waiting.
+"""
+
+from dataclasses import dataclass
+
+SMOOTHING = 1 / 8
+VARIATION_SMOOTHING = 1 / 4
+
+
+@dataclass(slots=True)
+class RoundTrip:
+    """Smoothed round-trip time and its variation, in seconds."""
+
+    first_timeout: float
+    min_timeout: float
+    max_timeout: float
+    smoothed: float | None = None
+    variation: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Take in one measured round trip of a message that was sent once (Karn's rule)."""
+        if self.smoothed is None:
+            self.smoothed, self.variation = seconds, seconds / 2
+            return
+        deviation = abs(self.smoothed - seconds)
+        self.variation += VARIATION_SMOOTHING * (deviation - self.variation)
+        self.smoothed += SMOOTHING * (seconds - self.smoothed)
+
+    def timeout(self, num_tries: int, *, whole_context: bool) -> float:
+        """Seconds to wait after the `num_tries`-th sending; doubles with each.
+
+        A worker that gets the whole context must first read it, which no earlier round trip tells about: so
+        the first timeout is the least to wait for such an answer.
+        """
+        estimate = self.first_timeout if self.smoothed is None else self.smoothed + 4 * self.variation
+        least = self.first_timeout if whole_context else self.min_timeout
+        return min(self.max_timeout, max(least, estimate) * 2 ** (num_tries - 1))
