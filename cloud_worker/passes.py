@@ -1,0 +1,51 @@
+"""What a target model is asked for: next-token logits at the last positions of a whole sequence.
+
+Law: a pass says everything, so its answer never depends on what the model happens to have cached.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Logits wanted for the last `num_rows` positions of `tokens`; 0 rows only bring the cache up to there.
+
+    `tokens` is the whole sequence from position 0; `session` names the cache that may hold a part of it.
+    """
+
+    session: Hashable
+    tokens: Sequence[int]
+    num_rows: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.tokens:
+            raise ValueError("a pass needs at least one token")
+        if not 0 <= self.num_rows <= len(self.tokens):
+            raise ValueError(f"{self.num_rows} rows of {len(self.tokens)} tokens")
+
+    @property
+    def first_row(self) -> int:
+        """The first position whose logits are wanted; len(tokens) when none are."""
+        return len(self.tokens) - self.num_rows
+
+    def start(self, num_common: int) -> int:
+        """The first position to compute when `num_common` are cached: wanted rows are computed anew."""
+        return min(num_common, self.first_row)
+
+    def shortened(self, num_missing: int, max_tokens: int) -> "Pass":
+        """This pass, or its head (without rows) where more than `max_tokens` positions are missing.
+
+        So a long prompt is fed in pieces beside other sessions' verifications, and stalls none of them.
+        """
+        if num_missing <= max_tokens:
+            return self
+        return Pass(self.session, self.tokens[: len(self.tokens) - num_missing + max_tokens], num_rows=0)
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many leading tokens two sequences share."""
+    length = min(len(first), len(second))
+    if list(first[:length]) == list(second[:length]):
+        return length
+    return next(index for index in range(length) if first[index] != second[index])

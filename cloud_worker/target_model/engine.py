@@ -1,0 +1,90 @@
+"""What every way of running a model offers, and the trial that tells whether it does it right.
+
+Law: an engine is used only after its logits agreed with a plain forward pass, here, on this model.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from cloud_worker.passes import Pass
+from cloud_worker.target_model.arrays import FloatRows, to_numpy
+
+TRIAL_LENGTH = 40
+TRIAL_ERRORS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+)
+
+
+class Engine(Protocol):
+    """Runs passes for many sessions and keeps their caches."""
+
+    @property
+    def num_sessions(self) -> int:
+        """How many sessions have a cache."""
+        ...
+
+    def cached_tokens(self, session: Hashable) -> int:
+        """How many tokens of a session are cached."""
+        ...
+
+    def num_missing(self, one: Pass) -> int:
+        """How many positions a pass would compute now."""
+        ...
+
+    def forget(self, session: Hashable) -> None:
+        """Drop a session's cache; an unknown session is no error."""
+        ...
+
+    def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
+        """One array [num_rows, vocab_size] per pass, in order."""
+        ...
+
+
+def plain_logits(model: PreTrainedModel, tokens: Sequence[int]) -> FloatRows:
+    """Logits [len(tokens), vocab_size] of one forward pass without any cache: the yardstick."""
+    ids = torch.tensor([list(tokens)], device=model.device)
+    return to_numpy(model(input_ids=ids, use_cache=False).logits[0])
+
+
+class Trial:
+    """Two short sequences with a common head, and their plain logits, to hold an engine against."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        vocab_size = model.config.get_text_config().vocab_size
+        draw = np.random.default_rng(0)
+        first = draw.integers(0, vocab_size, TRIAL_LENGTH).tolist()
+        second = first[:25] + draw.integers(0, vocab_size, TRIAL_LENGTH - 25).tolist()
+        self._sequences = [(tokens, plain_logits(model, tokens)) for tokens in (first, second)]
+        self._tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+        self.vocab_size = self._sequences[0][1].shape[1]
+
+    def fault(self, engine: Engine) -> str | None:
+        """Why the engine cannot be used: it raised, or its logits are off; None when all is well."""
+        try:
+            worst = self._worst_error(engine)
+        except TRIAL_ERRORS as error:
+            return f"{type(error).__name__}: {error}"
+        return f"logits are off by {worst:.1%}" if not worst <= self._tolerance else None
+
+    def _worst_error(self, engine: Engine) -> float:
+        """The largest difference as a share of the largest logit: prompts, blocks, rewinds, a shared head."""
+        errors: list[float] = []
+        for ends in ((20, 12), (24, 30), (29, 31), (40, 27), (33, 40)):
+            passes = [
+                Pass(f"trial {i}", self._sequences[i][0][:end], min(7, end)) for i, end in enumerate(ends)
+            ]
+            for (_, expected), one, rows in zip(self._sequences, passes, engine.logits(passes), strict=True):
+                wanted = expected[one.first_row : len(one.tokens)]
+                errors.append(float(np.abs(rows - wanted).max() / np.abs(wanted).max()))
+        for i in range(len(self._sequences)):
+            engine.forget(f"trial {i}")
+        return float(np.max(errors))  # nan stays nan, and is a fault

@@ -1,0 +1,141 @@
+"""From a name to a causal language model, its vocabulary and its limits; every failure in one sentence.
+
+Law: a model that is incomplete is refused, never filled up with random weights.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers.utils.hub import cached_file
+
+DEMO_FOLDER = Path(__file__).parents[1] / "demo_model"
+NO_LIMIT = 1 << 20  # positions, for models whose configuration names no limit
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TargetModelError(Exception):
+    """The target model cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory, with what the worker must know about it."""
+
+    model: PreTrainedModel
+    vocabulary: Mapping[str, int]
+    eos_ids: frozenset[int]
+    max_positions: int
+
+
+def load(name: str, *, device: str, dtype: str, device_map: str | None) -> Loaded:
+    """A Hugging Face folder or hub name ("demo": the bundled model), ready for inference.
+
+    `device` is auto, cpu or cuda; `dtype` one of DTYPES; `device_map` "auto" spreads the model over all GPUs.
+    """
+    if dtype not in DTYPES:
+        raise TargetModelError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+    source = _source(name)
+    placement = device_map or _device(device)
+    model = _model(source, placement, DTYPES[dtype])
+    model.eval().requires_grad_(False)
+    if getattr(model, "_is_stateful", False):
+        raise TargetModelError(
+            f"{name} keeps a recurrent state that cannot be rewound after a rejection: choose a model "
+            "whose layers all use attention"
+        )
+    return Loaded(model, _vocabulary(source), _eos_ids(model), _max_positions(model))
+
+
+def _source(name: str) -> str:
+    if name == "demo":
+        name = str(DEMO_FOLDER)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise TargetModelError(
+                f"the folder {path} holds no config.json: give a folder that transformers saved"
+            )
+        return str(path)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise TargetModelError(
+            f"there is no folder {path}: give a model folder or a name on the Hugging Face hub"
+        )
+    return name
+
+
+def _device(device: str) -> str:
+    has_cuda = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if has_cuda else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise TargetModelError(f"unknown device {device!r}: choose auto, cpu or cuda")
+    if device == "cuda" and not has_cuda:
+        raise TargetModelError(
+            "device cuda was asked for, but torch sees no CUDA GPU: choose cpu, or install a CUDA build"
+        )
+    return device
+
+
+def _model(source: str, placement: str, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, device_map=placement, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
+        reason = str(error).split("\n")[0]
+        raise TargetModelError(f"cannot load {source} as a causal language model: {reason}") from error
+    model, info = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise TargetModelError(
+            f"{source} is incomplete: {len(missing)} weights are missing, {missing[0]} first"
+        )
+    return model
+
+
+def _vocabulary(source: str) -> Mapping[str, int]:
+    """Token -> id, from tokenizer.json as the devices read it, else from any other tokenizer."""
+    try:
+        path = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+        if path is not None:
+            return Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+        return AutoTokenizer.from_pretrained(source).get_vocab()
+    except (OSError, ValueError, ImportError, KeyError, json.JSONDecodeError) as error:
+        raise TargetModelError(f"{source} has no readable tokenizer: add its tokenizer.json") from error
+
+
+def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
+    for config in (model.generation_config, model.config.get_text_config()):
+        eos = getattr(config, "eos_token_id", None)
+        if eos is not None:
+            return frozenset([eos] if isinstance(eos, int) else cast("list[int]", eos))
+    return frozenset()
+
+
+def _max_positions(model: PreTrainedModel) -> int:
+    """The model's limit; for rotary frequencies that change with the length, where they begin to change.
+
+    Beyond that, cached keys would belong to other frequencies, so logits would depend on the cache's history.
+    """
+    config = model.config.get_text_config()
+    limits = [NO_LIMIT]
+    if isinstance(limit := getattr(config, "max_position_embeddings", None), int):
+        limits.append(limit)
+    for rope in _rope_settings(config):
+        if rope.get("rope_type") in ("longrope", "dynamic") and "original_max_position_embeddings" in rope:
+            limits.append(int(rope["original_max_position_embeddings"]))
+    return min(limits)
+
+
+def _rope_settings(config: PretrainedConfig) -> Iterator[dict[str, Any]]:
+    rope = getattr(config, "rope_parameters", None)
+    if isinstance(rope, dict):
+        yield cast("dict[str, Any]", rope)
+        yield from (one for one in cast("dict[str, Any]", rope).values() if isinstance(one, dict))

@@ -1,0 +1,109 @@
+"""The target model: logits for many sessions at once, whatever transformers can load.
+
+Law: what comes back equals a plain forward pass over the whole sequence, whatever was cached, rewound,
+shared or evicted before (in float32 to about 1e-5; lower precisions move with the batch's composition).
+It knows nothing of drafts, sampling or messages.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import torch
+
+from cloud_worker.passes import Pass
+from cloud_worker.target_model.arrays import FloatRows
+from cloud_worker.target_model.engine import TRIAL_ERRORS, Engine, Trial
+from cloud_worker.target_model.layers import layer_shapes
+from cloud_worker.target_model.loading import Loaded, TargetModelError, load
+from cloud_worker.target_model.serial import SerialEngine
+
+MIN_CACHE_TOKENS = 256
+
+
+class TargetModel:
+    """One model and the caches of its sessions. Not thread-safe: call it from one thread at a time."""
+
+    def __init__(self, loaded: Loaded, *, cache_bytes: int = 1 << 30, chunk_tokens: int = 256) -> None:
+        """`cache_bytes` bounds the caches of all sessions; `chunk_tokens` the positions of one forward pass.
+
+        Raises TargetModelError when the model's logits cannot be reproduced from a rewound cache.
+        """
+        with torch.inference_mode():
+            self._engine, self.vocab_size, cache_tokens = _engine(loaded, cache_bytes, chunk_tokens)
+        self.vocabulary: Mapping[str, int] = loaded.vocabulary
+        self.eos_ids: frozenset[int] = loaded.eos_ids
+        self.max_positions: int = min(loaded.max_positions, cache_tokens)
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        device: str = "auto",
+        dtype: str = "float32",
+        device_map: str | None = None,
+        num_threads: int = 0,
+        cache_bytes: int = 1 << 30,
+        chunk_tokens: int = 256,
+    ) -> "TargetModel":
+        """From a Hugging Face folder or hub name; "demo" is the model that comes with the package.
+
+        `num_threads` 0 leaves torch's own choice. Raises TargetModelError with the reason in one sentence.
+        """
+        if num_threads > 0:
+            torch.set_num_threads(num_threads)
+        loaded = load(name, device=device, dtype=dtype, device_map=device_map)
+        return cls(loaded, cache_bytes=cache_bytes, chunk_tokens=chunk_tokens)
+
+    @property
+    def num_sessions(self) -> int:
+        """How many sessions have a cache now."""
+        return self._engine.num_sessions
+
+    def cached_tokens(self, session: Hashable) -> int:
+        """How many tokens of a session are cached; 0 for an unknown or evicted one."""
+        return self._engine.cached_tokens(session)
+
+    def num_missing(self, one: Pass) -> int:
+        """How many positions a pass would compute now; for `Pass.shortened`."""
+        return self._engine.num_missing(one)
+
+    def forget(self, session: Hashable) -> None:
+        """Give a session's cache back; an unknown session is no error."""
+        self._engine.forget(session)
+
+    def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
+        """One float32 array [num_rows, vocab_size] per pass, in order; a session may occur once.
+
+        Blocks until done. Raises ValueError for a token outside the model or more than max_positions.
+        """
+        if len({one.session for one in passes}) < len(passes):
+            raise ValueError("a session occurs twice in one batch")
+        for one in passes:
+            self._check(one)
+        with torch.inference_mode():
+            return self._engine.logits(passes)
+
+    def _check(self, one: Pass) -> None:
+        if len(one.tokens) > self.max_positions:
+            raise ValueError(f"{len(one.tokens)} tokens exceed the limit of {self.max_positions}")
+        if min(one.tokens) < 0 or max(one.tokens) >= self.vocab_size:
+            raise ValueError(f"a token id lies outside 0 .. {self.vocab_size - 1}")
+
+
+def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[Engine, int, int]:
+    """The first engine that passes the trial, the width of the logits, the size of all caches in tokens."""
+    model = loaded.model
+    try:
+        trial = Trial(model)
+        shapes = layer_shapes(model)
+    except TRIAL_ERRORS as error:
+        raise TargetModelError(f"a trial run of the model failed: {error}") from error
+    max_tokens = cache_bytes // max(1, sum(shape.token_bytes for shape in shapes.values()))
+    if max_tokens < MIN_CACHE_TOKENS:
+        raise TargetModelError(
+            f"cache_bytes {cache_bytes} holds only {max_tokens} tokens of this model: give more"
+        )
+    engine = SerialEngine(model, trial.vocab_size, max_tokens=max_tokens, chunk_tokens=chunk_tokens)
+    if fault := trial.fault(engine):
+        raise TargetModelError(f"the model cannot be rewound to an earlier token ({fault}): choose another")
+    return engine, trial.vocab_size, max_tokens

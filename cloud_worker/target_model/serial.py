@@ -1,0 +1,90 @@
+"""One session after the other, each with a cache of transformers' own: slow, and right for most models.
+
+Law: a rewound cache gives the logits of a cache that never held the tokens taken back. So every layer
+keeps all its entries, sliding windows too: masks hide what lies outside; what is dropped cannot come back.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from cloud_worker.passes import Pass, common_prefix
+from cloud_worker.target_model.arrays import FloatRows, to_numpy
+
+
+@dataclass(slots=True)
+class _Session:
+    cache: DynamicCache = field(default_factory=DynamicCache)
+    tokens: list[int] = field(default_factory=list)
+
+
+class SerialEngine:
+    """A cache per session, the least recently used ones forgotten when all hold more than `max_tokens`."""
+
+    def __init__(
+        self, model: PreTrainedModel, vocab_size: int, *, max_tokens: int, chunk_tokens: int
+    ) -> None:
+        self._model = model
+        self._vocab_size = vocab_size
+        self._max_tokens = max_tokens
+        self._chunk_tokens = chunk_tokens
+        self._sessions: OrderedDict[Hashable, _Session] = OrderedDict()
+
+    @property
+    def num_sessions(self) -> int:
+        """How many sessions have a cache."""
+        return len(self._sessions)
+
+    def cached_tokens(self, session: Hashable) -> int:
+        """How many tokens of a session are cached."""
+        held = self._sessions.get(session)
+        return len(held.tokens) if held else 0
+
+    def num_missing(self, one: Pass) -> int:
+        """How many positions a pass would compute now."""
+        held = self._sessions.get(one.session)
+        return len(one.tokens) - one.start(common_prefix(held.tokens, one.tokens) if held else 0)
+
+    def forget(self, session: Hashable) -> None:
+        """Drop a session's cache; an unknown session is no error."""
+        self._sessions.pop(session, None)
+
+    def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
+        """One array [num_rows, vocab_size] per pass, in order."""
+        return [self._run(one) for one in passes]
+
+    def _run(self, one: Pass) -> FloatRows:
+        session = self._sessions.pop(one.session, None) or _Session()
+        start = one.start(common_prefix(session.tokens, one.tokens))
+        session.cache.crop(start - len(session.tokens))
+        session.tokens = list(one.tokens[:start])
+        self._make_room(len(one.tokens))
+        rows = self._extend(session, one)
+        self._sessions[one.session] = session  # only now: a failed run leaves no half-written cache behind
+        return rows
+
+    def _extend(self, session: _Session, one: Pass) -> FloatRows:
+        rows: list[FloatRows] = [np.empty((0, self._vocab_size), np.float32)]
+        for begin in range(len(session.tokens), len(one.tokens), self._chunk_tokens):
+            end = min(begin + self._chunk_tokens, len(one.tokens))
+            num_rows = max(0, end - max(begin, one.first_row))
+            chunk = list(one.tokens[begin:end])
+            output = self._model(
+                input_ids=torch.tensor([chunk], device=self._model.device),
+                past_key_values=session.cache,
+                use_cache=True,
+                logits_to_keep=max(1, num_rows),  # 0 would mean all
+            )
+            session.tokens += chunk
+            rows.append(to_numpy(output.logits[0, output.logits.shape[1] - num_rows :]))
+        return np.concatenate(rows)
+
+    def _make_room(self, num_tokens: int) -> None:
+        total = sum(len(session.tokens) for session in self._sessions.values())
+        while self._sessions and total + num_tokens > self._max_tokens:
+            _, oldest = self._sessions.popitem(last=False)
+            total -= len(oldest.tokens)
