@@ -44,7 +44,7 @@ def check_name(name: str, what: str) -> str:
     """`name` itself when it may stand as one level of a topic, else a ValueError that speaks of `what`."""
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{what} {name[:40]!r} is not a name: use 1 to {MAX_NAME_LENGTH} of the characters A-Z a-z 0-9 _ -"
+            f"{what} {name[:40]!r} is not a name: use 1 to {MAX_NAME_LENGTH} of the characters A-Za-z0-9_-"
         )
     return name
 

@@ -53,14 +53,8 @@ def decode_distributions(fields: Fields, tokens: IntArray, id_bytes: int) -> lis
 
 
 def max_id_of(distribution: Distribution | None) -> int:
-    """The largest id that a distribution names or covers."""
-    match distribution:
-        case Lattice() | TopK():
-            return int(distribution.ids.max())
-        case Dense():
-            return len(distribution.weights) - 1
-        case None:
-            return 0
+    """The largest id that a distribution names; a dense one names none."""
+    return int(distribution.ids.max()) if isinstance(distribution, Lattice | TopK) else 0
 
 
 # -- lattice: [ids, counts - 1], one byte a count for a total of 256, two for 65536 --------------------

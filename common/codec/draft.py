@@ -18,7 +18,7 @@ from common.codec.limits import (
     MAX_VOCAB_SIZE,
 )
 from common.codec.packing import LONG_ID_BYTES, SHORT_ID_BYTES, id_bytes_for, pack_ids, unpack_ids
-from common.distribution import Dense, Lattice, Sampling, TopK
+from common.distribution import Dense, Sampling
 from common.fingerprint import FINGERPRINT_BYTES
 from common.messages import PROTOCOL_VERSION, Draft, DraftToken, Opening
 from common.randomness import MAX_SEED
@@ -45,8 +45,7 @@ def encode_draft(draft: Draft) -> dict[int, object]:
     if (draft.base == 0) != (draft.opening is not None):
         raise ValueError("a draft has an opening exactly when its base is 0")
     tokens = [draft_token.token for draft_token in draft.block]
-    max_id = max([0, *draft.context, *tokens, *(max_id_of(token.distribution) for token in draft.block)])
-    id_bytes = id_bytes_for(max_id)
+    id_bytes = id_bytes_for(_max_id(draft))
     fields: dict[int, object] = {
         DraftKey.N: draft.n,
         DraftKey.EPOCH: draft.epoch,
@@ -95,18 +94,20 @@ def decode_draft(raw_fields: dict[int, object]) -> Draft:
 
 def check_ids(draft: Draft, vocab_size: int) -> None:
     """CodecError unless all ids of the draft, and its dense distributions, fit a vocabulary of that size."""
-    largest = max([0, *draft.context, *(draft_token.token for draft_token in draft.block)])
+    largest = _max_id(draft)
     for draft_token in draft.block:
-        match draft_token.distribution:
-            case Dense(weights) if len(weights) != vocab_size:
-                detail = f"{len(weights)} weights for a vocabulary of {vocab_size} tokens"
-                raise CodecError(detail, n=draft.n)
-            case Lattice() | TopK():
-                largest = max(largest, max_id_of(draft_token.distribution))
-            case _:
-                pass
+        distribution = draft_token.distribution
+        if isinstance(distribution, Dense) and len(distribution.weights) != vocab_size:
+            detail = f"{len(distribution.weights)} weights for a vocabulary of {vocab_size} tokens"
+            raise CodecError(detail, n=draft.n)
     if largest >= vocab_size:
         raise CodecError(f"token id {largest} is outside the vocabulary of {vocab_size} tokens", n=draft.n)
+
+
+def _max_id(draft: Draft) -> int:
+    """The largest token id anywhere in a draft."""
+    block_ids = (max(token.token, max_id_of(token.distribution)) for token in draft.block)
+    return max(0, max(draft.context, default=0), max(block_ids, default=0))
 
 
 def _encode_opening(opening: Opening) -> dict[int, object]:
