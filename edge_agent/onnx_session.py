@@ -1,0 +1,116 @@
+"""ONNX Runtime behind a few typed calls, the only importer of onnxruntime beside the exporter.
+
+Law: whatever ONNX Runtime raises leaves here as one ModelError sentence.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from edge_agent.graph import Tensor
+from edge_agent.model_files import ModelError
+
+Buffer: TypeAlias = ort.OrtValue
+Array: TypeAlias = npt.NDArray[np.generic]
+
+CPU = "CPUExecutionProvider"
+_ON_CUDA = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"})
+_SILENT = 4  # ONNX Runtime's log level; what goes wrong is raised, and printed once
+
+# The errors of ONNX Runtime have no base class of their own; they live in its compiled module.
+_COMPILED = vars(import_module("onnxruntime.capi.onnxruntime_pybind11_state"))
+_FAILURES = (
+    RuntimeError,
+    ValueError,
+    *(kind for kind in _COMPILED.values() if isinstance(kind, type) and issubclass(kind, Exception)),
+)
+
+
+class OnnxSession:
+    """One loaded graph, and buffers on the device that it runs on."""
+
+    def __init__(self, session: ort.InferenceSession, device: str) -> None:
+        """Wrap `session`, whose cache lives on `device` ("cpu" or "cuda")."""
+        self._session = session
+        self._device = device
+        self.inputs = tuple(Tensor(node.name, tuple(node.shape), node.type) for node in session.get_inputs())
+        self.outputs = tuple(
+            Tensor(node.name, tuple(node.shape), node.type) for node in session.get_outputs()
+        )
+
+    @classmethod
+    def open(cls, path: Path, *, num_threads: int, providers: Sequence[str]) -> "OnnxSession":
+        """Load the graph at `path`.
+
+        `num_threads` 0 means one a core; `providers` are ONNX Runtime's execution providers in order of
+        preference, none meaning the CPU. Raises ModelError when the file or a provider does not work.
+        """
+        missing = [name for name in providers if name not in ort.get_available_providers()]
+        if missing:
+            raise ModelError(
+                f"This ONNX Runtime has no {missing[0]} (it has {', '.join(ort.get_available_providers())}): "
+                "install the onnxruntime build for it, or choose another provider."
+            )
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.log_severity_level = _SILENT
+        try:
+            session = ort.InferenceSession(path, options, providers=[*providers, CPU])
+        except _FAILURES as error:
+            raise _cannot_load(path, error) from error
+        for name in providers:
+            if name not in session.get_providers():
+                raise ModelError(
+                    f"{name} could not start: install its libraries, or choose another provider."
+                )
+        return cls(session, "cuda" if _ON_CUDA & set(providers) else "cpu")
+
+    def buffer(self, array: Array) -> Buffer:
+        """`array` where the graph runs; on the CPU that is the array itself, so leave it alone afterwards."""
+        return ort.OrtValue.ortvalue_from_numpy(array, self._device)
+
+    def run(
+        self, arrays: Mapping[str, Array], buffers: Mapping[str, Buffer], into: Mapping[str, Buffer | None]
+    ) -> dict[str, Buffer]:
+        """Run the graph once and return its outputs by name.
+
+        Inputs are `arrays` and `buffers`; an output goes into its buffer of `into`, or into a new one
+        where `into` has None or does not name it (those come back to the CPU). Raises ModelError.
+        """
+        binding = self._session.io_binding()
+        try:
+            for name, array in arrays.items():
+                binding.bind_cpu_input(name, array)
+            for name, value in buffers.items():
+                binding.bind_ortvalue_input(name, value)
+            for output in self.outputs:
+                value = into.get(output.name)
+                if value is not None:
+                    binding.bind_ortvalue_output(output.name, value)
+                else:
+                    binding.bind_output(output.name, self._device if output.name in into else "cpu")
+            self._session.run_with_iobinding(binding)
+        except _FAILURES as error:
+            raise ModelError(f"The draft model failed to run ({_reason(error)}).") from error
+        return dict(zip((output.name for output in self.outputs), binding.get_outputs(), strict=True))
+
+
+def _cannot_load(path: Path, error: Exception) -> ModelError:
+    reason = _reason(error)
+    if "external" in reason.lower():
+        return ModelError(
+            f"The weights beside {path} are missing or cut short: copy the *.data file with the graph."
+        )
+    return ModelError(
+        f"{path} is not a graph that ONNX Runtime can load ({reason}): export or download it again."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without the period that would end our sentence early."""
+    return str(error).splitlines()[0].strip().removesuffix(".") if str(error) else type(error).__name__
