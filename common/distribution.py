@@ -108,7 +108,8 @@ class TopK:
         """x^ [vocab_size]: top-k as sent, the residual mass uniform over the rest."""
         kept = decode_probs(self.codes)
         num_rest = vocab_size - len(self.ids)
-        residual = max(0.0, 1.0 - float(kept.sum()))
+        kept = kept / max(1.0, float(kept.sum())) if num_rest else kept / kept.sum()
+        residual = 1.0 - float(kept.sum())
         probs = np.full(vocab_size, residual / num_rest if num_rest else 0.0)
         probs[self.ids] = kept
         return probs

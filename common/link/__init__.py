@@ -1,0 +1,7 @@
+"""The connection to the MQTT broker: one class, and the only importer of aiomqtt and paho."""
+
+from common.link.link import Link
+from common.link.settings import LinkError, LinkSettings
+from common.link.values import Delivery, LinkStatistics, Outgoing, Received
+
+__all__ = ["Delivery", "Link", "LinkError", "LinkSettings", "LinkStatistics", "Outgoing", "Received"]

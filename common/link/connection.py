@@ -1,0 +1,197 @@
+"""One connection to the broker, from connect to loss; a new one is made for every attempt.
+
+aiomqtt opens it, joins it to the event loop and subscribes. This subclass adds what aiomqtt keeps to itself:
+the reason code of each PUBACK, the broker's topic aliases, messages without a second queue, writing at once,
+and an end that cannot hang. Law: whatever was waiting for the broker is answered when the connection ends.
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+
+import aiomqtt
+from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from common.link.explain import explain
+from common.link.packets import TopicAliases, publish_size
+from common.link.settings import LinkError, LinkSettings
+from common.link.values import Delivery, Outgoing
+
+MAX_BACKLOG_BYTES = 1024 * 1024  # written by us, not yet taken by the network; beyond it QoS 0 is dropped
+CLOSE_TIMEOUT = 1.0
+
+_NO_DELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+_SUCCESS, _NO_MATCHING_SUBSCRIBERS = 0x00, 0x10
+_FAILURE_FROM = 0x80
+_SILENT = logging.getLogger(f"{__name__}.paho")  # the link reports in its own words
+_SILENT.setLevel(logging.CRITICAL + 1)
+
+OnMessage = Callable[[str, bytes, int], None]  # topic, payload, bytes of the packet
+
+
+class Connection(aiomqtt.Client):
+    """A clean MQTT 5 connection without Nagle's delay; use `open`, `send`, `until_lost`, `close`."""
+
+    def __init__(self, settings: LinkSettings, will: Outgoing | None, on_message: OnMessage) -> None:
+        super().__init__(
+            settings.host,
+            settings.port,
+            username=settings.username,
+            password=settings.password,
+            identifier=settings.client_id or None,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain) if will else None,
+            clean_start=True,
+            timeout=settings.connect_timeout,
+            keepalive=settings.keepalive,
+            tls_context=settings.tls_context(),
+            socket_options=_NO_DELAY,
+            logger=_SILENT,
+        )
+        self._settings = settings
+        self._has_will = will is not None
+        self._receive = on_message
+        self._loop_thread = threading.get_ident()
+        self._abandoned = False
+        self._aliases = TopicAliases(0)
+        self._acknowledgements: dict[int, asyncio.Future[int | None]] = {}
+        self._backlog: dict[int, int] = {}  # bytes of each QoS 0 packet that is not yet written
+        self._client.connect_timeout = settings.connect_timeout
+        self._client.on_connect = self._accepted
+        self._client.on_disconnect = self._ended
+        self._client.on_message = self._arrived
+        self._client.on_publish = self._published
+
+    async def open(self, subscriptions: Sequence[str]) -> None:
+        """Connect and subscribe at QoS 1; LinkError says why not."""
+        try:
+            await self.__aenter__()
+            self._disconnected.add_done_callback(self._fail_waiting)
+            await self._subscribe_all(subscriptions)
+        except aiomqtt.MqttError as error:
+            self._drop()
+            raise LinkError(explain(error, self._settings)) from error
+        except (asyncio.CancelledError, LinkError):
+            self._abandoned = True
+            self._drop()
+            raise
+
+    async def until_lost(self) -> str:
+        """Wait for the end of the connection; what ended it."""
+        await asyncio.wait([self._disconnected])
+        error = self._disconnected.exception()
+        return "closed" if error is None else str(error)
+
+    async def send(self, outgoing: Outgoing, properties: Properties) -> tuple[Delivery, int]:
+        """Publish; the outcome, and the bytes of the packet (0 when none left)."""
+        topic = outgoing.topic
+        if outgoing.qos == 0:
+            if sum(self._backlog.values()) > MAX_BACKLOG_BYTES:
+                return Delivery.DROPPED, 0
+            topic, alias = self._aliases.assign(topic)
+            if alias is not None:
+                properties.TopicAlias = alias
+        info = self._client.publish(topic, outgoing.payload, outgoing.qos, outgoing.retain, properties)
+        if info.rc != _SUCCESS:
+            return Delivery.DROPPED, 0
+        num_bytes = publish_size(topic, outgoing.payload, properties.pack(), outgoing.qos)
+        if outgoing.qos == 0:
+            self._backlog[info.mid] = num_bytes
+            self._client.loop_write()
+            return Delivery.SENT, num_bytes
+        acknowledgement: asyncio.Future[int | None] = self._loop.create_future()
+        self._acknowledgements[info.mid] = acknowledgement
+        self._client.loop_write()
+        return _outcome(await acknowledgement), num_bytes
+
+    async def close(self) -> None:
+        """Say goodbye (the broker then publishes the will), wait a moment for the line, hang up."""
+        if not self._disconnected.done():
+            code = "Disconnect with will message" if self._has_will else "Normal disconnection"
+            self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, code))
+            self._client.loop_write()
+            await asyncio.wait([self._disconnected], timeout=CLOSE_TIMEOUT)
+        self._drop()
+
+    async def _subscribe_all(self, subscriptions: Sequence[str]) -> None:
+        if not self._client.is_connected():  # it ended before anyone could wait for its end
+            raise aiomqtt.MqttError("the connection ended at once")
+        if not subscriptions:
+            return
+        granted = await self.subscribe([(name, SubscribeOptions(qos=1)) for name in subscriptions])
+        for name, code in zip(subscriptions, granted, strict=True):
+            if isinstance(code, ReasonCode) and code.value >= _FAILURE_FROM:
+                raise LinkError(f"the broker refuses the subscription {name!r} ({code}): check its access rules")
+
+    def _drop(self) -> None:
+        """Hang up without a word. paho notices the end of the stream and cleans up."""
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                _SILENT.debug("the connection was already gone")
+            self._client.loop_read()
+        self._fail_waiting()
+
+    def _fail_waiting(self, _disconnected: object = None) -> None:
+        for acknowledgement in self._acknowledgements.values():
+            if not acknowledgement.done():
+                acknowledgement.set_result(None)
+        self._acknowledgements.clear()
+        self._backlog.clear()
+
+    # -- paho's callbacks ------------------------------------------------------------------------------
+
+    def _accepted(
+        self, client: PahoClient, data: object, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        self._aliases = TopicAliases(int(getattr(properties, "TopicAliasMaximum", 0)))
+        self._on_connect(client, data, flags, code, properties)
+
+    def _ended(
+        self, client: PahoClient, data: object, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        if not self._connected.done():  # aiomqtt would wait for its timeout
+            self._connected.set_exception(aiomqtt.MqttCodeError(code))
+        self._on_disconnect(client, data, flags, code, properties)
+
+    def _arrived(self, _client: PahoClient, _data: object, message: MQTTMessage) -> None:
+        properties = message.properties
+        packed = bytes(properties.pack()) if properties is not None else b"\0"
+        num_bytes = publish_size(message.topic, message.payload, packed, message.qos)
+        self._receive(message.topic, bytes(message.payload), num_bytes)
+
+    def _published(
+        self, _client: PahoClient, _data: object, mid: int, code: ReasonCode, _properties: Properties
+    ) -> None:
+        self._backlog.pop(mid, None)
+        acknowledgement = self._acknowledgements.pop(mid, None)
+        if acknowledgement is not None and not acknowledgement.done():
+            acknowledgement.set_result(code.value)
+
+    def _on_socket_open(self, client: PahoClient, userdata: object, sock: object) -> None:
+        if self._abandoned:  # the caller left while the connecting thread was still at it
+            raise ConnectionAbortedError("no longer wanted")
+        super()._on_socket_open(client, userdata, sock)
+
+    def _on_socket_register_write(self, client: PahoClient, userdata: object, sock: socket.socket) -> None:
+        if threading.get_ident() != self._loop_thread:
+            super()._on_socket_register_write(client, userdata, sock)
+        else:  # aiomqtt would register in a later turn of the loop, after `send` has written and unregistered
+            self._loop.add_writer(sock.fileno(), client.loop_write)
+
+
+def _outcome(reason: int | None) -> Delivery:
+    if reason is None:
+        return Delivery.DROPPED
+    if reason == _NO_MATCHING_SUBSCRIBERS:
+        return Delivery.NO_SUBSCRIBERS
+    return Delivery.SENT if reason < _FAILURE_FROM else Delivery.REFUSED

@@ -1,0 +1,55 @@
+"""Received messages that wait for their reader.
+
+Law: memory is bounded; when it is full the oldest messages give way, because their senders have given up on
+them first (the protocol sends again). A cancelled `get` never loses a message.
+"""
+
+import asyncio
+from collections import deque
+
+from common.link.values import Received
+
+MAX_MESSAGES = 4096
+MAX_BYTES = 64 * 1024 * 1024
+
+
+class Inbox:
+    """A bounded queue for one reader on one event loop."""
+
+    def __init__(self, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._waiting: deque[Received] = deque()
+        self._num_bytes = 0
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def put(self, message: Received) -> int:
+        """Add a message; the number of older ones that had to give way."""
+        self._waiting.append(message)
+        self._num_bytes += len(message.payload)
+        num_dropped = 0
+        while len(self._waiting) > self._max_messages or self._num_bytes > self._max_bytes:
+            self._pop()
+            num_dropped += 1
+        self._changed.set()
+        return num_dropped
+
+    async def get(self) -> Received | None:
+        """The oldest message, when there is one; None once the inbox is closed and empty."""
+        while not self._waiting:
+            if self._closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        return self._pop()
+
+    def close(self) -> None:
+        """No message will come any more: wake the reader."""
+        self._closed = True
+        self._changed.set()
+
+    def _pop(self) -> Received:
+        message = self._waiting.popleft()
+        self._num_bytes -= len(message.payload)
+        return message

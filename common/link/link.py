@@ -1,0 +1,210 @@
+"""The link to the broker: it connects, connects again, sends, and hands over what arrives.
+
+Law: nothing piles up while the broker is away. What cannot be sent now is reported and forgotten, since the
+protocol sends again whatever is still wanted; every reconnect starts clean and subscribes anew. The link
+decides nothing about messages: it does not know what they mean.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from common.link.connection import Connection
+from common.link.explain import explain
+from common.link.inbox import Inbox
+from common.link.settings import LinkError, LinkSettings
+from common.link.values import Delivery, LinkStatistics, Outgoing, Received
+
+FIRST_DELAY = 0.25
+MAX_DELAY = 8.0
+
+_log = logging.getLogger(__name__)
+
+
+class Link:
+    """`async with Link(settings, subscriptions=[...]) as link`, then `link.send(...)`, `async for m in link`.
+
+    `births` are published after every connect, `will` by the broker when the connection ends in any way, also
+    at the end of the `with` block. `on_state(connected)` is called in the event loop. When the first connect
+    fails the block is not entered (LinkError), unless `wait_for_broker`: then the link keeps trying.
+    """
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        *,
+        subscriptions: Sequence[str] = (),
+        will: Outgoing | None = None,
+        births: Sequence[Outgoing] = (),
+        on_state: Callable[[bool], None] | None = None,
+        wait_for_broker: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._subscriptions = list(subscriptions)
+        self._will = will
+        self._births = tuple(births)
+        self._on_state = on_state
+        self._wait_for_broker = wait_for_broker
+        self._connection: Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._up = asyncio.Event()
+        self._leaving = False
+        self._inbox = Inbox()
+        self._statistics = LinkStatistics()
+
+    async def __aenter__(self) -> Self:
+        first = None if self._wait_for_broker else await self._connect()
+        self._keeper = asyncio.create_task(self._keep_connected(first), name="link")
+        self._keeper.add_done_callback(lambda _task: self._inbox.close())
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        assert self._keeper is not None
+        self._leaving = True
+        self._keeper.cancel()
+        await asyncio.wait([self._keeper])
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        if not self._keeper.cancelled():
+            self._keeper.result()
+
+    # -- sending ---------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        expiry: int | None = None,
+        content_type: str | None = None,
+    ) -> Delivery:
+        """Publish, or drop and say so. QoS 1 waits for the broker's answer, or for the connection's end.
+
+        `expiry` is in seconds: how long the broker may keep the message for somebody who is not there.
+        """
+        return await self._send(
+            self._connection, Outgoing(topic, payload, qos, retain), expiry=expiry, content_type=content_type
+        )
+
+    async def _send(
+        self,
+        connection: Connection | None,
+        outgoing: Outgoing,
+        *,
+        expiry: int | None = None,
+        content_type: str | None = None,
+    ) -> Delivery:
+        properties = Properties(PacketTypes.PUBLISH)
+        if expiry is not None:
+            properties.MessageExpiryInterval = expiry
+        if content_type is not None:
+            properties.ContentType = content_type
+        delivery, num_bytes = Delivery.DROPPED, 0
+        if connection is not None:
+            delivery, num_bytes = await connection.send(outgoing, properties)
+        if num_bytes:
+            self._statistics.num_messages_up += 1
+            self._statistics.num_bytes_up += num_bytes
+        if delivery is Delivery.DROPPED:
+            self._statistics.num_dropped_up += 1
+        return delivery
+
+    async def unsubscribe(self, *subscriptions: str) -> None:
+        """Stop receiving for good; returns when the broker has confirmed, or is away."""
+        self._subscriptions = [name for name in self._subscriptions if name not in subscriptions]
+        if self._connection is not None:
+            try:
+                await self._connection.unsubscribe(list(subscriptions))
+            except aiomqtt.MqttError as error:
+                _log.info("not unsubscribed before the connection ended: %s", error)
+
+    # -- receiving -------------------------------------------------------------------------------------
+
+    async def receive(self) -> Received:
+        """The next message, in order of arrival, across reconnects; LinkError after the end of the link."""
+        message = await self._inbox.get()
+        if message is None:
+            raise LinkError("the link is closed")
+        return message
+
+    async def __aiter__(self) -> AsyncIterator[Received]:
+        while (message := await self._inbox.get()) is not None:
+            yield message
+
+    # -- state -----------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """True while messages can be sent."""
+        return self._up.is_set()
+
+    async def wait_connected(self) -> None:
+        """Return as soon as the link is connected and subscribed."""
+        await self._up.wait()
+
+    @property
+    def statistics(self) -> LinkStatistics:
+        """The counts up to now, as a copy."""
+        return replace(self._statistics)
+
+    # -- connecting ------------------------------------------------------------------------------------
+
+    async def _keep_connected(self, connection: Connection | None) -> None:
+        delay = FIRST_DELAY
+        while not self._leaving:
+            if connection is None:
+                connection = await self._try_to_connect()
+            if connection is not None:
+                began = asyncio.get_running_loop().time()
+                self._change_state(connected=True)
+                _log.warning("lost the broker at %s (%s)", self._settings.address, await connection.until_lost())
+                self._connection = connection = None
+                self._change_state(connected=False)
+                if asyncio.get_running_loop().time() - began > MAX_DELAY:
+                    delay = FIRST_DELAY  # but not for a broker that throws us out again at once
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(2 * delay, MAX_DELAY)
+
+    async def _try_to_connect(self) -> Connection | None:
+        try:
+            connection = await self._connect()
+        except LinkError as error:
+            _log.warning("%s (trying again)", error)
+            return None
+        _log.info("connected to %s", self._settings.address)
+        return connection
+
+    async def _connect(self) -> Connection:
+        connection = Connection(self._settings, self._will, self._arrived)
+        await connection.open(self._subscriptions)
+        self._connection = connection
+        for birth in self._births:
+            await self._send(connection, birth)
+        return connection
+
+    def _change_state(self, *, connected: bool) -> None:
+        if connected:
+            self._up.set()
+        else:
+            self._up.clear()
+            self._statistics.num_reconnects += 1
+        if self._on_state is not None:
+            self._on_state(connected)
+
+    def _arrived(self, topic: str, payload: bytes, num_bytes: int) -> None:
+        self._statistics.num_messages_down += 1
+        self._statistics.num_bytes_down += num_bytes
+        self._statistics.num_dropped_down += self._inbox.put(Received(topic, payload))

@@ -1,0 +1,94 @@
+"""Where the broker is and how to prove who we are; a mistake is one sentence."""
+
+import ssl
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+class LinkError(Exception):
+    """The link cannot be set up: one sentence with what is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """One broker account. `url` is mqtt://host[:port] or mqtts://host[:port]; files are PEM paths.
+
+    Without `client_id` the broker assigns one; without `ca_file` mqtts trusts the system's authorities.
+    `keepalive` and `connect_timeout` are in seconds: a dead connection is noticed after 1.5 keepalives.
+    """
+
+    url: str = "mqtt://localhost:1883"
+    client_id: str = ""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    keepalive: int = 20
+    connect_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        _ = self.host, self.port
+        if not self.tls and (self.ca_file or self.cert_file or self.key_file):
+            raise LinkError(f"certificates are given but {self.url!r} is not encrypted: write mqtts://")
+        if self.key_file and not self.cert_file:
+            raise LinkError(f"a key file is given without a certificate: name the one that belongs to {self.key_file}")
+        if self.password is not None and self.username is None:
+            raise LinkError("a password is given without a user name: give both")
+
+    @property
+    def tls(self) -> bool:
+        """True for mqtts."""
+        return urlsplit(self.url).scheme == "mqtts"
+
+    @property
+    def host(self) -> str:
+        """The broker's name or address."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise LinkError(f"broker URL {self.url!r} is not of the form mqtt://host:port or mqtts://host:port")
+        if parts.username is not None or parts.password is not None:
+            raise LinkError("the broker URL holds a user name or password: give them by their own settings")
+        if parts.path.strip("/") or parts.query or parts.fragment:
+            raise LinkError(f"broker URL {self.url!r} has something after the port: remove it")
+        return parts.hostname
+
+    @property
+    def port(self) -> int:
+        """The broker's TCP port."""
+        parts = urlsplit(self.url)
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise LinkError(f"broker URL {self.url!r} has no valid port: use 1 to 65535") from error
+        if port == 0:
+            raise LinkError(f"broker URL {self.url!r} has no valid port: use 1 to 65535")
+        return port if port is not None else _DEFAULT_PORTS[parts.scheme]
+
+    @property
+    def address(self) -> str:
+        """host:port, for people."""
+        return f"{self.host}:{self.port}"
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """The verifying TLS context for mqtts, else None; LinkError when a file cannot be used."""
+        if not self.tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise LinkError(f"TLS: the CA file {self.ca_file} cannot be used ({_short(error)})") from error
+        if self.cert_file:
+            try:
+                context.load_cert_chain(self.cert_file, self.key_file)
+            except OSError as error:
+                raise LinkError(
+                    f"TLS: the certificate {self.cert_file} and its key cannot be used ({_short(error)})"
+                ) from error
+        return context
+
+
+def _short(error: OSError) -> str:
+    return error.strerror or type(error).__name__
