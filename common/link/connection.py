@@ -6,6 +6,7 @@ and an end that cannot hang. Law: whatever was waiting for the broker is answere
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -19,7 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from common.link.explain import explain
+from common.link.explain import HUNG_UP, explain
 from common.link.packets import TopicAliases, publish_size
 from common.link.settings import LinkError, LinkSettings
 from common.link.values import Delivery, Outgoing
@@ -122,23 +123,27 @@ class Connection(aiomqtt.Client):
 
     async def _subscribe_all(self, subscriptions: Sequence[str]) -> None:
         if not self._client.is_connected():  # it ended before anyone could wait for its end
-            raise aiomqtt.MqttError("the connection ended at once")
+            raise aiomqtt.MqttCodeError(HUNG_UP)
         if not subscriptions:
             return
         granted = await self.subscribe([(name, SubscribeOptions(qos=1)) for name in subscriptions])
         for name, code in zip(subscriptions, granted, strict=True):
             if isinstance(code, ReasonCode) and code.value >= _FAILURE_FROM:
-                raise LinkError(f"the broker refuses the subscription {name!r} ({code}): check its access rules")
+                raise LinkError(
+                    f"the broker refuses the subscription {name!r} ({code}): check its access rules"
+                )
 
     def _drop(self) -> None:
         """Hang up without a word. paho notices the end of the stream and cleans up."""
         sock = self._client.socket()
         if isinstance(sock, socket.socket):
-            try:
+            with contextlib.suppress(OSError):  # the other side was faster
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                _SILENT.debug("the connection was already gone")
-            self._client.loop_read()
+        while self._client.socket() is not None and self._client.loop_read() == _SUCCESS:
+            pass  # what had arrived before
+        for future in (self._connected, self._disconnected):
+            if future.done() and not future.cancelled():
+                future.exception()  # known, or of no interest any more
         self._fail_waiting()
 
     def _fail_waiting(self, _disconnected: object = None) -> None:
@@ -151,13 +156,23 @@ class Connection(aiomqtt.Client):
     # -- paho's callbacks ------------------------------------------------------------------------------
 
     def _accepted(
-        self, client: PahoClient, data: object, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
+        self,
+        client: PahoClient,
+        data: object,
+        flags: ConnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
     ) -> None:
         self._aliases = TopicAliases(int(getattr(properties, "TopicAliasMaximum", 0)))
         self._on_connect(client, data, flags, code, properties)
 
     def _ended(
-        self, client: PahoClient, data: object, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
+        self,
+        client: PahoClient,
+        data: object,
+        flags: DisconnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
     ) -> None:
         if not self._connected.done():  # aiomqtt would wait for its timeout
             self._connected.set_exception(aiomqtt.MqttCodeError(code))
@@ -166,8 +181,8 @@ class Connection(aiomqtt.Client):
     def _arrived(self, _client: PahoClient, _data: object, message: MQTTMessage) -> None:
         properties = message.properties
         packed = bytes(properties.pack()) if properties is not None else b"\0"
-        num_bytes = publish_size(message.topic, message.payload, packed, message.qos)
-        self._receive(message.topic, bytes(message.payload), num_bytes)
+        payload = bytes(message.payload)
+        self._receive(message.topic, payload, publish_size(message.topic, payload, packed, message.qos))
 
     def _published(
         self, _client: PahoClient, _data: object, mid: int, code: ReasonCode, _properties: Properties

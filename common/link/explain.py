@@ -12,7 +12,7 @@ _BAD_VERSION = (0x01, 0x84)
 _BAD_CLIENT_ID = (0x02, 0x85)
 _BAD_CREDENTIALS = (0x04, 0x05, 0x86, 0x87, 0x8C)
 _UNAVAILABLE = (0x03, 0x88, 0x89, 0x97, 0x9F)
-_HUNG_UP = 0x80  # what paho calls a connection that ended before the broker answered
+HUNG_UP = 0x80  # what paho calls a connection that ended before the broker answered
 
 
 def explain(error: aiomqtt.MqttError, settings: LinkSettings) -> str:
@@ -36,11 +36,13 @@ def _explain_network(error: OSError, settings: LinkSettings) -> str:
             return f"the host name {settings.host!r} is not known: check --broker"
         case ssl.SSLCertVerificationError():
             problem = error.verify_message.rstrip(".") or "verification failed"
-            return f"TLS: the certificate of {where} is not trusted ({problem}): name its authority with --ca-file"
+            return (
+                f"TLS: the certificate of {where} is not trusted ({problem}): set --ca-file to its authority"
+            )
         case ssl.SSLError() | ConnectionResetError() if settings.tls:
             return f"TLS: {where} does not complete a TLS handshake: is that the broker's TLS port?"
         case _:
-            return f"cannot reach the broker at {where} ({error.strerror or error}): check --broker and the network"
+            return f"cannot reach the broker at {where} ({error.strerror or error}): check --broker"
 
 
 def _explain_reason(reason: int | None, settings: LinkSettings) -> str:
@@ -53,7 +55,7 @@ def _explain_reason(reason: int | None, settings: LinkSettings) -> str:
         return f"the broker at {where} does not speak MQTT 5: use one that does, such as mosquitto 2"
     if reason in _UNAVAILABLE:
         return f"the broker at {where} is overloaded or not available: try again later"
-    if reason == _HUNG_UP:
+    if reason == HUNG_UP:
         wish = "a certificate of ours (--cert-file)" if settings.tls else "TLS (mqtts://)"
         return f"{where} hung up before the MQTT handshake: is it an MQTT broker, and does it want {wish}?"
     return f"the broker at {where} refused the connection (reason {reason}): see its log"

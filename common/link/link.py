@@ -18,7 +18,6 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from common.link.connection import Connection
-from common.link.explain import explain
 from common.link.inbox import Inbox
 from common.link.settings import LinkError, LinkSettings
 from common.link.values import Delivery, LinkStatistics, Outgoing, Received
@@ -67,7 +66,10 @@ class Link:
         return self
 
     async def __aexit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
     ) -> None:
         assert self._keeper is not None
         self._leaving = True
@@ -169,8 +171,9 @@ class Link:
                 connection = await self._try_to_connect()
             if connection is not None:
                 began = asyncio.get_running_loop().time()
-                self._change_state(connected=True)
-                _log.warning("lost the broker at %s (%s)", self._settings.address, await connection.until_lost())
+                _log.warning(
+                    "lost the broker at %s (%s)", self._settings.address, await connection.until_lost()
+                )
                 self._connection = connection = None
                 self._change_state(connected=False)
                 if asyncio.get_running_loop().time() - began > MAX_DELAY:
@@ -193,14 +196,15 @@ class Link:
         self._connection = connection
         for birth in self._births:
             await self._send(connection, birth)
+        self._change_state(connected=True)
         return connection
 
     def _change_state(self, *, connected: bool) -> None:
         if connected:
             self._up.set()
+            self._statistics.num_connects += 1
         else:
             self._up.clear()
-            self._statistics.num_reconnects += 1
         if self._on_state is not None:
             self._on_state(connected)
 

@@ -16,7 +16,7 @@ class LinkSettings:
     """One broker account. `url` is mqtt://host[:port] or mqtts://host[:port]; files are PEM paths.
 
     Without `client_id` the broker assigns one; without `ca_file` mqtts trusts the system's authorities.
-    `keepalive` and `connect_timeout` are in seconds: a dead connection is noticed after 1.5 keepalives.
+    `keepalive` and `connect_timeout` are in seconds: a dead connection is noticed within two keepalives.
     """
 
     url: str = "mqtt://localhost:1883"
@@ -34,7 +34,7 @@ class LinkSettings:
         if not self.tls and (self.ca_file or self.cert_file or self.key_file):
             raise LinkError(f"certificates are given but {self.url!r} is not encrypted: write mqtts://")
         if self.key_file and not self.cert_file:
-            raise LinkError(f"a key file is given without a certificate: name the one that belongs to {self.key_file}")
+            raise LinkError(f"the key file {self.key_file} is given without its certificate: name that too")
         if self.password is not None and self.username is None:
             raise LinkError("a password is given without a user name: give both")
 
@@ -48,7 +48,9 @@ class LinkSettings:
         """The broker's name or address."""
         parts = urlsplit(self.url)
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-            raise LinkError(f"broker URL {self.url!r} is not of the form mqtt://host:port or mqtts://host:port")
+            raise LinkError(
+                f"broker URL {self.url!r} is not of the form mqtt://host:port or mqtts://host:port"
+            )
         if parts.username is not None or parts.password is not None:
             raise LinkError("the broker URL holds a user name or password: give them by their own settings")
         if parts.path.strip("/") or parts.query or parts.fragment:

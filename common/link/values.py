@@ -41,4 +41,4 @@ class LinkStatistics:
     num_bytes_down: int = 0
     num_dropped_up: int = 0  # not sent, see Delivery.DROPPED
     num_dropped_down: int = 0  # arrived, and pushed out of the full inbox by later ones
-    num_reconnects: int = 0
+    num_connects: int = 0  # the first one included
