@@ -19,7 +19,7 @@ Buffer: TypeAlias = ort.OrtValue
 Array: TypeAlias = npt.NDArray[np.generic]
 
 CPU = "CPUExecutionProvider"
-_ON_CUDA = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"})
+ON_CUDA = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"})
 _SILENT = 4  # ONNX Runtime's log level; what goes wrong is raised, and printed once
 
 # The errors of ONNX Runtime have no base class of their own; they live in its compiled module.
@@ -68,7 +68,7 @@ class OnnxSession:
                 raise ModelError(
                     f"{name} could not start: install its libraries, or choose another provider."
                 )
-        return cls(session, "cuda" if _ON_CUDA & set(providers) else "cpu")
+        return cls(session, "cuda" if ON_CUDA & set(providers) else "cpu")
 
     def buffer(self, array: Array) -> Buffer:
         """`array` where the graph runs; on the CPU that is the array itself, so leave it alone afterwards."""

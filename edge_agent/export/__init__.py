@@ -1,0 +1,132 @@
+"""From a Hugging Face model to a folder that DraftModel loads: graph, tokenizer, settings.
+
+Law: nothing is handed out unchecked. The new folder is run through DraftModel, rewinds included, against
+torch, and appears under its name only when both agree. Needs the extra `export`; the agent never does.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from edge_agent.model_files import ModelError
+from edge_agent.model_source import TEXT_FILES, fetch
+from edge_agent.onnx_session import ON_CUDA
+
+Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
+
+_NEEDED = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime_genai")
+_WEIGHT_FILES = ("*.safetensors", "*.model")
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How a graph compares with torch over `num_positions` next-token distributions.
+
+    The largest difference of two logits (and the largest logit, as its scale), the share of positions where
+    both find the same token most probable, and the mean total variation of the distributions (0 to 1), which
+    is also the share of draft tokens that the original model would reject.
+    """
+
+    num_positions: int
+    max_difference: float
+    max_logit: float
+    same_argmax: float
+    total_variation: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was made: the folder, who built the graph, its bytes on disk, and how it agrees with torch."""
+
+    folder: Path
+    precision: Precision
+    maker: str
+    num_bytes: int
+    agreement: Agreement
+
+    def __str__(self) -> str:
+        """For people."""
+        agreement = self.agreement
+        return (
+            f"{self.folder}: {self.precision}, {self.num_bytes / 1e6:.1f} MB, graph by {self.maker}\n"
+            f"against torch over {agreement.num_positions} positions: largest difference of logits "
+            f"{agreement.max_difference:.2g} (of {agreement.max_logit:.3g}), same first choice "
+            f"{agreement.same_argmax:.1%}, mean total variation {agreement.total_variation:.4f}"
+        )
+
+
+def export(
+    source: str,
+    out: Path,
+    precision: Precision = "int8",
+    *,
+    num_threads: int = 0,
+    providers: Sequence[str] = (),
+) -> ExportReport:
+    """Write model `source` (local folder or hub name, with torch weights) as a draft model to folder `out`.
+
+    fp32 is exact, int8 a quarter of its size and int4 an eighth; fp16 is for GPUs. `num_threads` and
+    `providers` are those of `DraftModel.load`: the graph is built for them, and checked on them.
+    Raises ModelError when a package is missing, `out` is not empty, the model cannot be exported, or the
+    result differs from torch by more than its precision explains.
+    """
+    _require_packages()
+    from edge_agent.export.agreement import compare, judge
+    from edge_agent.export.graphs import build
+    from edge_agent.export.quiet import quiet
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ModelError(f"{out} already exists: name a new folder.")
+    folder = _source_folder(source)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        made = Path(scratch) / "model"
+        made.mkdir()
+        with quiet():
+            maker = build(
+                folder, made, precision, on_cuda=precision == "fp16" or bool(ON_CUDA & set(providers))
+            )
+            _copy_text_files(folder, made)
+            agreement = compare(folder, made, num_threads=num_threads, providers=providers)
+        judge(agreement, precision)
+        if out.exists():
+            out.rmdir()
+        made.rename(out)
+    num_bytes = sum(path.stat().st_size for path in out.glob("model.onnx*"))
+    return ExportReport(out, precision, maker, num_bytes, agreement)
+
+
+def _require_packages() -> None:
+    for name in _NEEDED:
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise ModelError(f"Exporting needs {error.name}: pip install 'hybrid-lm[export]'.") from error
+
+
+def _source_folder(source: str) -> Path:
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = fetch(source, [*TEXT_FILES, *_WEIGHT_FILES])
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json: give a folder as save_pretrained writes it.")
+    return folder
+
+
+def _copy_text_files(source: Path, out: Path) -> None:
+    """Tokenizer, template and settings as they are; a tokenizer of another format is converted."""
+    for pattern in TEXT_FILES:
+        for path in source.glob(pattern):
+            if not path.name.endswith(".index.json"):
+                shutil.copyfile(path, out / path.name)
+    if not (out / "tokenizer.json").is_file():
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(source).save_pretrained(out)
+    if not (out / "tokenizer.json").is_file():
+        raise ModelError(f"The tokenizer in {source} cannot be written as tokenizer.json: use another model.")

@@ -1,0 +1,148 @@
+"""Torch weights to an ONNX graph: by onnxruntime-genai where it knows the architecture, else by transformers.
+
+Law: every graph that leaves here is `model.onnx`, has a key/value cache, and takes any number of new tokens.
+onnxruntime-genai's graphs fuse attention and write their cache in place; transformers' take any architecture.
+"""
+
+import contextlib
+import inspect
+import runpy
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.model_files import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+    from edge_agent.export import Precision
+
+GRAPH = "model.onnx"
+BLOCK_SIZE = 32  # weights that share one int4 scale
+_INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy level: int4 weights times int8 activations
+_SAMPLE_PAST, _SAMPLE_NEW = 5, 3  # lengths to trace with; any but 0 and 1, which tracing takes for constants
+
+
+def build(source: Path, out: Path, precision: "Precision", *, on_cuda: bool) -> str:
+    """Write the graph of the model in folder `source` to folder `out`, which is empty; says who built it.
+
+    `on_cuda` fuses attention for NVIDIA GPUs instead of the CPU. Raises ModelError when nobody can.
+    """
+    reason = _build_with_genai(source, out, precision, on_cuda=on_cuda)
+    if reason is None:
+        return "onnxruntime-genai"
+    try:
+        _build_with_transformers(source, out, precision)
+    except Exception as error:  # every architecture fails in its own way, and this is the last resort
+        raise ModelError(
+            f"This model cannot be exported: onnxruntime-genai says '{reason}', transformers says "
+            f"'{_one_line(error)}'."
+        ) from error
+    return f"transformers (onnxruntime-genai: {reason})"
+
+
+def _build_with_genai(source: Path, out: Path, precision: "Precision", *, on_cuda: bool) -> str | None:
+    """None when it worked, else why not: the command line is the builder's only stable interface."""
+    target = {"fp32": "fp32", "int8": "fp32", "int4": "int4", "fp16": "fp16"}[precision]
+    provider = "cuda" if on_cuda else "cpu"
+    with TemporaryDirectory(dir=out.parent) as scratch:
+        folder = Path(scratch) / "graph" if precision == "int8" else out
+        arguments = ["-i", str(source), "-o", str(folder), "-p", target, "-e", provider, "-c", scratch]
+        try:
+            with _arguments("builder", *arguments):
+                runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__")
+        except Exception as error:  # noqa: BLE001 (told in the report; transformers takes over)
+            for path in out.iterdir():
+                path.unlink()
+            return _one_line(error)
+        if precision == "int8":
+            _quantise_int8(folder / GRAPH, out / GRAPH)
+    return None
+
+
+def _build_with_transformers(source: Path, out: Path, precision: "Precision") -> None:
+    import torch
+
+    with TemporaryDirectory(dir=out.parent) as scratch:
+        plain = out if precision in ("fp32", "fp16") else Path(scratch)
+        _trace(source, plain / GRAPH, torch.float16 if precision == "fp16" else torch.float32)
+        if precision == "int8":
+            _quantise_int8(plain / GRAPH, out / GRAPH)
+        elif precision == "int4":
+            _quantise_int4(plain / GRAPH, out / GRAPH)
+
+
+def _trace(source: Path, path: Path, dtype: "torch.dtype") -> None:
+    """Batch and lengths stay open; the sample has a past, so the graph has one."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
+
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).eval()
+    total = _SAMPLE_PAST + _SAMPLE_NEW
+    tokens = torch.zeros((2, total), dtype=torch.int64)
+    with torch.no_grad():
+        past = model(tokens[:, :_SAMPLE_PAST], use_cache=True).past_key_values
+    sample: dict[str, Any] = {
+        "input_ids": tokens[:, _SAMPLE_PAST:].contiguous(),
+        "attention_mask": torch.ones((2, total), dtype=torch.int64),
+        "past_key_values": past,
+        "use_cache": True,
+    }
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        sample["position_ids"] = torch.arange(_SAMPLE_PAST, total).repeat(2, 1)
+    exported = OnnxExporter().export(model, sample, OnnxConfig(dynamic=True, ort_fusions="cpu"))
+    OnnxExporter.save_program(exported.program, path)
+
+
+def _quantise_int8(source: Path, target: Path) -> None:
+    """Weights by column ahead of time, activations at each run.
+
+    Shapes noted by an exporter may be wrong, and types of fused nodes unknown: both are put aside.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = onnx.load(source)
+    del graph.graph.value_info[:]
+    quantize_dynamic(
+        graph,
+        target,
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        use_external_data_format=True,
+    )
+
+
+def _quantise_int4(source: Path, target: Path) -> None:
+    """Weights in blocks of `BLOCK_SIZE`."""
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    graph = ONNXModel(onnx.load(source))
+    graph.replace_gemm_with_matmul()
+    quantizer = MatMulNBitsQuantizer(
+        graph.model, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=_INT8_ACTIVATIONS
+    )
+    quantizer.process()
+    graph.save_model_to_file(str(target), True)
+
+
+@contextlib.contextmanager
+def _arguments(*values: str) -> Generator[None]:
+    before, sys.argv = sys.argv, list(values)
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).removesuffix(".") or type(error).__name__
