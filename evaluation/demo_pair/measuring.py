@@ -1,0 +1,98 @@
+"""How good a model is on held-out commands: exact match of the actions, and how far draft and target agree.
+
+Law: everything is measured on the files as shipped, after they have been written and loaded again.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from evaluation.demo_pair.tokenizer import END_TOKEN, PADDING_TOKEN
+from evaluation.smart_home import Command, exact_match, prompt_text, reply_text
+
+BATCH_ROWS = 64
+MAX_NEW_TOKENS = 224
+
+
+@torch.inference_mode()
+def replies(
+    model: LlamaForCausalLM, tokenizer: Tokenizer, commands: Sequence[Command], temperature: float, seed: int
+) -> list[str]:
+    """What the model replies to each command; greedy at temperature 0."""
+    generator = torch.Generator().manual_seed(seed)
+    found: list[str] = []
+    for start in range(0, len(commands), BATCH_ROWS):
+        rows = [tokenizer.encode(prompt_text(each.text)).ids for each in commands[start : start + BATCH_ROWS]]
+        found += _reply_batch(model, tokenizer, rows, temperature, generator)
+    return found
+
+
+def _reply_batch(
+    model: LlamaForCausalLM,
+    tokenizer: Tokenizer,
+    rows: list[list[int]],
+    temperature: float,
+    generator: torch.Generator,
+) -> list[str]:
+    tokens, mask = _left_padded(rows)
+    cache, written = None, torch.zeros(len(rows), 0, dtype=torch.long)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    for _ in range(MAX_NEW_TOKENS):
+        output = model(input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache)
+        cache = output.past_key_values
+        tokens = _next_tokens(output.logits[:, -1], temperature, generator)
+        written = torch.cat((written, tokens), 1)
+        if bool((written == END_TOKEN).any(1).all()):
+            break
+        mask = torch.cat((mask, torch.ones_like(tokens)), 1)
+        positions = positions[:, -1:] + 1
+    return [tokenizer.decode(_until_end(row.tolist())) for row in written]
+
+
+def _left_padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Tokens and mask, [rows, longest]."""
+    length = max(map(len, rows))
+    tokens = torch.tensor([[PADDING_TOKEN] * (length - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+    return tokens, mask
+
+
+def _next_tokens(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """[rows, vocabulary] -> [rows, 1]."""
+    if temperature == 0:
+        return logits.argmax(-1, keepdim=True)
+    return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+
+
+def _until_end(tokens: list[int]) -> list[int]:
+    return tokens[: tokens.index(END_TOKEN)] if END_TOKEN in tokens else tokens
+
+
+def share_right(found: Sequence[str], commands: Sequence[Command]) -> float:
+    """The share of replies with exactly the right actions."""
+    return sum(exact_match(text, each.actions) for text, each in zip(found, commands, strict=True)) / len(
+        commands
+    )
+
+
+@torch.inference_mode()
+def agreement(
+    draft: LlamaForCausalLM, target: LlamaForCausalLM, tokenizer: Tokenizer, commands: Sequence[Command]
+) -> tuple[float, float]:
+    """Over the tokens of the right replies: how often both models' best token is the same, and the mean
+    overlap sum(min(draft_probs, target_probs)), which is the probability that a sampled draft token is
+    accepted.
+    """
+    num_tokens, num_same, overlap = 0, 0.0, 0.0
+    for each in commands:
+        prompt = tokenizer.encode(prompt_text(each.text)).ids
+        tokens = torch.tensor([prompt + tokenizer.encode(reply_text(each)).ids])
+        draft_probs = draft(input_ids=tokens).logits[0, len(prompt) - 1 : -1].softmax(-1)
+        target_probs = target(input_ids=tokens).logits[0, len(prompt) - 1 : -1].softmax(-1)
+        num_tokens += len(draft_probs)
+        num_same += float((draft_probs.argmax(-1) == target_probs.argmax(-1)).sum())
+        overlap += float(torch.minimum(draft_probs, target_probs).sum())
+    return num_same / num_tokens, overlap / num_tokens

@@ -1,0 +1,50 @@
+"""The shapes of the two models, and how long each is trained.
+
+Law: both have the same vocabulary and the same special tokens; head sizes are multiples of 16, so that ONNX
+graphs with fused grouped-query attention can be built from them.
+"""
+
+from dataclasses import dataclass
+
+from transformers import LlamaConfig
+
+from evaluation.demo_pair.tokenizer import END_TOKEN, PADDING_TOKEN
+
+MAX_POSITIONS = 512
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One model: its sizes, and its training in steps of `batch_tokens` tokens."""
+
+    hidden: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    intermediate: int
+    steps: int
+    batch_tokens: int
+    peak_rate: float
+
+
+TARGET = Shape(256, 4, 8, 4, 32, 704, steps=4200, batch_tokens=2048, peak_rate=2.5e-3)
+DRAFT = Shape(96, 2, 3, 1, 32, 256, steps=2500, batch_tokens=2048, peak_rate=4e-3)
+
+
+def llama_config(shape: Shape, vocabulary: int) -> LlamaConfig:
+    """The shape as transformers knows it."""
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        head_dim=shape.head_dim,
+        intermediate_size=shape.intermediate,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=END_TOKEN,
+        pad_token_id=PADDING_TOKEN,
+    )

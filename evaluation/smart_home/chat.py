@@ -1,0 +1,29 @@
+"""A command and its reply as one text, with the marks that the tokenizer knows as single tokens.
+
+Law: what a model is trained on is what the tokenizer's chat template writes.
+`<|user|>COMMAND<|assistant|>REPLY<|end|>`, where REPLY is the JSON of the actions, a line break, and the
+answer sentence.
+"""
+
+from evaluation.smart_home.action import actions_to_json
+from evaluation.smart_home.command import Command
+
+USER, ASSISTANT, END, PADDING = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}<|assistant|>{{ message['content'] }}<|end|>"
+    "{% elif message['role'] == 'user' %}<|user|>{{ message['content'] }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def prompt_text(command_text: str) -> str:
+    """What a model reads."""
+    return f"{USER}{command_text}{ASSISTANT}"
+
+
+def reply_text(command: Command) -> str:
+    """What a model should write."""
+    return f"{actions_to_json(command.actions)}\n{command.answer}{END}"

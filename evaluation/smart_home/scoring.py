@@ -1,0 +1,27 @@
+"""Whether a generated text is right: its first line must be exactly the expected actions.
+
+Law: a text that is not valid JSON, or whose first line is not the expected list, is wrong; nothing is
+repaired.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import cast
+
+from evaluation.smart_home.action import Action
+
+
+def read_actions(generated_text: str) -> list[dict[str, int | str]] | None:
+    """The action list on the first line; None if there is none."""
+    try:
+        found = json.loads(generated_text.split("\n", 1)[0])
+    except ValueError:
+        return None
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in cast("list[object]", found)):
+        return None
+    return cast("list[dict[str, int | str]]", found)
+
+
+def exact_match(generated_text: str, actions: Sequence[Action]) -> bool:
+    """The generated action list is the expected one: same actions, same order, same fields and values."""
+    return read_actions(generated_text) == [action.to_dict() for action in actions]
