@@ -142,7 +142,7 @@ def test_any_schedule_gives_the_logits_of_a_plain_forward_pass(family: str) -> N
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mistral-sliding"])
 def test_evicted_sessions_are_recomputed(family: str) -> None:
     model = build(FAMILIES[family]())
-    roomy = TargetModel(loaded(model))
+    roomy = TargetModel(loaded(build(FAMILIES[family]())))
     tight = TargetModel(loaded(model), cache_bytes=bytes_for(model, 260), chunk_tokens=32)
     steps = random_schedule(np.random.default_rng(2), num_sessions=6, num_steps=12, sizes=(5, 100))
     assert_lawful(model, tight, steps)
@@ -168,7 +168,7 @@ def bytes_for(model: PreTrainedModel, num_tokens: int) -> int:
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def llama() -> PreTrainedModel:
     return build(FAMILIES["llama"]())
 

@@ -5,6 +5,7 @@ shared or evicted before (in float32 to about 1e-5; lower precisions move with t
 It knows nothing of drafts, sampling or messages.
 """
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 
 import torch
@@ -14,9 +15,12 @@ from cloud_worker.target_model.arrays import FloatRows
 from cloud_worker.target_model.engine import TRIAL_ERRORS, Engine, Trial
 from cloud_worker.target_model.layers import layer_shapes
 from cloud_worker.target_model.loading import Loaded, TargetModelError, load
+from cloud_worker.target_model.packed import PAGE_SIZE, PackedEngine
 from cloud_worker.target_model.serial import SerialEngine
 
 MIN_CACHE_TOKENS = 256
+
+logger = logging.getLogger(__name__)
 
 
 class TargetModel:
@@ -93,6 +97,7 @@ class TargetModel:
 def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[Engine, int, int]:
     """The first engine that passes the trial, the width of the logits, the size of all caches in tokens."""
     model = loaded.model
+    own_attention = str(getattr(model.config, "_attn_implementation", "eager"))
     try:
         trial = Trial(model)
         shapes = layer_shapes(model)
@@ -103,7 +108,13 @@ def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[Engine
         raise TargetModelError(
             f"cache_bytes {cache_bytes} holds only {max_tokens} tokens of this model: give more"
         )
-    engine = SerialEngine(model, trial.vocab_size, max_tokens=max_tokens, chunk_tokens=chunk_tokens)
-    if fault := trial.fault(engine):
-        raise TargetModelError(f"the model cannot be rewound to an earlier token ({fault}): choose another")
-    return engine, trial.vocab_size, max_tokens
+    max_tokens -= max_tokens % PAGE_SIZE
+    packed = PackedEngine(model, shapes, trial.vocab_size, max_tokens, chunk_tokens)
+    if (fault := trial.fault(packed)) is None:
+        return packed, trial.vocab_size, max_tokens
+    logger.warning("sessions are verified one after the other, not batched: this model needs %s", fault)
+    model.set_attn_implementation(own_attention)
+    serial = SerialEngine(model, trial.vocab_size, max_tokens, chunk_tokens)
+    if (fault := trial.fault(serial)) is None:
+        return serial, trial.vocab_size, max_tokens
+    raise TargetModelError(f"the model cannot be rewound to an earlier token ({fault}): choose another one")

@@ -25,9 +25,7 @@ class _Session:
 class SerialEngine:
     """A cache per session, the least recently used ones forgotten when all hold more than `max_tokens`."""
 
-    def __init__(
-        self, model: PreTrainedModel, vocab_size: int, *, max_tokens: int, chunk_tokens: int
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, vocab_size: int, max_tokens: int, chunk_tokens: int) -> None:
         self._model = model
         self._vocab_size = vocab_size
         self._max_tokens = max_tokens

@@ -1,0 +1,153 @@
+"""One row of tokens for many sessions: which token sits where, what it may look at, which logits are wanted.
+
+Law: a packed token sees exactly the positions 0 .. its own of its own sequence. Everything is computed once
+a forward pass and used by all layers.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+
+import torch
+
+FETCH_COST = 8  # to bring a position's key and value here costs about as much as this many queries on it
+MAX_WASTE = 1.3  # padding may cost this factor ...
+CALL_COST = 10_000  # ... and what one call of the attention costs more
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The new tokens of one sequence, positions `begin` .. end - 1, and the pages of all up to there."""
+
+    tokens: Sequence[int]
+    begin: int
+    pages: tuple[int, ...]
+    num_rows: int  # logits wanted for the last ones
+
+    @property
+    def end(self) -> int:
+        """The length of the sequence after this piece."""
+        return self.begin + len(self.tokens)
+
+    @property
+    def cost(self) -> int:
+        """Attention work, in pairs of query and key."""
+        return (len(self.tokens) + FETCH_COST) * self.end
+
+
+@dataclass(slots=True)
+class Group:
+    """Pieces of similar size, padded to a common one: B pieces, n new tokens, m pages."""
+
+    queries: torch.Tensor  # [B * n] places in the row; a short piece repeats its first token
+    places: torch.Tensor  # [T'] the entries of `queries` that are no repetition, in the order of the row
+    tables: torch.Tensor  # [B * m] pages; a short table repeats page 0
+    positions: torch.Tensor  # [B, n] of the queries
+    page_size: int
+    _masks: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+
+    def mask(self, window: int, num_groups: int, dtype: torch.dtype) -> torch.Tensor:
+        """[B, 1, num_groups * n, m * page_size]: 0 where a query may look, else -inf; window 0 is none."""
+        made = self._masks.get((window, num_groups))
+        if made is None:
+            made = self._masks[window, num_groups] = self._make_mask(window, num_groups, dtype)
+        return made
+
+    def _make_mask(self, window: int, num_groups: int, dtype: torch.dtype) -> torch.Tensor:
+        num_keys = len(self.tables) // len(self.positions) * self.page_size
+        keys = torch.arange(num_keys, device=self.tables.device)
+        queries = self.positions[:, None, :, None]
+        hidden = keys > queries
+        if window:
+            hidden |= keys <= queries - window
+        mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
+            hidden, float("-inf")
+        )
+        return mask.repeat(1, 1, num_groups, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """All pieces side by side: T tokens."""
+
+    tokens: torch.Tensor  # [1, T]
+    positions: torch.Tensor  # [1, T]
+    slots: torch.Tensor  # [T] where keys and values are written: page * page_size + offset
+    wanted: torch.Tensor  # [R] places in the row whose logits are wanted
+    groups: tuple[Group, ...]  # of adjacent pieces
+
+
+def order(pieces: Sequence[Piece]) -> list[int]:
+    """Indices of the pieces, so that similar ones are adjacent."""
+    return sorted(range(len(pieces)), key=lambda i: (len(pieces[i].tokens).bit_length(), pieces[i].end))
+
+
+def pack(pieces: Sequence[Piece], page_size: int, device: torch.device) -> Row:
+    """The row of `pieces`, in their order."""
+
+    def tensor(values: Iterable[int]) -> torch.Tensor:
+        return torch.tensor(list(values), dtype=torch.long, device=device)
+
+    ends = list(accumulate(len(piece.tokens) for piece in pieces))
+    wanted = [range(end - piece.num_rows, end) for piece, end in zip(pieces, ends, strict=True)]
+    groups: list[Group] = []
+    num_packed = 0
+    for members in _similar(pieces):
+        groups.append(_group(members, num_packed, page_size, device))
+        num_packed += sum(len(piece.tokens) for piece in members)
+    return Row(
+        tokens=tensor(chain.from_iterable(piece.tokens for piece in pieces))[None],
+        positions=tensor(chain.from_iterable(range(piece.begin, piece.end) for piece in pieces))[None],
+        slots=tensor(chain.from_iterable(_slots(piece, page_size) for piece in pieces)),
+        wanted=tensor(chain.from_iterable(wanted)),
+        groups=tuple(groups),
+    )
+
+
+def _slots(piece: Piece, page_size: int) -> Iterator[int]:
+    for position in range(piece.begin, piece.end):
+        yield piece.pages[position // page_size] * page_size + position % page_size
+
+
+def _similar(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """Runs of adjacent pieces that waste little when padded to the largest of them."""
+    run: list[Piece] = []
+    for piece in pieces:
+        if (
+            run
+            and _padded_cost([*run, piece]) > MAX_WASTE * sum(one.cost for one in [*run, piece]) + CALL_COST
+        ):
+            yield run
+            run = []
+        run.append(piece)
+    yield run
+
+
+def _padded_cost(pieces: Sequence[Piece]) -> int:
+    longest = max(len(piece.tokens) for piece in pieces)
+    return len(pieces) * (longest + FETCH_COST) * max(piece.end for piece in pieces)
+
+
+def _group(pieces: Sequence[Piece], start: int, page_size: int, device: torch.device) -> Group:
+    """A group whose first token is at place `start` of the row."""
+    longest = max(len(piece.tokens) for piece in pieces)
+    num_pages = max(-(-piece.end // page_size) for piece in pieces)
+    queries: list[int] = []
+    places: list[int] = []
+    positions: list[list[int]] = []
+    tables: list[int] = []
+    for piece in pieces:
+        num_new, num_padding = len(piece.tokens), longest - len(piece.tokens)
+        places += range(len(queries), len(queries) + num_new)
+        queries += [*range(start, start + num_new), *[start] * num_padding]
+        positions.append([*range(piece.begin, piece.end), *[piece.begin] * num_padding])
+        table = piece.pages[: -(-piece.end // page_size)]
+        tables += [*table, *[0] * (num_pages - len(table))]
+        start += num_new
+    return Group(
+        queries=torch.tensor(queries, device=device),
+        places=torch.tensor(places, device=device),
+        tables=torch.tensor(tables, device=device),
+        positions=torch.tensor(positions, device=device),
+        page_size=page_size,
+    )
