@@ -39,6 +39,7 @@ class Scheme:
     drafts: bool = True  # False: the target model writes alone
     adaptive_k: bool = False  # k per token (CU-HLM online) instead of the setting's
     threshold: float = 1.0  # the default; the settings may override it
+    window: int = 1  # drafts in flight by default: the papers wait for each answer
     measures_risk: bool = False  # asks for the target's probability of the tokens that were skipped
 
 
@@ -80,6 +81,7 @@ SCHEMES = {
             Gate.UNCERTAIN,
             "certain tokens at once, uncertain ones verified exactly",
             threshold=0.3,
+            window=4,
             measures_risk=True,
         ),
         Scheme(
@@ -88,6 +90,7 @@ SCHEMES = {
             Gate.UNCERTAIN,
             "exactly the target's distribution; blocks end where a rejection is likely",
             threshold=0.5,
+            window=4,
             holds=True,
         ),
         Scheme(
@@ -96,6 +99,7 @@ SCHEMES = {
             Gate.UNCERTAIN,
             "exactly the target's text for the seed; only ids go up",
             threshold=0.5,
+            window=4,
             holds=True,
         ),
     )

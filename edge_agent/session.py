@@ -157,6 +157,11 @@ class EdgeSession:
         """The caller has all it wants (a stop string): nothing more is emitted."""
         self._finish("stop")
 
+    def fail(self, reason: str) -> None:
+        """Nothing more can come: `reason` is a sentence for the user."""
+        self.failure = reason
+        self._finish("error")
+
     # -- sending ------------------------------------------------------------------------------------
 
     def _launch(self, block: tuple[DraftToken, ...], bonus: int, now: float) -> None:
@@ -291,7 +296,7 @@ class EdgeSession:
                     self.worker = None
                     record.deadline = now + refusal.retry_after
             case _:
-                self._fail(explain(refusal))
+                self.fail(explain(refusal))
 
     def _repair(self, refusal: Refusal, now: float) -> None:
         """Send again what the worker lacks: the drafts as they were, or the whole context."""
@@ -312,7 +317,7 @@ class EdgeSession:
 
     def _lose_cloud(self, reason: str, now: float) -> None:
         if self._settings.on_cloud_loss is not OnCloudLoss.LOCAL or not self._settings.drafts:
-            self._fail(reason)
+            self.fail(reason)
             return
         self._transcript.mark_open(Fate.UNVERIFIED)
         self._in_flight.clear()
@@ -349,10 +354,6 @@ class EdgeSession:
                 self._finish("stop")
             elif self._num_final == len(self.tokens) and self._tokens_left <= 0:
                 self._finish("length")
-
-    def _fail(self, reason: str) -> None:
-        self.failure = reason
-        self._finish("error")
 
     def _finish(self, reason: str) -> None:
         if self.finished:

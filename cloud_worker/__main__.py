@@ -1,0 +1,68 @@
+"""`cloud-worker`: the command line."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+from cloud_worker.config import ENV_PREFIX, WorkerConfig
+from common.link import LinkError
+from common.settings import SettingsError, add_flags, load
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code (0: stopped as asked, 1: could not run, 2: wrong usage)."""
+    parser = argparse.ArgumentParser(
+        prog="cloud-worker", description="Verifies the drafts of edge agents with a large model, over MQTT."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="join a pool and serve until stopped", description=_RUN)
+    add_flags(run, WorkerConfig, ENV_PREFIX)
+    flags = parser.parse_args(arguments)
+    try:
+        config = load(WorkerConfig, flags, ENV_PREFIX)
+    except SettingsError as error:
+        return _complain(str(error), 2)
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    return _run(config)
+
+
+_RUN = (
+    "Loads the target model, joins the pool and verifies drafts until SIGTERM or Ctrl-C. Every setting is a "
+    f"flag, an environment variable ({ENV_PREFIX}NAME) and a key of the TOML file."
+)
+
+
+def _run(config: WorkerConfig) -> int:
+    # torch takes seconds to import: --help and wrong settings need not wait for it
+    from cloud_worker.target_model import TargetModel, TargetModelError
+    from cloud_worker.worker import Worker, serve
+
+    try:
+        model = TargetModel.load(
+            config.model,
+            device=config.device,
+            dtype=config.dtype,
+            device_map=config.device_map,
+            num_threads=config.num_threads,
+            cache_bytes=config.cache_mb << 20,
+            chunk_tokens=config.chunk_tokens,
+        )
+        asyncio.run(serve(Worker(config, model)))
+    except (TargetModelError, LinkError, SettingsError) as error:
+        return _complain(str(error), 1)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"cloud-worker: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

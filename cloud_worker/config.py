@@ -1,0 +1,68 @@
+"""The settings of a worker; each is a flag, a variable CLOUD_WORKER_... and a TOML key."""
+
+import secrets
+from dataclasses import dataclass
+
+from cloud_worker.scheduler import Limits
+from common.broker_config import BrokerConfig
+from common.settings import option
+from common.topics import check_name, check_pool
+
+ENV_PREFIX = "CLOUD_WORKER_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig(BrokerConfig):
+    """What a worker runs and how much it takes on."""
+
+    model: str = option("demo", "the target model: a folder, a hub name, or demo")
+    device: str = option("auto", "where the model runs", choices=("auto", "cpu", "cuda"))
+    dtype: str = option(
+        "float32",
+        "the model's numbers; float32 for results that do not depend on the batch",
+        choices=("float32", "bfloat16", "float16"),
+    )
+    device_map: str | None = option(None, "auto spreads the model over all GPUs")
+    num_threads: int = option(0, "CPU threads; 0 leaves torch's choice")
+    cache_mb: int = option(1024, "memory for the key/value caches of all sessions, in MiB")
+    chunk_tokens: int = option(256, "new tokens of one session in one forward pass")
+    max_context: int = option(0, "the longest sequence taken, in tokens; 0: what the model can")
+    max_sessions: int = option(256, "sessions held; the least recently used one goes")
+    max_sessions_per_device: int = option(16, "sessions held for one device")
+    max_batch: int = option(32, "sessions verified in one forward pass")
+    max_queue: int = option(256, "sessions that may wait before new ones are sent away")
+    worker: str = option("", "this worker's name, unique in the pool; empty: a random one")
+    log_level: str = option("info", "what is logged", choices=("debug", "info", "warning", "error"))
+
+    def __post_init__(self) -> None:
+        check_pool(self.pool)
+        if self.worker:
+            check_name(self.worker, "--worker")
+        positive = (
+            "cache_mb",
+            "chunk_tokens",
+            "max_sessions",
+            "max_sessions_per_device",
+            "max_batch",
+            "max_queue",
+        )
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_threads < 0 or self.max_context < 0:
+            raise ValueError("num_threads and max_context cannot be negative")
+
+    @property
+    def limits(self) -> Limits:
+        """What the scheduler keeps to."""
+        return Limits(
+            max_sessions=self.max_sessions,
+            max_sessions_per_device=self.max_sessions_per_device,
+            max_batch=self.max_batch,
+            max_queue=self.max_queue,
+        )
+
+
+def random_worker_name() -> str:
+    """A short name that no other worker of the pool has."""
+    return "w" + secrets.token_hex(3)

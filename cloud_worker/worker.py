@@ -1,0 +1,165 @@
+"""The worker's loop: messages from the link to the scheduler, batches to the model, answers to the link.
+
+Law: it decides nothing. What a message means is the session's business, who comes next the scheduler's.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from cloud_worker.config import WorkerConfig, random_worker_name
+from cloud_worker.passes import Pass
+from cloud_worker.presence import Presence
+from cloud_worker.scheduler import Answer, Scheduler, SessionKey, Task
+from cloud_worker.session import Rows, Target
+from cloud_worker.target_model import TargetModel
+from common.codec import CodecError, decode_to_worker, encode
+from common.fingerprint import fingerprint
+from common.link import Link, Received
+from common.messages import Refusal
+from common.topics import Topics
+
+CONTENT_TYPE = "application/cbor"
+EXPIRY = 30  # seconds that the broker keeps an answer for a device that is away
+GRACE = 0.1  # seconds for what the broker had already sent when it confirmed the end of a subscription
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One process of a pool: a target model, its sessions, and the link."""
+
+    def __init__(self, config: WorkerConfig, model: TargetModel) -> None:
+        self.name = config.worker or random_worker_name()
+        self._config = config
+        self._model = model
+        self._topics = Topics(config.root)
+        self._scheduler = Scheduler(self._target(), config.limits)
+        self._work = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._num_refused = 0
+
+    async def run(self) -> None:
+        """Serve until `stop`, then finish what is queued; LinkError when there is no broker to begin with."""
+        open_filter = self._topics.open_filter(self._config.pool)
+        draft_filter = self._topics.draft_filter(self._config.pool, self.name)
+        presence = Presence(self._topics.worker(self.name), self._config.pool, self._config.model)
+        link = Link(
+            self._config.link_settings(f"worker-{self.name}"),
+            subscriptions=[open_filter, draft_filter],
+            will=presence.offline(),
+            births=[presence.online()],
+        )
+        async with link:
+            _log.info("worker %s serves pool %s with %s", self.name, self._config.pool, self._config.model)
+            reader = asyncio.create_task(self._read(link), name="reader")
+            verifier = asyncio.create_task(self._verify(link), name="verifier")
+            stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+            await asyncio.wait({reader, verifier, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if self._stopping.is_set():
+                await self._drain(link, open_filter, draft_filter)
+            for task in (reader, verifier, stopping):
+                task.cancel()
+            results = await asyncio.gather(reader, verifier, stopping, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    def stop(self) -> None:
+        """Take nothing new, answer what is queued, and end `run`."""
+        self._stopping.set()
+
+    def _target(self) -> Target:
+        vocabulary = self._model.vocabulary
+        limit = self._config.max_context or self._model.max_positions
+        return Target(
+            worker=self.name,
+            tokenizer=fingerprint(vocabulary),
+            vocab_size=max(vocabulary.values()) + 1,
+            max_tokens=min(limit, self._model.max_positions),
+            eos_ids=self._model.eos_ids,
+        )
+
+    async def _read(self, link: Link) -> None:
+        async for received in link:
+            await self._send(link, self._receive(received))
+            if self._scheduler.num_waiting:
+                self._work.set()
+
+    def _receive(self, received: Received) -> Sequence[Answer]:
+        """Decode and hand over; what cannot be read is refused and counted, and touches no session."""
+        try:
+            uplink = self._topics.parse_uplink(received.topic)
+        except ValueError as error:
+            self._count_refused(str(error))
+            return ()
+        key = SessionKey(uplink.device, uplink.session)
+        try:
+            message = decode_to_worker(received.payload)
+        except CodecError as error:
+            self._count_refused(f"{error} (from device {key.device})")
+            return [Answer(key, Refusal(error.n, error.reason, self.name, str(error)))]
+        return self._scheduler.receive(key, message)
+
+    def _count_refused(self, detail: str) -> None:
+        """Log the 1st, 2nd, 4th, 8th ... refused message, so that a flood does not flood the log."""
+        self._num_refused += 1
+        if self._num_refused & (self._num_refused - 1) == 0:
+            _log.warning("refused a message: %s; %d in all", detail, self._num_refused)
+
+    async def _verify(self, link: Link) -> None:
+        while True:
+            await self._work.wait()
+            tasks, answers = self._scheduler.next_batch()
+            if tasks:
+                answers += await self._run(tasks)
+            for key in self._scheduler.take_forgotten():
+                self._model.forget(key)
+            await self._send(link, answers)
+            if not self._scheduler.num_waiting:
+                self._work.clear()
+
+    async def _run(self, tasks: Sequence[Task]) -> list[Answer]:
+        began = time.perf_counter()
+        try:
+            rows = await asyncio.to_thread(self._logits, tasks)
+        except (RuntimeError, MemoryError) as error:  # torch's out-of-memory errors are RuntimeErrors
+            _log.error("a forward pass over %d sessions failed: %s", len(tasks), error)
+            return self._scheduler.abandon(tasks, "the worker's model failed on this batch")
+        return self._scheduler.complete(tasks, rows, 1000 * (time.perf_counter() - began))
+
+    def _logits(self, tasks: Sequence[Task]) -> list[Rows | None]:
+        """One forward pass; a long prompt advances by a chunk and gives no logits yet."""
+        wanted = [Pass(task.key, task.job.tokens, task.job.num_rows) for task in tasks]
+        passes = [one.shortened(self._model.num_missing(one), self._config.chunk_tokens) for one in wanted]
+        rows = self._model.logits(passes)
+        return [
+            logits if made is asked else None
+            for logits, made, asked in zip(rows, passes, wanted, strict=True)
+        ]
+
+    async def _send(self, link: Link, answers: Sequence[Answer]) -> None:
+        for key, message in answers:
+            topic = self._topics.correction(key.device, key.session)
+            await link.send(topic, encode(message), expiry=EXPIRY, content_type=CONTENT_TYPE)
+
+    async def _drain(self, link: Link, open_filter: str, draft_filter: str) -> None:
+        """Leave the pool without losing a draft: no new sessions, then no drafts, then the queue."""
+        _log.info("worker %s stops: finishing %d waiting sessions", self.name, self._scheduler.num_waiting)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(10.0):
+                await link.unsubscribe(open_filter, draft_filter)
+                await asyncio.sleep(GRACE)
+                while self._scheduler.num_waiting or self._work.is_set():
+                    await asyncio.sleep(0.02)
+
+
+async def serve(worker: Worker) -> None:
+    """Run a worker until SIGTERM or SIGINT asks it to stop."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run()

@@ -1,0 +1,47 @@
+"""The settings about the broker, the same for both processes."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.link import LinkSettings
+from common.settings import SettingsError, option
+from common.topics import DEFAULT_ROOT
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerConfig:
+    """Where the broker is, how to prove who we are, and below which topics to talk."""
+
+    broker: str = option("mqtt://localhost:1883", "the MQTT broker: mqtt://host:port or mqtts://host:port")
+    pool: str = option("demo", "the pool of workers that serve one target model")
+    root: str = option(DEFAULT_ROOT, "the first levels of every topic")
+    username: str | None = option(None, "the broker's user name")
+    password: str | None = option(None, "the broker's password", secret=True)
+    password_file: str | None = option(None, "a file with the broker's password in its first line")
+    ca_file: str | None = option(None, "certificate authority (PEM) that signed the broker's certificate")
+    cert_file: str | None = option(None, "client certificate (PEM)")
+    key_file: str | None = option(None, "key of the client certificate (PEM)")
+
+    def link_settings(self, client_id: str) -> LinkSettings:
+        """The link's settings; SettingsError when the password file cannot be read, LinkError otherwise."""
+        return LinkSettings(
+            url=self.broker,
+            client_id=client_id,
+            username=self.username,
+            password=self._password(),
+            ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            key_file=self.key_file,
+        )
+
+    def _password(self) -> str | None:
+        if self.password_file is None:
+            return self.password
+        path = Path(self.password_file).expanduser()
+        try:
+            return path.read_text(encoding="utf-8").split("\n", 1)[0]
+        except OSError as error:
+            raise SettingsError(
+                f"cannot read the password file {path}: {os.strerror(error.errno or 0)}"
+            ) from error

@@ -1,0 +1,173 @@
+"""One frozen dataclass a process: every field is a flag, an environment variable and a TOML key.
+
+Law: nothing that a person wrote is dropped in silence. An unknown key, variable or value is an error that
+names it and says what would be right; of two sources flags win over the environment, that over the file, and
+that over the default. A secret has no flag, because command lines are visible to everyone on the machine.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import os
+import tomllib
+import types
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+Settings = TypeVar("Settings")
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used: one sentence with what is wrong and what would be right."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Option:
+    """A field as its sources see it."""
+
+    name: str
+    kind: Any
+    help: str
+    choices: tuple[str, ...]
+    secret: bool
+    default: object
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+
+def option(default: Any, help: str, *, choices: Iterable[str] = (), secret: bool = False) -> Any:
+    """A field of a settings dataclass with what `--help` says about it."""
+    metadata = {"help": help, "choices": tuple(choices), "secret": secret}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def add_flags(parser: argparse.ArgumentParser, kind: type, prefix: str) -> None:
+    """Add a flag for each field and `--config`; flags that are not given leave no trace in the namespace."""
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"TOML file with any of the settings (or {prefix}CONFIG)"
+    )
+    for item in _options(kind):
+        if item.secret:
+            continue
+        shown = "" if item.default in (None, ()) else f" (default: {_shown(item.default)})"
+        arguments: dict[str, Any] = {"help": (item.help + shown).replace("%", "%%"), "dest": item.name}
+        if item.kind is bool:
+            arguments["action"] = argparse.BooleanOptionalAction
+        else:
+            arguments["metavar"] = "|".join(item.choices) if item.choices else _metavar(item)
+        if get_origin(item.kind) is tuple:
+            arguments["action"] = "append"
+        parser.add_argument(item.flag, default=argparse.SUPPRESS, **arguments)
+
+
+def load(kind: type[Settings], flags: argparse.Namespace, prefix: str) -> Settings:
+    """The settings from flags, environment (`prefix` + NAME) and TOML file; raises SettingsError."""
+    options = {item.name: item for item in _options(kind)}
+    environment = _from_environment(options, os.environ, prefix)
+    path = getattr(flags, "config", None) or os.environ.get(prefix + "CONFIG")
+    values = _from_file(options, Path(path)) if path else {}
+    values |= environment
+    given = {name: value for name, value in vars(flags).items() if name in options}
+    values |= {name: _parse(options[name], value, options[name].flag) for name, value in given.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _options(kind: type) -> list[_Option]:
+    hints = get_type_hints(kind)
+    return [
+        _Option(
+            field.name,
+            _without_none(hints[field.name]),
+            field.metadata["help"],
+            field.metadata["choices"],
+            field.metadata["secret"],
+            field.default,
+        )
+        for field in dataclasses.fields(kind)
+    ]
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) is types.UnionType:
+        return next(argument for argument in get_args(hint) if argument is not type(None))
+    return hint
+
+
+def _from_environment(
+    options: Mapping[str, _Option], environment: Mapping[str, str], prefix: str
+) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(prefix) or variable == prefix + "CONFIG":
+            continue
+        name = variable.removeprefix(prefix).lower()
+        item = _known(options, name, f"environment variable {variable}")
+        is_list = get_origin(item.kind) is tuple
+        values[name] = _parse(item, text.split(",") if is_list else text, variable)
+    return values
+
+
+def _from_file(options: Mapping[str, _Option], path: Path) -> dict[str, object]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the config file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the config file {path} is not valid TOML: {error}") from error
+    return {
+        key: _parse(_known(options, key, f"key in {path}:"), value, f"{key} in {path}")
+        for key, value in table.items()
+    }
+
+
+def _known(options: Mapping[str, _Option], name: str, source: str) -> _Option:
+    if name in options:
+        return options[name]
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f"did you mean {close[0]}?" if close else "see --help for the settings there are"
+    raise SettingsError(f"unknown {source} {name}; {hint}")
+
+
+def _parse(item: _Option, value: object, source: str) -> object:
+    """`value` as the field's type, from text (flags, environment) or from a TOML value."""
+    if get_origin(item.kind) is tuple:
+        if not isinstance(value, list):
+            raise SettingsError(f"{source}: expected a list of texts, got {value!r}")
+        return tuple(str(entry) for entry in cast("list[object]", value))
+    if item.choices and value not in item.choices:
+        raise SettingsError(f"{source}: {value!r} is not one of {', '.join(item.choices)}")
+    if isinstance(value, item.kind) and not (item.kind is int and isinstance(value, bool)):
+        return value
+    try:
+        return _convert(item.kind, value)
+    except (ValueError, KeyError) as error:
+        raise SettingsError(
+            f"{source}: expected {_EXPECTED.get(item.kind, 'text')}, got {value!r}"
+        ) from error
+
+
+def _convert(kind: Any, value: object) -> object:
+    if kind is bool:
+        return _TRUTH[str(value).lower()]
+    if isinstance(value, str) or (kind is float and type(value) is int):
+        return kind(value)
+    raise ValueError(value)
+
+
+_TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+
+
+def _metavar(item: _Option) -> str:
+    return {int: "N", float: "X", Path: "PATH"}.get(item.kind, "TEXT")
+
+
+def _shown(default: object) -> str:
+    return str(default.value) if isinstance(default, Enum) else str(default)

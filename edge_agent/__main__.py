@@ -1,0 +1,100 @@
+"""`edge-agent`: the command line."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.settings import SettingsError, add_flags, load
+from edge_agent.config import ENV_PREFIX, AgentConfig
+from edge_agent.schemes import SCHEMES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code (0: done, 1: could not, 2: wrong usage, 130: interrupted)."""
+    parser = _parser()
+    flags = parser.parse_args(arguments)
+    try:
+        return _export(flags) if flags.command == "export" else _talk(flags)
+    except SettingsError as error:
+        return _complain(str(error), 2)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: nothing left to say
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    settings = (
+        f"Every setting is a flag, an environment variable ({ENV_PREFIX}NAME) and a key of the TOML file."
+    )
+    schemes = "\n".join(f"  {scheme.name:15} {scheme.summary}" for scheme in SCHEMES.values())
+    parser = argparse.ArgumentParser(
+        prog="edge-agent",
+        description="Drafts text with a small model on this device and asks a large one in the cloud, over\n"
+        "MQTT, only where the small one is uncertain.",
+        epilog=f"schemes:\n{schemes}\n\n{settings}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    generate = commands.add_parser("generate", help="answer a prompt", description=settings)
+    generate.add_argument("prompt", help="the prompt; - reads one a line from standard input")
+    generate.add_argument(
+        "--show-tokens", action="store_true", help="colour every token by where it came from"
+    )
+    generate.add_argument("--json", action="store_true", help="print one JSON object a prompt, nothing else")
+    generate.add_argument("--quiet", action="store_true", help="no summary")
+    chat = commands.add_parser("chat", help="talk to the model", description=settings)
+    chat.add_argument("--show-tokens", action="store_true", help="colour every token by where it came from")
+    chat.add_argument("--quiet", action="store_true", help="no summaries")
+    for command in (generate, chat):
+        add_flags(command, AgentConfig, ENV_PREFIX)
+    export = commands.add_parser(
+        "export",
+        help="make an ONNX draft model (needs the extra 'export')",
+        description="Writes a folder that --model takes, and checks it against torch.",
+    )
+    export.add_argument("source", help="a folder or hub name that transformers can load")
+    export.add_argument("out", type=Path, help="the folder to write")
+    export.add_argument(
+        "--precision", choices=("fp32", "int8", "int4"), default="int8", help="(default: int8)"
+    )
+    return parser
+
+
+def _talk(flags: argparse.Namespace) -> int:
+    config = load(AgentConfig, flags, ENV_PREFIX)
+    logging.basicConfig(
+        level=config.log_level.upper(), format="edge-agent: %(levelname)s %(message)s", stream=sys.stderr
+    )
+    # ONNX Runtime takes a while to import: --help and wrong settings need not wait for it
+    from common.link import LinkError
+    from edge_agent.conversation import chat, generate
+    from edge_agent.model_files import ModelError
+
+    try:
+        return chat(config, flags) if flags.command == "chat" else generate(config, flags)
+    except (ModelError, LinkError) as error:
+        return _complain(str(error), 1)
+
+
+def _export(flags: argparse.Namespace) -> int:
+    from edge_agent.export import export
+    from edge_agent.model_files import ModelError
+
+    try:
+        print(export(flags.source, flags.out, flags.precision))
+    except ModelError as error:
+        return _complain(str(error), 1)
+    return 0
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"edge-agent: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""EdgeAgent: a draft model and a link, ready to generate. The Python API of a device.
+
+async with EdgeAgent.open(AgentConfig(broker="mqtt://broker")) as agent:
+    async for token in agent.generate("turn on the kitchen light"):
+        print(token.text, end="")
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+from common.codec import CodecError, decode_to_device, encode
+from common.link import Delivery, Link, LinkStatistics
+from common.messages import Opening
+from common.topics import Topics
+from edge_agent.config import AgentConfig, random_seed
+from edge_agent.draft_model import DraftModel
+from edge_agent.generation import Event, Generation, NoWorker
+from edge_agent.model_files import ModelError, ModelInfo, read_info
+from edge_agent.model_source import resolve
+from edge_agent.session import EdgeSession, Outgoing
+from edge_agent.session_settings import OnCloudLoss
+from edge_agent.text import StopStrings, Text
+
+CONTENT_TYPE = "application/cbor"
+EXPIRY = 30  # seconds that the broker keeps a draft for a worker that is away
+
+Message: TypeAlias = Mapping[str, object]
+
+_log = logging.getLogger(__name__)
+
+
+class EdgeAgent:
+    """One device. Generations run one at a time; a second waits for the first. Use `open`."""
+
+    def __init__(self, config: AgentConfig, info: ModelInfo, model: DraftModel, link: Link | None) -> None:
+        self.config = config
+        self.text = Text.load(info)
+        self._info = info
+        self._model = model
+        self._link = link
+        self._topics = Topics(config.root)
+        self._turn = asyncio.Lock()
+        self._inboxes: dict[str, asyncio.Queue[Event]] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: AgentConfig) -> AsyncGenerator["EdgeAgent"]:
+        """Load the model and connect; raises ModelError or LinkError with a sentence for the user."""
+        info = read_info(resolve(config.model, model_file=config.model_file), config.model_file)
+        model = DraftModel.load(
+            info.folder,
+            model_file=config.model_file,
+            num_threads=config.num_threads,
+            providers=config.providers,
+        )
+        if not config.needs_cloud:
+            yield cls(config, info, model, None)
+            return
+        device = config.device_name
+        link = Link(
+            config.link_settings(f"edge-{device}-{secrets.token_hex(3)}"),
+            subscriptions=[Topics(config.root).correction_filter(device)],
+            wait_for_broker=config.on_cloud_loss != OnCloudLoss.FAIL.value,
+        )
+        async with link:
+            agent = cls(config, info, model, link)
+            reader = asyncio.create_task(agent._read(link), name="reader")
+            try:
+                yield agent
+            finally:
+                reader.cancel()
+                await asyncio.gather(reader, *agent._sending, return_exceptions=True)
+
+    @property
+    def link_statistics(self) -> LinkStatistics:
+        """Messages and bytes since the agent began, as they crossed the network."""
+        return self._link.statistics if self._link else LinkStatistics()
+
+    def generate(self, prompt: str | Sequence[Message], *, seed: int | None = None) -> Generation:
+        """A generation to iterate over. `prompt` is a text, or chat messages as in OpenAI's API.
+
+        A text becomes a user message where the model has a chat template, unless the config says `raw`.
+        Raises ModelError for a prompt that is empty or too long.
+        """
+        tokens = self._encode(prompt)
+        sampling = self.config.sampling(self._info.sampling)
+        seed = next(value for value in (seed, self.config.seed, random_seed()) if value is not None)
+        opening = Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed)
+        settings = self.config.session_settings(opening, self._info.eos_ids, self._model.max_positions)
+        name = secrets.token_hex(4)
+        inbox: asyncio.Queue[Event] = asyncio.Queue()
+
+        @asynccontextmanager
+        async def turn() -> AsyncGenerator[None]:
+            async with self._turn:
+                self._inboxes[name] = inbox
+                try:
+                    yield
+                finally:
+                    del self._inboxes[name]
+
+        async def send(outgoing: Outgoing) -> None:
+            await self._send(name, outgoing)
+
+        return Generation(
+            session=EdgeSession(tokens, settings),
+            policy=self.config.policy(sampling, seed),
+            model=self._model,
+            turn=turn,
+            send=send,
+            inbox=inbox,
+            stream=self.text.stream(tokens),
+            stops=StopStrings(self.config.stop),
+            vocab_size=self.text.vocab_size,
+        )
+
+    def explain(self, failure: str) -> str:
+        """A generation's failure with what the agent knows of the link."""
+        if self._link is not None and not self._link.connected:
+            return f"{failure}: the broker at {self.config.broker} cannot be reached"
+        return failure
+
+    def _encode(self, prompt: str | Sequence[Message]) -> list[int]:
+        if not isinstance(prompt, str):
+            tokens = self.text.chat_prompt(prompt)
+        elif self.text.has_chat_template and not self.config.raw:
+            tokens = self.text.chat_prompt([{"role": "user", "content": prompt}])
+        else:
+            tokens = self.text.encode(prompt)
+        if not tokens:
+            raise ModelError("the prompt is empty: give the model something to continue")
+        if len(tokens) >= self._model.max_positions:
+            raise ModelError(
+                f"the prompt has {len(tokens)} tokens, but the draft model takes {self._model.max_positions} "
+                "together with the answer: shorten it"
+            )
+        return tokens
+
+    async def _send(self, session: str, outgoing: Outgoing) -> None:
+        assert self._link is not None
+        payload = encode(outgoing.message)
+        device, pool = self.config.device_name, self.config.pool
+        if outgoing.worker is None:
+            # the broker's answer takes a round trip; drafting goes on meanwhile
+            task = asyncio.create_task(self._open(session, payload), name="open")
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+            return
+        topic = self._topics.draft(pool, outgoing.worker, device, session)
+        await self._link.send(topic, payload, expiry=EXPIRY, content_type=CONTENT_TYPE)
+
+    async def _open(self, session: str, payload: bytes) -> None:
+        assert self._link is not None
+        topic = self._topics.open(self.config.pool, self.config.device_name, session)
+        delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY, content_type=CONTENT_TYPE)
+        inbox = self._inboxes.get(session)
+        if inbox is not None and delivery in (Delivery.NO_SUBSCRIBERS, Delivery.REFUSED):
+            if delivery is Delivery.NO_SUBSCRIBERS:
+                _log.warning("no worker listens in pool %s; asking again", self.config.pool)
+            inbox.put_nowait(NoWorker(refused=delivery is Delivery.REFUSED))
+
+    async def _read(self, link: Link) -> None:
+        async for received in link:
+            try:
+                session = self._topics.parse_correction(received.topic).session
+                message = decode_to_device(received.payload)
+            except (ValueError, CodecError) as error:
+                _log.warning("ignored an answer that cannot be read: %s", error)
+                continue
+            if session in self._inboxes:
+                self._inboxes[session].put_nowait(message)

@@ -1,0 +1,144 @@
+"""The settings of an agent; each is a flag, a variable EDGE_AGENT_... and a TOML key."""
+
+import re
+import secrets
+import socket
+from dataclasses import dataclass
+
+from common.broker_config import BrokerConfig
+from common.distribution import LATTICE_TOTALS, Sampling
+from common.messages import Opening
+from common.randomness import MAX_SEED
+from common.settings import option
+from common.topics import MAX_NAME_LENGTH, check_name, check_pool
+from edge_agent.policy import Policy
+from edge_agent.schemes import SCHEMES, Form
+from edge_agent.session_settings import OnCloudLoss, SessionSettings
+from edge_agent.uncertainty import ESTIMATORS
+
+ENV_PREFIX = "EDGE_AGENT_"
+MAX_TOKENS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig(BrokerConfig):
+    """What the agent drafts with, when it asks the cloud, and how it samples."""
+
+    model: str = option("demo", "the draft model: a folder, a hub name, or demo")
+    model_file: str | None = option(None, "which ONNX file of the model, when it has several")
+    num_threads: int = option(1, "CPU threads of the draft model; 0: one a core")
+    providers: tuple[str, ...] = option(
+        (), "ONNX Runtime execution provider, in order of preference; repeatable"
+    )
+    scheme: str = option("lossless", "when and what to send to the target model", choices=SCHEMES)
+    threshold: float | None = option(
+        None, "uncertainty above which a token is verified (default: the scheme's)"
+    )
+    estimator: str = option("perturbation-mean", "how uncertainty is measured", choices=ESTIMATORS)
+    max_ids: int = option(32, "ids that a truncated distribution keeps (k)")
+    resolution: int = option(LATTICE_TOTALS[0], f"what quantised counts sum to: {LATTICE_TOTALS}")
+    uplink_probability: float = option(0.5, "rand-hlm: the share of tokens that go up")
+    theta: float = option(0.1, "cu-hlm-online: the truncation error tolerated")
+    window: int | None = option(None, "drafts in flight (default: 1 for the papers' schemes, 4 for ours)")
+    block_length: int = option(8, "lossless and coupled: the most tokens in one draft")
+    temperature: float | None = option(None, "sampling temperature, 0 is greedy (default: the model's)")
+    top_k: int | None = option(None, "sample from the k most probable tokens (default: the model's)")
+    top_p: float | None = option(None, "sample from the smallest set with this mass (default: the model's)")
+    seed: int | None = option(None, "the same seed gives the same text (default: a random one)")
+    max_tokens: int = option(256, "the most tokens to generate")
+    stop: tuple[str, ...] = option((), "a text that ends the answer; repeatable")
+    raw: bool = option(False, "give the prompt to the model as it is, without its chat template")
+    on_cloud_loss: str = option(
+        OnCloudLoss.FAIL.value,
+        "when no worker answers: go on locally, wait, or fail",
+        choices=[policy.value for policy in OnCloudLoss],
+    )
+    cloud_timeout: float = option(20.0, "seconds without an answer after which the cloud counts as lost")
+    device: str = option("", "this device's name (default: the host's)")
+    log_level: str = option("warning", "what is logged", choices=("debug", "info", "warning", "error"))
+
+    def __post_init__(self) -> None:
+        check_pool(self.pool)
+        if self.device:
+            check_name(self.device, "--device")
+        ranges: list[tuple[str, float | None, float, float]] = [
+            ("threshold", self.threshold, 0, 1),
+            ("max_ids", self.max_ids, 1, 65536),
+            ("uplink_probability", self.uplink_probability, 0, 1),
+            ("theta", self.theta, 0, 1),
+            ("window", self.window, 1, 32),
+            ("block_length", self.block_length, 1, 64),
+            ("temperature", self.temperature, 0, 100),
+            ("top_k", self.top_k, 0, 10**6),
+            ("top_p", self.top_p, 1e-6, 1),
+            ("seed", self.seed, 0, MAX_SEED),
+            ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
+            ("cloud_timeout", self.cloud_timeout, 0.1, 1e6),
+            ("num_threads", self.num_threads, 0, 1024),
+        ]
+        for name, value, low, high in ranges:
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value:g}")
+        if self.resolution not in LATTICE_TOTALS:
+            raise ValueError(f"resolution must be one of {LATTICE_TOTALS}, got {self.resolution}")
+
+    @property
+    def needs_cloud(self) -> bool:
+        """False when the draft model works alone."""
+        scheme = SCHEMES[self.scheme]
+        return not scheme.drafts or scheme.form is not Form.NOTHING
+
+    def sampling(self, default: Sampling) -> Sampling:
+        """The model's sampling with what was set in its place."""
+        return Sampling(
+            default.temperature if self.temperature is None else self.temperature,
+            default.top_k if self.top_k is None else self.top_k,
+            default.top_p if self.top_p is None else self.top_p,
+        )
+
+    def policy(self, sampling: Sampling, seed: int) -> Policy:
+        """The scheme with its numbers."""
+        scheme = SCHEMES[self.scheme]
+        return Policy(
+            scheme=scheme,
+            sampling=sampling,
+            seed=seed,
+            threshold=scheme.threshold if self.threshold is None else self.threshold,
+            max_ids=self.max_ids,
+            resolution=self.resolution,
+            uplink_probability=self.uplink_probability,
+            theta=self.theta,
+            estimator=ESTIMATORS[self.estimator],
+        )
+
+    def session_settings(
+        self, opening: Opening, stop_ids: frozenset[int], max_positions: int
+    ) -> SessionSettings:
+        """What one generation's state machine is run with."""
+        scheme = SCHEMES[self.scheme]
+        window = scheme.window if self.window is None else self.window
+        target_decides = opening.sampling.greedy or scheme.form is Form.COUPLED
+        return SessionSettings(
+            opening=opening,
+            stop_ids=stop_ids,
+            max_tokens=self.max_tokens,
+            max_positions=max_positions,
+            drafts=scheme.drafts,
+            wants_bonus=window == 1 and scheme.holds and target_decides,
+            measures_risk=scheme.measures_risk,
+            window=window,
+            block_length=self.block_length,
+            on_cloud_loss=OnCloudLoss(self.on_cloud_loss),
+            cloud_timeout=self.cloud_timeout,
+        )
+
+    @property
+    def device_name(self) -> str:
+        """The device's name on the broker."""
+        host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:MAX_NAME_LENGTH]
+        return self.device or host or "device"
+
+
+def random_seed() -> int:
+    """A fresh seed, short enough for every JSON reader."""
+    return secrets.randbits(32)

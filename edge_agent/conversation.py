@@ -1,0 +1,93 @@
+"""The commands `generate` and `chat`: prompts in, text, colours and summaries out."""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+
+from edge_agent.agent import EdgeAgent, Message
+from edge_agent.config import AgentConfig
+from edge_agent.model_files import ModelError
+from edge_agent.report import Report
+from edge_agent.terminal import coloured, legend
+
+
+def generate(config: AgentConfig, flags: argparse.Namespace) -> int:
+    """Answer the prompt, or every line of standard input; 1 when a generation failed."""
+    return asyncio.run(_generate(config, flags))
+
+
+def chat(config: AgentConfig, flags: argparse.Namespace) -> int:
+    """Talk until the end of input (Ctrl-D), keeping the conversation."""
+    return asyncio.run(_chat(config, flags))
+
+
+async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
+    code = 0
+    async with EdgeAgent.open(config) as agent:
+        if flags.show_tokens:
+            print(legend(), file=sys.stderr)
+        for prompt in _prompts(flags.prompt):
+            succeeded, _ = await _answer(agent, prompt, flags, as_json=flags.json)
+            code = code if succeeded else 1
+    return code
+
+
+def _prompts(argument: str) -> Iterator[str]:
+    if argument != "-":
+        yield argument
+        return
+    for line in sys.stdin:
+        if line.strip():
+            yield line.rstrip("\n")
+
+
+async def _answer(
+    agent: EdgeAgent, prompt: str | Sequence[Message], flags: argparse.Namespace, *, as_json: bool = False
+) -> tuple[bool, str]:
+    """Stream one answer; returns whether it succeeded, and its text."""
+    generation = agent.generate(prompt)
+    before = agent.link_statistics
+    async for token in generation:
+        if not as_json:
+            print(coloured(token) if flags.show_tokens else token.text, end="", flush=True)
+    report = Report.of(generation, before, agent.link_statistics)
+    failure = generation.session.failure
+    explained = agent.explain(failure) if failure else None
+    if as_json:
+        print(json.dumps({"prompt": prompt, **dataclasses.asdict(report), "error": explained}), flush=True)
+    else:
+        print(flush=True)
+    if not (as_json or flags.quiet):
+        print("\n".join(f"[{line}]" for line in report.lines()), file=sys.stderr)
+    if explained:
+        print(f"edge-agent: {explained}", file=sys.stderr)
+    return failure is None, report.text
+
+
+async def _chat(config: AgentConfig, flags: argparse.Namespace) -> int:
+    async with EdgeAgent.open(config) as agent:
+        if not agent.text.has_chat_template:
+            raise ModelError("this model has no chat template: use generate")
+        print(
+            "Ctrl-D ends the conversation." + (f" {legend()}" if flags.show_tokens else ""), file=sys.stderr
+        )
+        messages: list[Message] = []
+        while True:
+            line = await asyncio.to_thread(_read_line)
+            if line is None:
+                return 0
+            if line.strip():
+                messages.append({"role": "user", "content": line})
+                _, text = await _answer(agent, messages, flags)
+                messages.append({"role": "assistant", "content": text})
+
+
+def _read_line() -> str | None:
+    try:
+        return input("> ")
+    except EOFError:
+        print()
+        return None

@@ -1,0 +1,156 @@
+"""One generation: the session's state machine joined with the draft model, the link and the text.
+
+Law: it decides nothing; it runs what the session wants next and hands over what has become final.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from common.distribution import fit_vocabulary
+from common.messages import ToDevice
+from edge_agent.draft_model import DraftModel
+from edge_agent.policy import Policy, Proposal
+from edge_agent.session import EdgeSession, Outgoing
+from edge_agent.text import StopStrings, TextStream
+from edge_agent.transcript import Fate, FinalToken
+
+
+@dataclass(frozen=True, slots=True)
+class NoWorker:
+    """The broker took an opening draft and nobody listens, or it may not be sent (`refused`)."""
+
+    refused: bool = False
+
+
+Event: TypeAlias = ToDevice | NoWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A final token with the text that it completes: "" while a character lacks bytes.
+
+    The last one may be text without a token (None): what was held back in case a stop string began there.
+    """
+
+    text: str
+    token: int | None
+    fate: Fate
+
+
+@dataclass(slots=True)
+class Clock:
+    """Where the time of a generation went, in seconds."""
+
+    drafting: float = 0.0
+    waiting: float = 0.0
+    total: float = 0.0
+    first_token: float | None = None
+
+
+@dataclass(slots=True)
+class Generation:
+    """`async for token in generation`, once; afterwards `session`, `clock` and `text` tell about it.
+
+    `turn` is entered for as long as it lasts (one model, one generation at a time), `send` publishes a
+    message, `inbox` receives what comes for this session.
+    """
+
+    session: EdgeSession
+    policy: Policy
+    model: DraftModel
+    turn: Callable[[], AbstractAsyncContextManager[None]]
+    send: Callable[[Outgoing], Awaitable[None]]
+    inbox: "asyncio.Queue[Event]"
+    stream: TextStream
+    stops: StopStrings
+    vocab_size: int
+    text: str = ""
+    clock: Clock = field(default_factory=Clock)
+
+    async def __aiter__(self) -> AsyncIterator[Token]:
+        async with self.turn():
+            began = time.monotonic()
+            try:
+                async with aclosing(self._tokens(began)) as tokens:
+                    async for token in tokens:
+                        yield token
+            finally:
+                self.session.stop()  # does nothing when it has finished
+                await self._transmit()
+                self.clock.total = time.monotonic() - began
+
+    async def _tokens(self, began: float) -> AsyncGenerator[Token]:
+        fate = Fate.LOCAL
+        async with aclosing(self._final_tokens()) as finals:
+            async for final in finals:
+                fate = final.fate
+                self.clock.first_token = self.clock.first_token or time.monotonic() - began
+                yield self._token(self.stops.push(self.stream.push(final.token)), final.token, fate)
+                if self.stops.stopped:
+                    self.session.stop()
+        rest = self.stops.push(self.stream.flush()) + self.stops.flush()
+        if rest:
+            yield self._token(rest, None, fate)
+
+    async def _final_tokens(self) -> AsyncGenerator[FinalToken]:
+        session = self.session
+        session.start(time.monotonic())
+        while True:
+            await self._transmit()
+            for final in session.take_final():
+                yield final
+            if session.finished:
+                return
+            if session.wants_draft:
+                session.propose(await self._draft(session.tokens), time.monotonic())
+            else:
+                await self._wait(session)
+            while not self.inbox.empty():
+                self._hand_over(self.inbox.get_nowait())
+            session.tick(time.monotonic())
+
+    async def _transmit(self) -> None:
+        for outgoing in self.session.take_outgoing():
+            await self.send(outgoing)
+
+    async def _draft(self, tokens: Sequence[int]) -> Proposal:
+        began = time.monotonic()
+        proposal = await asyncio.to_thread(self._propose, list(tokens))
+        self.clock.drafting += time.monotonic() - began
+        return proposal
+
+    def _propose(self, tokens: list[int]) -> Proposal:
+        logits = fit_vocabulary(self.model.logits(tokens), self.vocab_size)
+        return self.policy.propose(logits, len(tokens))
+
+    async def _wait(self, session: EdgeSession) -> None:
+        """Until something arrives or the session's deadline passes."""
+        if session.deadline is None:
+            raise RuntimeError("the session waits for nothing")
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, session.deadline - began)):
+                event = await self.inbox.get()
+        except TimeoutError:
+            return
+        finally:
+            self.clock.waiting += time.monotonic() - began
+        self._hand_over(event)
+
+    def _hand_over(self, event: Event) -> None:
+        if not isinstance(event, NoWorker):
+            self.session.receive(event, time.monotonic())
+        elif event.refused:
+            self.session.fail(
+                "the broker does not let this device publish to the pool; check its access rights"
+            )
+        else:
+            self.session.no_worker(time.monotonic())
+
+    def _token(self, text: str, token: int | None, fate: Fate) -> Token:
+        self.text += text
+        return Token(text, token, fate)

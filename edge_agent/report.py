@@ -1,0 +1,95 @@
+"""What a generation did, as numbers for programs and as lines for people."""
+
+import resource
+from dataclasses import dataclass
+
+from common.link import LinkStatistics
+from edge_agent.generation import Generation
+from edge_agent.transcript import Fate
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One generation. Bytes are whole MQTT PUBLISH packets, times are in seconds, memory in MiB."""
+
+    text: str
+    finish_reason: str
+    scheme: str
+    seed: int
+    num_prompt_tokens: int
+    num_tokens: int
+    num_by_fate: dict[str, int]
+    num_uplinks: int
+    num_resent: int
+    uplink_rate: float  # messages up a token
+    num_tested: int
+    num_accepted: int
+    acceptance_rate: float | None
+    measured_risk: float | None
+    num_bytes_up: int
+    num_bytes_down: int
+    round_trip: float | None
+    seconds: float
+    seconds_drafting: float
+    seconds_waiting: float
+    seconds_to_first_token: float | None
+    peak_memory_mb: float
+
+    @classmethod
+    def of(cls, generation: Generation, before: LinkStatistics, after: LinkStatistics) -> "Report":
+        """The report of a finished generation and the link's counts around it."""
+        session, clock = generation.session, generation.clock
+        tally = session.tally
+        return cls(
+            text=generation.text,
+            finish_reason=session.finish_reason or "stop",
+            scheme=generation.policy.scheme.name,
+            seed=generation.policy.seed,
+            num_prompt_tokens=len(session.tokens) - tally.num_tokens,
+            num_tokens=tally.num_tokens,
+            num_by_fate={str(fate): count for fate, count in tally.num_by_fate.items()},
+            num_uplinks=tally.num_uplinks,
+            num_resent=tally.num_resent,
+            uplink_rate=tally.num_uplinks / max(1, tally.num_tokens),
+            num_tested=tally.num_tested,
+            num_accepted=tally.num_accepted,
+            acceptance_rate=tally.acceptance_rate,
+            measured_risk=tally.measured_risk,
+            num_bytes_up=after.num_bytes_up - before.num_bytes_up,
+            num_bytes_down=after.num_bytes_down - before.num_bytes_down,
+            round_trip=session.round_trip.smoothed,
+            seconds=clock.total,
+            seconds_drafting=clock.drafting,
+            seconds_waiting=clock.waiting,
+            seconds_to_first_token=clock.first_token,
+            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        )
+
+    def lines(self) -> list[str]:
+        """The summary under a text."""
+        fates = ", ".join(f"{self.num_by_fate[fate]} {fate}" for fate in Fate if self.num_by_fate[fate])
+        other = max(0.0, self.seconds - self.seconds_drafting - self.seconds_waiting)
+        lines = [
+            f"{self.num_tokens} tokens ({fates or 'none'}) in {self.seconds:.2f} s, "
+            f"{self.num_tokens / max(self.seconds, 1e-9):.1f} tokens/s; scheme {self.scheme}, seed {self.seed}",
+            f"time: {self.seconds_drafting:.2f} s drafting, {self.seconds_waiting:.2f} s waiting for the cloud, "
+            f"{other:.2f} s other; peak memory {self.peak_memory_mb:.0f} MiB",
+        ]
+        if self.num_uplinks:
+            lines.insert(1, self._uplink_line())
+        if self.measured_risk is not None:
+            lines.append(f"risk of the skipped tokens, measured afterwards: {self.measured_risk:.4f} a token")
+        return lines
+
+    def _uplink_line(self) -> str:
+        resent = f" and {self.num_resent} repeats" if self.num_resent else ""
+        accepted = (
+            ""
+            if self.acceptance_rate is None
+            else f"; accepted {self.num_accepted} of {self.num_tested} tested ({self.acceptance_rate:.0%})"
+        )
+        trip = "" if self.round_trip is None else f"; round trip {1000 * self.round_trip:.0f} ms"
+        return (
+            f"{self.num_uplinks} uplinks{resent}, {self.num_bytes_up} bytes up, {self.num_bytes_down} down"
+            f"{accepted}{trip}"
+        )
