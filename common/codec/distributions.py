@@ -54,7 +54,7 @@ def decode_distributions(fields: Fields, tokens: IntArray, id_bytes: int) -> lis
 
 def max_id_of(distribution: Distribution | None) -> int:
     """The largest id that a distribution names; a dense one names none."""
-    return int(distribution.ids.max()) if isinstance(distribution, Lattice | TopK) else 0
+    return int(distribution.ids.max(initial=0)) if isinstance(distribution, Lattice | TopK) else 0
 
 
 # -- lattice: [ids, counts - 1], one byte a count for a total of 256, two for 65536 --------------------

@@ -2,9 +2,9 @@
 
 MAX_PAYLOAD_BYTES = 576 * 1024
 """One untruncated distribution over 262,144 ids (512 KiB), the largest vocabulary in common use, plus 64 KiB
-for everything else. The brokers' `message_size_limit` in mosquitto/ follows from it."""
+for everything else. The brokers' `max_packet_size` in mosquitto/ follows from it."""
 
-MAX_CBOR_ITEMS = 1024  # a full block with every field present has fewer than 900
+MAX_CBOR_ITEMS = 1024  # a full block with every field present has fewer than 820
 MAX_CBOR_DEPTH = 3  # a map of arrays of arrays
 
 MAX_UINT32 = 2**32 - 1  # numbers of drafts, epochs, positions, checks
