@@ -53,7 +53,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type, prefix: str) -> None:
     for item in _options(kind):
         if item.secret:
             continue
-        shown = "" if item.default in (None, ()) else f" (default: {_shown(item.default)})"
+        shown = "" if item.default in (None, (), "") else f" (default: {_shown(item.default)})"
         arguments: dict[str, Any] = {"help": (item.help + shown).replace("%", "%%"), "dest": item.name}
         if item.kind is bool:
             arguments["action"] = argparse.BooleanOptionalAction

@@ -69,11 +69,12 @@ class Report:
         """The summary under a text."""
         fates = ", ".join(f"{self.num_by_fate[fate]} {fate}" for fate in Fate if self.num_by_fate[fate])
         other = max(0.0, self.seconds - self.seconds_drafting - self.seconds_waiting)
+        rate = self.num_tokens / max(self.seconds, 1e-9)
         lines = [
-            f"{self.num_tokens} tokens ({fates or 'none'}) in {self.seconds:.2f} s, "
-            f"{self.num_tokens / max(self.seconds, 1e-9):.1f} tokens/s; scheme {self.scheme}, seed {self.seed}",
-            f"time: {self.seconds_drafting:.2f} s drafting, {self.seconds_waiting:.2f} s waiting for the cloud, "
-            f"{other:.2f} s other; peak memory {self.peak_memory_mb:.0f} MiB",
+            f"{self.num_tokens} tokens ({fates or 'none'}) in {self.seconds:.2f} s, {rate:.1f} tokens/s; "
+            f"scheme {self.scheme}, seed {self.seed}",
+            f"time: {self.seconds_drafting:.2f} s drafting, {self.seconds_waiting:.2f} s waiting for the "
+            f"cloud, {other:.2f} s other; peak memory {self.peak_memory_mb:.0f} MiB",
         ]
         if self.num_uplinks:
             lines.insert(1, self._uplink_line())
