@@ -116,7 +116,10 @@ class LocalBroker:
         text, num_replaced = _LISTENER.subn(f"listener {self.port} 127.0.0.1", DEVELOPMENT_CONF.read_text())
         if num_replaced != 1:
             raise BrokerError(f"{DEVELOPMENT_CONF} has no line 'listener PORT 127.0.0.1' to set the port in")
-        return "\n".join([text, *self._settings, ""])
+        own_user = (
+            ["user root"] if os.geteuid() == 0 else []
+        )  # or mosquitto could not read the caller's files
+        return "\n".join([text, *own_user, *self._settings, ""])
 
     def _accepts(self) -> bool:
         try:

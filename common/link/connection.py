@@ -10,7 +10,8 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import aiomqtt
 from paho.mqtt.client import Client as PahoClient
@@ -34,6 +35,7 @@ _FAILURE_FROM = 0x80
 _SILENT = logging.getLogger(f"{__name__}.paho")  # the link reports in its own words
 _SILENT.setLevel(logging.CRITICAL + 1)
 
+Answer = TypeVar("Answer")
 OnMessage = Callable[[str, bytes, int], None]  # topic, payload, bytes of the packet
 
 
@@ -120,6 +122,14 @@ class Connection(aiomqtt.Client):
             self._client.loop_write()
             await asyncio.wait([self._disconnected], timeout=CLOSE_TIMEOUT)
         self._drop()
+
+    async def _wait_for(self, fut: Awaitable[Answer], timeout: float | None) -> Answer:
+        """In place of aiomqtt's, whose asyncio.wait_for can lose a cancel in Python 3.11."""
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("timeout") from None
 
     async def _subscribe_all(self, subscriptions: Sequence[str]) -> None:
         if not self._client.is_connected():  # it ended before anyone could wait for its end
