@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from edge_agent.graph import CacheTensor
+from edge_agent.model_files import ModelError
 from edge_agent.onnx_session import Array, Buffer, OnnxSession
 
 FIRST_CAPACITY = 256  # positions; doubles when full, so a small device pays for what it uses
@@ -56,9 +57,15 @@ class GrowingCache:
         return {tensor.present: None for tensor in self._tensors}
 
     def keep(self, present: Mapping[str, Buffer], num_new: int) -> None:
-        """The present is the next run's past."""
+        """The present is the next run's past; raises ModelError when the graph has dropped old positions."""
+        length = self.length + num_new
+        if any(present[tensor.present].shape()[2] != length for tensor in self._tensors):
+            raise ModelError(
+                "The graph keeps only a window of past positions, which cannot be rewound: choose a model "
+                "without sliding window, or a graph by onnxruntime-genai."
+            )
         self._past = {tensor.past: present[tensor.present] for tensor in self._tensors}
-        self.length += num_new
+        self.length = length
 
     def rewind(self, length: int) -> None:
         """Copy what stays."""

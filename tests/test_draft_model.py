@@ -1,9 +1,11 @@
 """The draft model against torch: whatever was asked before, the logits are those of the sequence."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -124,6 +126,37 @@ def test_a_shared_cache_takes_memory_only_as_it_grows(llama: Pair) -> None:
     assert cache._capacity == FIRST_CAPACITY
     llama.draft.logits(llama.tokens[: FIRST_CAPACITY + 1])
     assert cache._capacity == 2 * FIRST_CAPACITY
+
+
+def test_graphs_with_the_names_of_optimum_load_alike(
+    family_folder: Folder, twin_folder: Folder, tmp_path: Path
+) -> None:
+    graph = onnx.load(twin_folder("gpt2") / "model.onnx")
+    for node in graph.graph.node:
+        node.input[:] = [_optimum_name(name) for name in node.input]
+        node.output[:] = [_optimum_name(name) for name in node.output]
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.name = _optimum_name(value.name)
+    (tmp_path / "onnx").mkdir()
+    onnx.save(graph, tmp_path / "onnx" / "model.onnx")
+    (tmp_path / "config.json").write_bytes((twin_folder("gpt2") / "config.json").read_bytes())
+    pair = Pair(family_folder("gpt2"), tmp_path)
+    assert pair.draft._graph.cache[0].past == "past_key_values.0.key"
+    assert max(pair.difference(length) for length in (1, 2, 30, 29, 40)) < TOLERANCE
+
+
+def _optimum_name(name: str) -> str:
+    name = re.sub(r"^input\.past_key_values\.layers\.(\d+)\.(key|value)s$", r"past_key_values.\1.\2", name)
+    return re.sub(r"^output\.past_key_values\.layers\.(\d+)\.(key|value)s$", r"present.\1.\2", name)
+
+
+def test_a_graph_that_drops_old_positions_is_refused(twin_folder: Folder) -> None:
+    draft = DraftModel.load(twin_folder("gpt2"), num_threads=1)
+    cache = draft._cache
+    assert isinstance(cache, GrowingCache)
+    present = {tensor.present: cache._past[tensor.past] for tensor in draft._graph.cache}
+    with pytest.raises(ModelError, match="only a window of past positions"):
+        cache.keep(present, 1)
 
 
 def test_gpt2_has_a_growing_cache(twin_folder: Folder) -> None:
