@@ -46,6 +46,7 @@ class EdgeAgent:
         self._turn = asyncio.Lock()
         self._inboxes: dict[str, asyncio.Queue[Event]] = {}
         self._sending: set[asyncio.Task[None]] = set()
+        self._is_pool_empty = False
 
     @classmethod
     @asynccontextmanager
@@ -120,9 +121,11 @@ class EdgeAgent:
         )
 
     def explain(self, failure: str) -> str:
-        """A generation's failure with what the agent knows of the link."""
+        """A generation's failure with what the agent knows of the link and the pool."""
         if self._link is not None and not self._link.connected:
             return f"{failure}: the broker at {self.config.broker} cannot be reached"
+        if self._is_pool_empty:
+            return f"{failure}: nobody serves pool {self.config.pool}; start a worker (cloud-worker run)"
         return failure
 
     def _encode(self, prompt: str | Sequence[Message]) -> list[int]:
@@ -160,9 +163,14 @@ class EdgeAgent:
         delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY, content_type=CONTENT_TYPE)
         inbox = self._inboxes.get(session)
         if inbox is not None and delivery in (Delivery.NO_SUBSCRIBERS, Delivery.REFUSED):
-            if delivery is Delivery.NO_SUBSCRIBERS:
-                _log.warning("no worker listens in pool %s; asking again", self.config.pool)
+            self._note_missing_worker(delivery)
             inbox.put_nowait(NoWorker(refused=delivery is Delivery.REFUSED))
+
+    def _note_missing_worker(self, delivery: Delivery) -> None:
+        """Say it once for each time that the pool is empty."""
+        if delivery is Delivery.NO_SUBSCRIBERS and not self._is_pool_empty:
+            _log.warning("no worker listens in pool %s; asking again", self.config.pool)
+            self._is_pool_empty = True
 
     async def _read(self, link: Link) -> None:
         async for received in link:
@@ -172,5 +180,6 @@ class EdgeAgent:
             except (ValueError, CodecError) as error:
                 _log.warning("ignored an answer that cannot be read: %s", error)
                 continue
+            self._is_pool_empty = False
             if session in self._inboxes:
                 self._inboxes[session].put_nowait(message)

@@ -1,0 +1,10 @@
+"""What all tests share: fixtures with real models and a real broker, and one thread for each process."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+pytest_plugins = ["tests.broker_fixtures", "tests.model_fixtures"]
