@@ -1,7 +1,7 @@
 """A private mosquitto on a free port of this machine, for tests, the demo and benchmarks.
 
-Law: it runs mosquitto/development.conf as it stands, but for the port and lines that the caller adds, so
-what is measured is what a developer gets. It stops with the block that started it.
+Law: it runs mosquitto/development.conf as it stands (or another file), but for the port and lines that the
+caller adds, so what is measured is what a developer gets. It stops with the block that started it.
 """
 
 import os
@@ -20,7 +20,7 @@ DEVELOPMENT_CONF = Path(__file__).resolve().parent.parent / "mosquitto" / "devel
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
 
-_LISTENER = re.compile(r"^listener \d+ 127\.0\.0\.1$", re.MULTILINE)
+_LISTENER = re.compile(r"^listener \d+", re.MULTILINE)
 
 
 class BrokerError(Exception):
@@ -30,15 +30,23 @@ class BrokerError(Exception):
 class LocalBroker:
     """`with LocalBroker() as broker: ... broker.url ...`
 
-    `settings` are further lines of mosquitto.conf, `folder` holds the configuration and the log (default: a
-    temporary folder of its own). After `kill` or `stop`, `start` begins anew on the same port.
+    `settings` are further lines of the configuration `conf`; `folder` holds what it becomes, and the log
+    (default: a temporary folder of its own). After `kill` or `stop`, `start` begins anew on the same port.
     """
 
-    def __init__(self, folder: Path | None = None, *, port: int = 0, settings: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        port: int = 0,
+        settings: Sequence[str] = (),
+        conf: Path = DEVELOPMENT_CONF,
+    ) -> None:
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="broker-")
         self.folder = folder or Path(self._temporary.name if self._temporary else "")
         self.port = port or free_port()
         self._settings = tuple(settings)
+        self._conf = conf
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,10 +70,8 @@ class LocalBroker:
         while not self._accepts():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                last = self.log_file.read_text(errors="replace").strip().splitlines()[-1:]
-                raise BrokerError(
-                    f"mosquitto does not start ({' '.join(last) or 'no log'}): see {self.log_file}"
-                )
+                error = _first_error(self.log_file.read_text(errors="replace"))
+                raise BrokerError(f"mosquitto does not start ({error}): see {self.log_file}")
             time.sleep(0.01)
 
     def stop(self) -> None:
@@ -113,9 +119,9 @@ class LocalBroker:
             self._temporary.cleanup()
 
     def _configuration(self) -> str:
-        text, num_replaced = _LISTENER.subn(f"listener {self.port} 127.0.0.1", DEVELOPMENT_CONF.read_text())
+        text, num_replaced = _LISTENER.subn(f"listener {self.port}", self._conf.read_text())
         if num_replaced != 1:
-            raise BrokerError(f"{DEVELOPMENT_CONF} has no line 'listener PORT 127.0.0.1' to set the port in")
+            raise BrokerError(f"{self._conf} has no single line 'listener PORT' to set the port in")
         own_user = (
             ["user root"] if os.geteuid() == 0 else []
         )  # or mosquitto could not read the caller's files
@@ -127,6 +133,11 @@ class LocalBroker:
                 return True
         except OSError:
             return False
+
+
+def _first_error(log: str) -> str:
+    errors = [line.partition("Error: ")[2] for line in log.splitlines() if "Error: " in line]
+    return errors[0] if errors else "no error in its log"
 
 
 def mosquitto_path() -> str:

@@ -21,7 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from common.link.explain import HUNG_UP, explain
+from common.link.explain import HUNG_UP, explain, explain_loss
 from common.link.packets import TopicAliases, publish_size
 from common.link.settings import LinkError, LinkSettings
 from common.link.values import Delivery, Outgoing
@@ -89,8 +89,7 @@ class Connection(aiomqtt.Client):
     async def until_lost(self) -> str:
         """Wait for the end of the connection; what ended it."""
         await asyncio.wait([self._disconnected])
-        error = self._disconnected.exception()
-        return "closed" if error is None else str(error)
+        return explain_loss(self._disconnected.exception())
 
     async def send(self, outgoing: Outgoing, properties: Properties) -> tuple[Delivery, int]:
         """Publish; the outcome, and the bytes of the packet (0 when none left)."""

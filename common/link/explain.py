@@ -27,6 +27,20 @@ def explain(error: aiomqtt.MqttError, settings: LinkSettings) -> str:
     )
 
 
+def explain_loss(error: BaseException | None) -> str:
+    """What ended a connection that stood."""
+    reason = getattr(error, "rc", None)
+    match reason.value if isinstance(reason, ReasonCode) else reason:
+        case 0x8D:
+            return "it did not answer within the keepalive"
+        case 0x8E:
+            return "another client connected with our client id: give each its own name"
+        case 0x82 | 0x95:
+            return "it refused a packet: too large, or against the protocol"
+        case _:
+            return "the connection ended"
+
+
 def _explain_network(error: OSError, settings: LinkSettings) -> str:
     where = settings.address
     match error:
