@@ -1,0 +1,51 @@
+# make demo: set everything up and show it. make test: set everything up and check it.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint pair clean
+
+demo: $(VENV)/.demo
+	./mosquitto/install
+	$(BIN)/python -m evaluation.demo
+
+test: lint
+	./mosquitto/install
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: $(VENV)/.dev
+	./mosquitto/install
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+# train the demo pair anew (an hour on two cores)
+pair: $(VENV)/.dev
+	$(BIN)/python -m evaluation.train_demo_pair
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --editable '.[edge,cloud]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.demo
+
+# before everything else, so that nothing asks for a build of torch with gigabytes of CUDA
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "This needs Python 3.11 or newer with venv (Debian: apt-get install python3-venv); or set PYTHON=..."; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
