@@ -185,7 +185,7 @@ def test_float16_graphs_give_float32_logits(family_folder: Folder, tmp_path: Pat
     source = family_folder("llama")
     (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())
     with quiet():
-        graphs.build(source, tmp_path, "fp16", on_cuda=True)
+        graphs.build_with_genai(source, tmp_path, "fp16", True)
     pair = Pair(source, tmp_path)
     assert pair.draft._graph.cache[0].dtype is np.float16
     assert pair.draft.logits([1]).dtype == np.float32

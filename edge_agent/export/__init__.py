@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edge_agent.model_files import ModelError
 from edge_agent.model_source import TEXT_FILES, fetch
 from edge_agent.onnx_session import ON_CUDA
+
+if TYPE_CHECKING:
+    from edge_agent.export.agreement import Reference
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
@@ -76,29 +79,56 @@ def export(
     result differs from torch by more than its precision explains.
     """
     _require_packages()
-    from edge_agent.export.agreement import compare, judge
-    from edge_agent.export.graphs import build
+    from edge_agent.export.agreement import reference
+    from edge_agent.export.graphs import MAKERS, one_line
     from edge_agent.export.quiet import quiet
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError(f"{out} already exists: name a new folder.")
     folder = _source_folder(source)
     out.parent.mkdir(parents=True, exist_ok=True)
+    refusals: list[str] = []
+    with quiet():
+        expected = reference(folder)
+        for maker in MAKERS:
+            try:
+                agreement = _make(maker, folder, out, precision, num_threads, providers, expected)
+            except Exception as error:  # noqa: BLE001 (each fails in its own ways; the next has its turn)
+                refusals.append(f"{maker}: {one_line(error)}")
+            else:
+                num_bytes = sum(path.stat().st_size for path in out.glob("model.onnx*"))
+                return ExportReport(
+                    out, precision, "; not by ".join([maker, *refusals]), num_bytes, agreement
+                )
+    raise ModelError(
+        f"This model cannot be exported as {precision} ({'; '.join(refusals)}): nothing was written."
+    )
+
+
+def _make(
+    maker: str,
+    source: Path,
+    out: Path,
+    precision: Precision,
+    num_threads: int,
+    providers: Sequence[str],
+    expected: "Reference",
+) -> Agreement:
+    """Build beside `out`, check, and only then put the folder there."""
+    from edge_agent.export.agreement import compare, judge
+    from edge_agent.export.graphs import MAKERS
+
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         made = Path(scratch) / "model"
         made.mkdir()
-        with quiet():
-            maker = build(
-                folder, made, precision, on_cuda=precision == "fp16" or bool(ON_CUDA & set(providers))
-            )
-            _copy_text_files(folder, made)
-            agreement = compare(folder, made, num_threads=num_threads, providers=providers)
+        MAKERS[maker](source, made, precision, precision == "fp16" or bool(ON_CUDA & set(providers)))
+        _copy_text_files(source, made)
+        agreement = compare(expected, made, num_threads=num_threads, providers=providers)
         judge(agreement, precision)
         if out.exists():
             out.rmdir()
         made.rename(out)
-    num_bytes = sum(path.stat().st_size for path in out.glob("model.onnx*"))
-    return ExportReport(out, precision, maker, num_bytes, agreement)
+    return agreement
 
 
 def _require_packages() -> None:

@@ -5,6 +5,7 @@ so that rewinds and catching up over several tokens are part of the check.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from common.distribution import softmax
 from common.randomness import FloatArray
 from edge_agent.draft_model import DraftModel
 from edge_agent.export import Agreement
+from edge_agent.export.graphs import one_line
 from edge_agent.model_files import ModelError
 
 if TYPE_CHECKING:
@@ -27,16 +29,43 @@ FP32_TOLERANCE = 1e-3  # of the largest logit, or of 1
 _TOLERATED = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.3, "int4": 0.6}
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What torch says: token sequences, and for each its logits [tokens, vocabulary] after every token."""
+
+    sequences: list[list[int]]
+    logits: list[FloatArray]
+
+
+def reference(source: Path, seed: int = 0) -> Reference:
+    """Sample sequences from the torch model in folder `source`; raises ModelError when there is none."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    except Exception as error:  # every architecture fails in its own way
+        raise ModelError(f"transformers cannot load the model in {source} ({one_line(error)}).") from error
+    num_ids = int(model.config.get_text_config().vocab_size)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        tokens = torch.randint(num_ids, (NUM_SEQUENCES, NUM_START))
+        for _ in range(NUM_SAMPLED):
+            probs = model(tokens).logits[:, -1].softmax(-1)
+            tokens = torch.cat([tokens, torch.multinomial(probs, 1)], dim=1)
+        logits = model(tokens).logits.double().numpy()
+    return Reference(tokens.tolist(), list(logits))
+
+
 def compare(
-    source: Path, made: Path, *, num_threads: int = 0, providers: Sequence[str] = (), seed: int = 0
+    expected: Reference, made: Path, *, num_threads: int = 0, providers: Sequence[str] = (), seed: int = 0
 ) -> Agreement:
-    """Compare the graph in folder `made` with the torch weights in folder `source`."""
-    sequences, expected = _sequences(source, seed)
+    """Compare the graph in folder `made` with torch."""
     draft = DraftModel.load(made, num_threads=num_threads, providers=providers)
     rng = np.random.default_rng(seed)
     wanted: list[FloatArray] = []
     found: list[FloatArray] = []
-    for tokens, rows in zip(sequences, expected, strict=True):
+    for tokens, rows in zip(expected.sequences, expected.logits, strict=True):
         for position in rng.permutation(len(tokens)):
             wanted.append(rows[position])
             found.append(draft.logits(tokens[: position + 1])[: rows.shape[1]].astype(np.float64))
@@ -49,27 +78,9 @@ def judge(agreement: Agreement, precision: "Precision") -> None:
     exact = precision != "fp32" or agreement.max_difference <= FP32_TOLERANCE * scale
     if not exact or not agreement.total_variation <= _TOLERATED[precision]:
         raise ModelError(
-            f"The {precision} graph does not do what the model does in torch (logits differ by up to "
-            f"{agreement.max_difference:.2g}, distributions by {agreement.total_variation:.1%}): nothing was "
-            "written, try another precision."
+            f"the {precision} graph does not do what the model does in torch: logits differ by up to "
+            f"{agreement.max_difference:.2g}, distributions by {agreement.total_variation:.1%}."
         )
-
-
-def _sequences(source: Path, seed: int) -> tuple[list[list[int]], list[FloatArray]]:
-    """Sequences sampled from the model in torch, and its logits [tokens, vocabulary] after each token."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    num_ids = int(model.config.get_text_config().vocab_size)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        tokens = torch.randint(num_ids, (NUM_SEQUENCES, NUM_START))
-        for _ in range(NUM_SAMPLED):
-            probs = model(tokens).logits[:, -1].softmax(-1)
-            tokens = torch.cat([tokens, torch.multinomial(probs, 1)], dim=1)
-        logits = model(tokens).logits.double().numpy()
-    return tokens.tolist(), list(logits)
 
 
 def _agreement(wanted: FloatArray, found: FloatArray) -> Agreement:

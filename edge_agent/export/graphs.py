@@ -8,12 +8,10 @@ import contextlib
 import inspect
 import runpy
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-
-from edge_agent.model_files import ModelError
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -26,59 +24,57 @@ _INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy level: int4 weights times int8 ac
 _SAMPLE_PAST, _SAMPLE_NEW = 5, 3  # lengths to trace with; any but 0 and 1, which tracing takes for constants
 
 
-def build(source: Path, out: Path, precision: "Precision", *, on_cuda: bool) -> str:
-    """Write the graph of the model in folder `source` to folder `out`, which is empty; says who built it.
+def build_with_genai(source: Path, out: Path, precision: "Precision", on_cuda: bool) -> None:
+    """Write the graph of the model in folder `source` to folder `out`.
 
-    `on_cuda` fuses attention for NVIDIA GPUs instead of the CPU. Raises ModelError when nobody can.
+    `on_cuda` fuses attention for NVIDIA GPUs instead of the CPU. The builder's command line is its only
+    stable interface. Raises whatever it raises, NotImplementedError for an architecture it does not know.
     """
-    reason = _build_with_genai(source, out, precision, on_cuda=on_cuda)
-    if reason is None:
-        return "onnxruntime-genai"
-    try:
-        _build_with_transformers(source, out, precision)
-    except Exception as error:  # every architecture fails in its own way, and this is the last resort
-        raise ModelError(
-            f"This model cannot be exported: onnxruntime-genai says '{reason}', transformers says "
-            f"'{_one_line(error)}'."
-        ) from error
-    return f"transformers (onnxruntime-genai: {reason})"
-
-
-def _build_with_genai(source: Path, out: Path, precision: "Precision", *, on_cuda: bool) -> str | None:
-    """None when it worked, else why not: the command line is the builder's only stable interface."""
     target = {"fp32": "fp32", "int8": "fp32", "int4": "int4", "fp16": "fp16"}[precision]
     provider = "cuda" if on_cuda else "cpu"
     with TemporaryDirectory(dir=out.parent) as scratch:
         folder = Path(scratch) / "graph" if precision == "int8" else out
         arguments = ["-i", str(source), "-o", str(folder), "-p", target, "-e", provider, "-c", scratch]
-        try:
-            with _arguments("builder", *arguments):
-                runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__")
-        except Exception as error:  # noqa: BLE001 (told in the report; transformers takes over)
-            for path in out.iterdir():
-                path.unlink()
-            return _one_line(error)
+        with _arguments("builder", *arguments):
+            runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__")
         if precision == "int8":
             _quantise_int8(folder / GRAPH, out / GRAPH)
-    return None
 
 
-def _build_with_transformers(source: Path, out: Path, precision: "Precision") -> None:
+def build_with_transformers(source: Path, out: Path, precision: "Precision", on_cuda: bool) -> None:
+    """The same by transformers' own exporter, for any architecture that it can trace."""
     import torch
 
+    target = "cuda" if on_cuda else "cpu"
     with TemporaryDirectory(dir=out.parent) as scratch:
         plain = out if precision in ("fp32", "fp16") else Path(scratch)
-        _trace(source, plain / GRAPH, torch.float16 if precision == "fp16" else torch.float32)
+        _trace(source, plain / GRAPH, torch.float16 if precision == "fp16" else torch.float32, target)
         if precision == "int8":
             _quantise_int8(plain / GRAPH, out / GRAPH)
         elif precision == "int4":
             _quantise_int4(plain / GRAPH, out / GRAPH)
 
 
-def _trace(source: Path, path: Path, dtype: "torch.dtype") -> None:
-    """Batch and lengths stay open; the sample has a past, so the graph has one."""
+# In the order of preference.
+MAKERS: dict[str, Callable[[Path, Path, "Precision", bool], None]] = {
+    "onnxruntime-genai": build_with_genai,
+    "transformers": build_with_transformers,
+}
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, fit for a sentence of ours."""
+    return " ".join(str(error).split()).removesuffix(".") or type(error).__name__
+
+
+def _trace(source: Path, path: Path, dtype: "torch.dtype", target: Literal["cpu", "cuda"]) -> None:
+    """Batch and lengths stay open; the sample has a past, so the graph has one.
+
+    The cache is made without the model's configuration, so that it keeps every position even where
+    attention slides, and can be rewound.
+    """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, DynamicCache
     from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_onnx import OnnxExporter
 
@@ -86,7 +82,7 @@ def _trace(source: Path, path: Path, dtype: "torch.dtype") -> None:
     total = _SAMPLE_PAST + _SAMPLE_NEW
     tokens = torch.zeros((2, total), dtype=torch.int64)
     with torch.no_grad():
-        past = model(tokens[:, :_SAMPLE_PAST], use_cache=True).past_key_values
+        past = model(tokens[:, :_SAMPLE_PAST], past_key_values=DynamicCache(), use_cache=True).past_key_values
     sample: dict[str, Any] = {
         "input_ids": tokens[:, _SAMPLE_PAST:].contiguous(),
         "attention_mask": torch.ones((2, total), dtype=torch.int64),
@@ -95,7 +91,7 @@ def _trace(source: Path, path: Path, dtype: "torch.dtype") -> None:
     }
     if "position_ids" in inspect.signature(model.forward).parameters:
         sample["position_ids"] = torch.arange(_SAMPLE_PAST, total).repeat(2, 1)
-    exported = OnnxExporter().export(model, sample, OnnxConfig(dynamic=True, ort_fusions="cpu"))
+    exported = OnnxExporter().export(model, sample, OnnxConfig(dynamic=True, ort_fusions=target))
     OnnxExporter.save_program(exported.program, path)
 
 
@@ -142,7 +138,3 @@ def _arguments(*values: str) -> Generator[None]:
         yield
     finally:
         sys.argv = before
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).removesuffix(".") or type(error).__name__
