@@ -67,7 +67,8 @@ def test_a_restarted_broker_changes_nothing_in_the_text(broker, family_folder, d
 
             disturbed = asyncio.run(generate(config, PROMPTS[0], midway=restart))
             assert answers(disturbed) == answers(undisturbed), scheme
-            assert disturbed[0].session.tally.num_resent > 0
+            tally, calm = disturbed[0].session.tally, undisturbed[0].session.tally
+            assert tally.num_resent > 0 or tally.num_uplinks > calm.num_uplinks
 
 
 def test_several_workers_share_the_sessions_and_sigterm_loses_nothing(broker, family_folder, draft_folder):
