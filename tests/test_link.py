@@ -329,6 +329,23 @@ def test_a_link_may_begin_before_the_broker(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_two_clients_with_one_id_take_turns_and_are_told_why(
+    broker: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with (
+            Link(settings(broker, client_id="twin")) as first,
+            Link(settings(broker, client_id="twin")),
+        ):
+            while first.connected:
+                await asyncio.sleep(0.01)
+            while not caplog.messages:
+                await asyncio.sleep(0.01)
+        assert "another client may have the same client id" in caplog.messages[0]
+
+    run(scenario())
+
+
 def test_leaving_while_the_broker_is_away_is_quick(broker: LocalBroker) -> None:
     async def scenario() -> None:
         async with Link(settings(broker)) as link:

@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import aiomqtt
 from paho.mqtt.client import Client as PahoClient
@@ -24,18 +25,18 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from common.link.explain import HUNG_UP, explain, explain_loss
 from common.link.packets import TopicAliases, publish_size
 from common.link.settings import LinkError, LinkSettings
-from common.link.values import Delivery, Outgoing
+from common.link.values import FAILURE_FROM, Delivery, Outgoing
 
 MAX_BACKLOG_BYTES = 1024 * 1024  # written by us, not yet taken by the network; beyond it QoS 0 is dropped
 CLOSE_TIMEOUT = 1.0
 
 _NO_DELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
-_SUCCESS, _NO_MATCHING_SUBSCRIBERS = 0x00, 0x10
-_FAILURE_FROM = 0x80
+_SUCCESS = 0
 _SILENT = logging.getLogger(f"{__name__}.paho")  # the link reports in its own words
 _SILENT.setLevel(logging.CRITICAL + 1)
 
 Answer = TypeVar("Answer")
+Socket: TypeAlias = Any  # paho's SocketLike, which it does not export
 OnMessage = Callable[[str, bytes, int], None]  # topic, payload, bytes of the packet
 
 
@@ -71,6 +72,8 @@ class Connection(aiomqtt.Client):
         self._client.on_disconnect = self._ended
         self._client.on_message = self._arrived
         self._client.on_publish = self._published
+        self._client.on_socket_open = self._opened
+        self._client.on_socket_register_write = self._write_wanted
 
     async def open(self, subscriptions: Sequence[str]) -> None:
         """Connect and subscribe at QoS 1; LinkError says why not."""
@@ -111,7 +114,7 @@ class Connection(aiomqtt.Client):
         acknowledgement: asyncio.Future[int | None] = self._loop.create_future()
         self._acknowledgements[info.mid] = acknowledgement
         self._client.loop_write()
-        return _outcome(await acknowledgement), num_bytes
+        return Delivery.of(await acknowledgement), num_bytes
 
     async def close(self) -> None:
         """Say goodbye (the broker then publishes the will), wait a moment for the line, hang up."""
@@ -137,23 +140,26 @@ class Connection(aiomqtt.Client):
             return
         granted = await self.subscribe([(name, SubscribeOptions(qos=1)) for name in subscriptions])
         for name, code in zip(subscriptions, granted, strict=True):
-            if isinstance(code, ReasonCode) and code.value >= _FAILURE_FROM:
+            if isinstance(code, ReasonCode) and code.value >= FAILURE_FROM:
                 raise LinkError(
                     f"the broker refuses the subscription {name!r} ({code}): check its access rules"
                 )
 
     def _drop(self) -> None:
         """Hang up without a word. paho notices the end of the stream and cleans up."""
-        sock = self._client.socket()
-        if isinstance(sock, socket.socket):
-            with contextlib.suppress(OSError):  # the other side was faster
-                sock.shutdown(socket.SHUT_RDWR)
+        self._hang_up()
         while self._client.socket() is not None and self._client.loop_read() == _SUCCESS:
             pass  # what had arrived before
         for future in (self._connected, self._disconnected):
             if future.done() and not future.cancelled():
                 future.exception()  # known, or of no interest any more
         self._fail_waiting()
+
+    def _hang_up(self) -> None:
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket):
+            with contextlib.suppress(OSError):  # the other side was faster
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _fail_waiting(self, _disconnected: object = None) -> None:
         for acknowledgement in self._acknowledgements.values():
@@ -201,21 +207,36 @@ class Connection(aiomqtt.Client):
         if acknowledgement is not None and not acknowledgement.done():
             acknowledgement.set_result(code.value)
 
-    def _on_socket_open(self, client: PahoClient, userdata: object, sock: object) -> None:
+    # aiomqtt joins the socket to the loop by its number, in a later turn. When the connection is dropped in
+    # between, the number may already belong to another socket; so these look at the socket itself first.
+
+    def _opened(self, _client: PahoClient, _data: object, sock: Socket) -> None:
         if self._abandoned:  # the caller left while the connecting thread was still at it
             raise ConnectionAbortedError("no longer wanted")
-        super()._on_socket_open(client, userdata, sock)
+        self._loop.call_soon_threadsafe(self._join, sock)
 
-    def _on_socket_register_write(self, client: PahoClient, userdata: object, sock: socket.socket) -> None:
-        if threading.get_ident() != self._loop_thread:
-            super()._on_socket_register_write(client, userdata, sock)
-        else:  # aiomqtt would register in a later turn of the loop, after `send` has written and unregistered
-            self._loop.add_writer(sock.fileno(), client.loop_write)
+    def _write_wanted(self, _client: PahoClient, _data: object, sock: Socket) -> None:
+        if threading.get_ident() == self._loop_thread:
+            self._write_when_possible(sock)
+        else:
+            self._loop.call_soon_threadsafe(self._write_when_possible, sock)
 
+    def _join(self, sock: Socket) -> None:
+        if sock.fileno() >= 0:
+            self._loop.add_reader(sock.fileno(), self._read)
+            self._misc_task = self._loop.create_task(self._misc_loop(), name="keepalive")
 
-def _outcome(reason: int | None) -> Delivery:
-    if reason is None:
-        return Delivery.DROPPED
-    if reason == _NO_MATCHING_SUBSCRIBERS:
-        return Delivery.NO_SUBSCRIBERS
-    return Delivery.SENT if reason < _FAILURE_FROM else Delivery.REFUSED
+    def _write_when_possible(self, sock: Socket) -> None:
+        if sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), self._client.loop_write)
+
+    def _read(self) -> None:
+        is_understood = False
+        try:
+            self._client.loop_read()
+            while isinstance(sock := self._client.socket(), ssl.SSLSocket) and sock.pending() > 0:
+                self._client.loop_read()
+            is_understood = True
+        finally:
+            if not is_understood:
+                self._hang_up()

@@ -171,13 +171,14 @@ class Link:
                 connection = await self._try_to_connect()
             if connection is not None:
                 began = asyncio.get_running_loop().time()
-                _log.warning(
-                    "lost the broker at %s (%s)", self._settings.address, await connection.until_lost()
-                )
+                reason = await connection.until_lost()
                 self._connection = connection = None
                 self._change_state(connected=False)
                 if asyncio.get_running_loop().time() - began > MAX_DELAY:
-                    delay = FIRST_DELAY  # but not for a broker that throws us out again at once
+                    delay = FIRST_DELAY
+                else:  # a broker that throws us out at once is not asked again at once
+                    reason += "; if that repeats, another client may have the same client id"
+                _log.warning("lost the broker at %s (%s)", self._settings.address, reason)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(2 * delay, MAX_DELAY)
 

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
+NO_MATCHING_SUBSCRIBERS = 0x10
+FAILURE_FROM = 0x80  # MQTT 5's reason codes for what went wrong
+
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -29,6 +32,15 @@ class Delivery(Enum):
     NO_SUBSCRIBERS = auto()  # QoS 1 only: the broker took it and nobody listens
     REFUSED = auto()  # QoS 1 only: the broker does not allow it
     DROPPED = auto()  # no connection, or it broke before the broker took the message, or the line is jammed
+
+    @classmethod
+    def of(cls, reason: int | None) -> "Delivery":
+        """The outcome that a PUBACK's reason code states; None means that no PUBACK came."""
+        if reason is None:
+            return cls.DROPPED
+        if reason == NO_MATCHING_SUBSCRIBERS:
+            return cls.NO_SUBSCRIBERS
+        return cls.SENT if reason < FAILURE_FROM else cls.REFUSED
 
 
 @dataclass(slots=True)
