@@ -4,14 +4,13 @@ Law: after `rewind(n)` the cache is what it was when it held n positions. How th
 forms do not share: a shared buffer forgets by lowering an integer, growing tensors are cropped by copying.
 """
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 
 from edge_agent.graph import CacheTensor
 from edge_agent.model_files import ModelError
-from edge_agent.onnx_session import Array, Buffer, OnnxSession
+from edge_agent.onnx_session import Array, Binding, Buffer, OnnxSession
 
 FIRST_CAPACITY = 256  # positions; doubles when full, so a small device pays for what it uses
 
@@ -21,16 +20,12 @@ class Cache(Protocol):
 
     length: int
 
-    def inputs(self, num_new: int) -> dict[str, Buffer]:
-        """The past, with room for `num_new` more positions."""
+    def bind(self, num_new: int) -> Binding:
+        """The past, and where `num_new` more positions shall be written."""
         ...
 
-    def outputs(self) -> dict[str, Buffer | None]:
-        """Where the graph shall write the present; None for a new buffer. Called after `inputs`."""
-        ...
-
-    def keep(self, present: Mapping[str, Buffer], num_new: int) -> None:
-        """Take over the graph's outputs: `num_new` positions were added."""
+    def keep(self, binding: Binding, num_new: int) -> None:
+        """Take over what the run with `binding` wrote: `num_new` positions were added."""
         ...
 
     def rewind(self, length: int) -> None:
@@ -46,18 +41,15 @@ class GrowingCache:
         self._session = session
         self._tensors = tensors
         self.length = 0
-        self._past = {tensor.past: session.buffer(_zeros(tensor, 0)) for tensor in tensors}
+        self._past = {tensor.past: session.buffer(empty(tensor, 0)) for tensor in tensors}
 
-    def inputs(self, num_new: int) -> dict[str, Buffer]:  # noqa: ARG002 (the graph makes the room)
-        """The past as it is."""
-        return self._past
+    def bind(self, num_new: int) -> Binding:  # noqa: ARG002 (the graph makes the room)
+        """The past as it is, and new buffers."""
+        return self._session.bind(self._past, {tensor.present: None for tensor in self._tensors})
 
-    def outputs(self) -> dict[str, Buffer | None]:
-        """New buffers."""
-        return {tensor.present: None for tensor in self._tensors}
-
-    def keep(self, present: Mapping[str, Buffer], num_new: int) -> None:
+    def keep(self, binding: Binding, num_new: int) -> None:
         """The present is the next run's past; raises ModelError when the graph has dropped old positions."""
+        present = self._session.present(binding)
         length = self.length + num_new
         if any(present[tensor.present].shape()[2] != length for tensor in self._tensors):
             raise ModelError(
@@ -89,20 +81,19 @@ class SharedCache:
         self._max_positions = max_positions
         self._capacity = 0
         self._buffers: dict[str, Buffer] = {}
+        self._binding: Binding | None = None
         self.length = 0
 
-    def inputs(self, num_new: int) -> dict[str, Buffer]:
-        """The buffers, after growing them when they are too small."""
+    def bind(self, num_new: int) -> Binding:
+        """The buffers as past and as present, after growing them when they are too small."""
         needed = self.length + num_new
-        if needed > self._capacity:
+        if self._binding is None or needed > self._capacity:
             self._grow(min(self._max_positions, max(FIRST_CAPACITY, 1 << (needed - 1).bit_length())))
-        return self._buffers
+            present = {tensor.present: self._buffers[tensor.past] for tensor in self._tensors}
+            self._binding = self._session.bind(self._buffers, present)
+        return self._binding
 
-    def outputs(self) -> dict[str, Buffer | None]:
-        """The same buffers."""
-        return {tensor.present: self._buffers[tensor.past] for tensor in self._tensors}
-
-    def keep(self, present: Mapping[str, Buffer], num_new: int) -> None:  # noqa: ARG002 (written in place)
+    def keep(self, binding: Binding, num_new: int) -> None:  # noqa: ARG002 (written in place)
         """Count."""
         self.length += num_new
 
@@ -112,12 +103,13 @@ class SharedCache:
 
     def _grow(self, capacity: int) -> None:
         for tensor in self._tensors:
-            array = _zeros(tensor, capacity)
+            array = empty(tensor, capacity)
             if self.length:
                 array[:, :, : self.length] = self._buffers[tensor.past].numpy()[:, :, : self.length]
             self._buffers[tensor.past] = self._session.buffer(array)
         self._capacity = capacity
 
 
-def _zeros(tensor: CacheTensor, positions: int) -> Array:
+def empty(tensor: CacheTensor, positions: int) -> Array:
+    """Room for `positions` positions of one tensor, all zero."""
     return np.zeros((1, tensor.num_heads, positions, tensor.head_size), tensor.dtype)

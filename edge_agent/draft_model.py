@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.cache import Cache, GrowingCache, SharedCache
+from edge_agent.cache import Cache, GrowingCache, SharedCache, empty
 from edge_agent.graph import Graph, read_graph
 from edge_agent.model_files import ModelError, read_info
 from edge_agent.onnx_session import Array, OnnxSession
@@ -91,11 +91,11 @@ class DraftModel:
     def _extend(self, tokens: list[int]) -> None:
         """Run `tokens` behind what the cache holds. A run that fails leaves the cache as it was."""
         arrays = _inputs(self._graph, tokens, len(self._tokens))
-        past = self._cache.inputs(len(tokens))
-        outputs = self._session.run(arrays, past, self._cache.outputs())
-        self._cache.keep(outputs, len(tokens))
+        binding = self._cache.bind(len(tokens))
+        logits = self._session.run(binding, arrays)
+        self._cache.keep(binding, len(tokens))
         self._tokens += tokens
-        self._last = outputs["logits"].numpy()[0, -1].astype(np.float32)
+        self._last = logits[0, -1].astype(np.float32)
         self._last.flags.writeable = False
 
 
@@ -105,16 +105,14 @@ def writes_in_place(session: OnnxSession, graph: Graph) -> bool:
     One token is run on an empty past that lies in a longer buffer: such a graph returns a present as long
     as the buffer, any other one a longer present, or an error, because the mask does not fit.
     """
-    probe = SharedCache(session, graph.cache, _PROBE_CAPACITY)
+    past = {tensor.past: session.buffer(empty(tensor, _PROBE_CAPACITY)) for tensor in graph.cache}
+    binding = session.bind(past, {tensor.present: None for tensor in graph.cache})
     try:
-        outputs = session.run(
-            _inputs(graph, [0], 0),
-            probe.inputs(_PROBE_CAPACITY),
-            {tensor.present: None for tensor in graph.cache},
-        )
+        session.run(binding, _inputs(graph, [0], 0))
     except ModelError:
         return False
-    return all(outputs[tensor.present].shape()[2] == _PROBE_CAPACITY for tensor in graph.cache)
+    present = session.present(binding)
+    return all(present[tensor.present].shape()[2] == _PROBE_CAPACITY for tensor in graph.cache)
 
 
 def _inputs(graph: Graph, tokens: list[int], length: int) -> dict[str, Array]:

@@ -4,6 +4,7 @@ Law: whatever ONNX Runtime raises leaves here as one ModelError sentence.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
@@ -29,6 +30,14 @@ _FAILURES = (
     ValueError,
     *(kind for kind in _COMPILED.values() if isinstance(kind, type) and issubclass(kind, Exception)),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Buffers that belong to a run. `fresh` names the outputs that get a new buffer, and on which device."""
+
+    io: ort.IOBinding
+    fresh: Mapping[str, str]
 
 
 class OnnxSession:
@@ -74,30 +83,38 @@ class OnnxSession:
         """`array` where the graph runs; on the CPU that is the array itself, so leave it alone afterwards."""
         return ort.OrtValue.ortvalue_from_numpy(array, self._device)
 
-    def run(
-        self, arrays: Mapping[str, Array], buffers: Mapping[str, Buffer], into: Mapping[str, Buffer | None]
-    ) -> dict[str, Buffer]:
-        """Run the graph once and return its outputs by name.
+    def bind(self, past: Mapping[str, Buffer], present: Mapping[str, Buffer | None]) -> Binding:
+        """Where runs read the past and write the present; None means a new buffer at each run."""
+        io = self._session.io_binding()
+        for name, value in past.items():
+            io.bind_ortvalue_input(name, value)
+        fresh: dict[str, str] = {}
+        for output in self.outputs:  # in this order, which is that of the results
+            value = present.get(output.name)
+            if value is None:
+                fresh[output.name] = self._device if output.name in present else "cpu"
+                io.bind_output(output.name, fresh[output.name])
+            else:
+                io.bind_ortvalue_output(output.name, value)
+        return Binding(io, fresh)
 
-        Inputs are `arrays` and `buffers`; an output goes into its buffer of `into`, or into a new one
-        where `into` has None or does not name it (those come back to the CPU). Raises ModelError.
-        """
-        binding = self._session.io_binding()
+    def run(self, binding: Binding, arrays: Mapping[str, Array]) -> Array:
+        """Run the graph once on `arrays` and what is bound; returns the logits. Raises ModelError."""
         try:
             for name, array in arrays.items():
-                binding.bind_cpu_input(name, array)
-            for name, value in buffers.items():
-                binding.bind_ortvalue_input(name, value)
-            for output in self.outputs:
-                value = into.get(output.name)
-                if value is not None:
-                    binding.bind_ortvalue_output(output.name, value)
-                else:
-                    binding.bind_output(output.name, self._device if output.name in into else "cpu")
-            self._session.run_with_iobinding(binding)
+                binding.io.bind_cpu_input(name, array)
+            for name, device in binding.fresh.items():
+                binding.io.bind_output(name, device)  # again, or the last run's buffer would be written to
+            self._session.run_with_iobinding(binding.io)
         except _FAILURES as error:
             raise ModelError(f"The draft model failed to run ({_reason(error)}).") from error
-        return dict(zip((output.name for output in self.outputs), binding.get_outputs(), strict=True))
+        index = next(index for index, output in enumerate(self.outputs) if output.name == "logits")
+        return binding.io.get_outputs_as_ortvaluevector()[index].numpy()
+
+    def present(self, binding: Binding) -> dict[str, Buffer]:
+        """All outputs of the last run by name."""
+        names = (output.name for output in self.outputs)
+        return dict(zip(names, binding.io.get_outputs(), strict=True))
 
 
 def _cannot_load(path: Path, error: Exception) -> ModelError:

@@ -154,9 +154,11 @@ def test_a_graph_that_drops_old_positions_is_refused(twin_folder: Folder) -> Non
     draft = DraftModel.load(twin_folder("gpt2"), num_threads=1)
     cache = draft._cache
     assert isinstance(cache, GrowingCache)
-    present = {tensor.present: cache._past[tensor.past] for tensor in draft._graph.cache}
+    binding = cache.bind(1)
+    draft._session.run(binding, draft_model._inputs(draft._graph, [5], cache.length))
+    cache.length += 7
     with pytest.raises(ModelError, match="only a window of past positions"):
-        cache.keep(present, 1)
+        cache.keep(binding, 1)
 
 
 def test_gpt2_has_a_growing_cache(twin_folder: Folder) -> None:
