@@ -1,6 +1,5 @@
 """`cloud-worker`: the command line."""
 
-import argparse
 import asyncio
 import logging
 import sys
@@ -8,12 +7,12 @@ from collections.abc import Sequence
 
 from cloud_worker.config import ENV_PREFIX, WorkerConfig
 from common.link import LinkError
-from common.settings import SettingsError, add_flags, load
+from common.settings import CommandLine, SettingsError, add_flags, load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0: stopped as asked, 1: could not run, 2: wrong usage)."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="cloud-worker", description="Verifies the drafts of edge agents with a large model, over MQTT."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -27,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
-    return _run(config)
+    try:
+        return _run(config)
+    except KeyboardInterrupt:
+        return _complain("interrupted before it could serve", 130)
 
 
 _RUN = (
@@ -54,8 +56,6 @@ def _run(config: WorkerConfig) -> int:
         asyncio.run(serve(Worker(config, model)))
     except (TargetModelError, LinkError, SettingsError) as error:
         return _complain(str(error), 1)
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

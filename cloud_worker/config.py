@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cloud_worker.scheduler import Limits
 from common.broker_config import BrokerConfig
 from common.settings import option
-from common.topics import check_name, check_pool
+from common.topics import check_name
 
 ENV_PREFIX = "CLOUD_WORKER_"
 
@@ -35,7 +35,7 @@ class WorkerConfig(BrokerConfig):
     log_level: str = option("info", "what is logged", choices=("debug", "info", "warning", "error"))
 
     def __post_init__(self) -> None:
-        check_pool(self.pool)
+        super().__post_init__()
         if self.worker:
             check_name(self.worker, "--worker")
         positive = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.link import LinkSettings
 from common.settings import SettingsError, option
-from common.topics import DEFAULT_ROOT
+from common.topics import DEFAULT_ROOT, Topics, check_pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,11 @@ class BrokerConfig:
     ca_file: str | None = option(None, "certificate authority (PEM) that signed the broker's certificate")
     cert_file: str | None = option(None, "client certificate (PEM)")
     key_file: str | None = option(None, "key of the client certificate (PEM)")
+
+    def __post_init__(self) -> None:
+        """ValueError for a pool or root that cannot stand in a topic."""
+        check_pool(self.pool)
+        Topics(self.root)
 
     def link_settings(self, client_id: str) -> LinkSettings:
         """The link's settings; SettingsError when the password file cannot be read, LinkError otherwise."""
@@ -45,3 +50,5 @@ class BrokerConfig:
             raise SettingsError(
                 f"cannot read the password file {path}: {os.strerror(error.errno or 0)}"
             ) from error
+        except ValueError as error:  # bytes that are no UTF-8, or a path that cannot be
+            raise SettingsError(f"the password file {path} is not a text file: {error}") from error

@@ -1,8 +1,8 @@
 """One frozen dataclass a process: every field is a flag, an environment variable and a TOML key.
 
-Law: nothing that a person wrote is dropped in silence. An unknown key, variable or value is an error that
-names it and says what would be right; of two sources flags win over the environment, that over the file, and
-that over the default. A secret has no flag, because command lines are visible to everyone on the machine.
+Law: nothing that a person wrote is dropped in silence. An unknown key, variable, flag or value is an error
+that names it and says what would be right; of two sources flags win over the environment, that over the file,
+and that over the default. A secret has no flag, because command lines are visible to everyone on the machine.
 """
 
 import argparse
@@ -11,16 +11,37 @@ import difflib
 import os
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
 Settings = TypeVar("Settings")
 
 
 class SettingsError(Exception):
     """A setting that cannot be used: one sentence with what is wrong and what would be right."""
+
+
+class CommandLine(argparse.ArgumentParser):
+    """argparse that says what is wrong in one sentence and takes no abbreviation for a flag."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, allow_abbrev=False, **settings)
+
+    def parse_known_args(  # type: ignore[override]  # its namespace is generic, ours never is
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's, but what nobody knows is an error here, where the flags are that it may mean."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            what = "flag" if unknown[0].startswith("-") else "argument"
+            self.error(f"unknown {what} {unknown[0]}; {_hint(unknown[0], self._option_string_actions)}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """End with the sentence and without the usage, which is a page long."""
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,7 +131,7 @@ def _from_environment(
         name = variable.removeprefix(prefix).lower()
         item = _known(options, name, f"environment variable {variable}")
         is_list = get_origin(item.kind) is tuple
-        values[name] = _parse(item, text.split(",") if is_list else text, variable)
+        values[name] = _parse(item, [part for part in text.split(",") if part] if is_list else text, variable)
     return values
 
 
@@ -119,7 +140,7 @@ def _from_file(options: Mapping[str, _Option], path: Path) -> dict[str, object]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the config file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also for huge numbers, deep nesting, and bytes
         raise SettingsError(f"the config file {path} is not valid TOML: {error}") from error
     return {
         key: _parse(_known(options, key, f"key in {path}:"), value, f"{key} in {path}")
@@ -130,24 +151,29 @@ def _from_file(options: Mapping[str, _Option], path: Path) -> dict[str, object]:
 def _known(options: Mapping[str, _Option], name: str, source: str) -> _Option:
     if name in options:
         return options[name]
-    close = difflib.get_close_matches(name, options, n=1)
-    hint = f"did you mean {close[0]}?" if close else "see --help for the settings there are"
-    raise SettingsError(f"unknown {source} {name}; {hint}")
+    raise SettingsError(f"unknown {source} {name}; {_hint(name, options)}")
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    name = name.partition("=")[0]
+    close = [one for one in known if one.startswith(name)] or difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else "see --help for what there is"
 
 
 def _parse(item: _Option, value: object, source: str) -> object:
     """`value` as the field's type, from text (flags, environment) or from a TOML value."""
     if get_origin(item.kind) is tuple:
-        if not isinstance(value, list):
+        entries = cast("list[object]", value) if isinstance(value, list) else [None]
+        if not all(isinstance(entry, str) for entry in entries):
             raise SettingsError(f"{source}: expected a list of texts, got {value!r}")
-        return tuple(str(entry) for entry in cast("list[object]", value))
+        return tuple(entries)
     if item.choices and value not in item.choices:
         raise SettingsError(f"{source}: {value!r} is not one of {', '.join(item.choices)}")
     if isinstance(value, item.kind) and not (item.kind is int and isinstance(value, bool)):
         return value
     try:
         return _convert(item.kind, value)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise SettingsError(
             f"{source}: expected {_EXPECTED.get(item.kind, 'text')}, got {value!r}"
         ) from error

@@ -1,29 +1,31 @@
 """`edge-agent`: the command line."""
 
 import argparse
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.settings import SettingsError, add_flags, load
+from common.settings import CommandLine, SettingsError, add_flags, load
 from edge_agent.config import ENV_PREFIX, AgentConfig
 from edge_agent.schemes import SCHEMES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0: done, 1: could not, 2: wrong usage, 130: interrupted)."""
-    parser = _parser()
-    flags = parser.parse_args(arguments)
+    _take_any_text()
+    flags = _parser().parse_args(arguments)
     try:
         return _export(flags) if flags.command == "export" else _talk(flags)
     except SettingsError as error:
         return _complain(str(error), 2)
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone: nothing left to say
-        return 1
+        return _complain("interrupted", 130)
+    except OSError as error:  # the output's: all others are explained where they arise
+        _drop_output()
+        return _complain(f"cannot write the answer ({error.strerror})", 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         f"Every setting is a flag, an environment variable ({ENV_PREFIX}NAME) and a key of the TOML file."
     )
     schemes = "\n".join(f"  {scheme.name:15} {scheme.summary}" for scheme in SCHEMES.values())
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="edge-agent",
         description="Drafts text with a small model on this device and asks a large one in the cloud, over\n"
         "MQTT, only where the small one is uncertain.",
@@ -89,6 +91,18 @@ def _export(flags: argparse.Namespace) -> int:
     except ModelError as error:
         return _complain(str(error), 1)
     return 0
+
+
+def _take_any_text() -> None:
+    """Show a question mark where the terminal's encoding lacks a character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from trying once more, at its end, to write what nobody takes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(sentence: str, code: int) -> int:

@@ -7,6 +7,7 @@ async with EdgeAgent.open(AgentConfig(broker="mqtt://broker")) as agent:
 
 import asyncio
 import logging
+import re
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +30,8 @@ CONTENT_TYPE = "application/cbor"
 EXPIRY = 30  # seconds that the broker keeps a draft for a worker that is away
 
 Message: TypeAlias = Mapping[str, object]
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no text
 
 _log = logging.getLogger(__name__)
 
@@ -129,6 +132,9 @@ class EdgeAgent:
         return failure
 
     def _encode(self, prompt: str | Sequence[Message]) -> list[int]:
+        texts = [prompt] if isinstance(prompt, str) else [str(message.get("content")) for message in prompt]
+        if any(_HALF_CHARACTER.search(text) for text in texts):
+            raise ModelError("the prompt is not valid Unicode: it holds bytes or surrogates that are no text")
         if not isinstance(prompt, str):
             tokens = self.text.chat_prompt(prompt)
         elif self.text.has_chat_template and not self.config.raw:
@@ -146,7 +152,12 @@ class EdgeAgent:
 
     async def _send(self, session: str, outgoing: Outgoing) -> None:
         assert self._link is not None
-        payload = encode(outgoing.message)
+        try:
+            payload = encode(outgoing.message)
+        except ValueError as error:
+            raise ModelError(
+                f"a draft cannot be sent: {error}; shorten the prompt, or use lossless"
+            ) from error
         device, pool = self.config.device_name, self.config.pool
         if outgoing.worker is None:
             # the broker's answer takes a round trip; drafting goes on meanwhile

@@ -10,7 +10,7 @@ from common.distribution import LATTICE_TOTALS, Sampling
 from common.messages import Opening
 from common.randomness import MAX_SEED
 from common.settings import option
-from common.topics import MAX_NAME_LENGTH, check_name, check_pool
+from common.topics import MAX_NAME_LENGTH, check_name
 from edge_agent.policy import Policy
 from edge_agent.schemes import SCHEMES, Form
 from edge_agent.session_settings import OnCloudLoss, SessionSettings
@@ -58,7 +58,7 @@ class AgentConfig(BrokerConfig):
     log_level: str = option("warning", "what is logged", choices=("debug", "info", "warning", "error"))
 
     def __post_init__(self) -> None:
-        check_pool(self.pool)
+        super().__post_init__()
         if self.device:
             check_name(self.device, "--device")
         ranges: list[tuple[str, float | None, float, float]] = [

@@ -5,13 +5,14 @@ import asyncio
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from edge_agent.agent import EdgeAgent, Message
 from edge_agent.config import AgentConfig
 from edge_agent.model_files import ModelError
 from edge_agent.report import Report
 from edge_agent.terminal import coloured, legend
+from edge_agent.typed_lines import typed_lines
 
 
 def generate(config: AgentConfig, flags: argparse.Namespace) -> int:
@@ -29,19 +30,19 @@ async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
     async with EdgeAgent.open(config) as agent:
         if flags.show_tokens:
             print(legend(), file=sys.stderr)
-        for prompt in _prompts(flags.prompt):
+        async for prompt in _prompts(flags.prompt):
             succeeded, _ = await _answer(agent, prompt, flags, as_json=flags.json)
             code = code if succeeded else 1
     return code
 
 
-def _prompts(argument: str) -> Iterator[str]:
+async def _prompts(argument: str) -> AsyncIterator[str]:
     if argument != "-":
         yield argument
         return
-    for line in sys.stdin:
+    async for line in typed_lines():
         if line.strip():
-            yield line.rstrip("\n")
+            yield line
 
 
 async def _answer(
@@ -75,19 +76,10 @@ async def _chat(config: AgentConfig, flags: argparse.Namespace) -> int:
             "Ctrl-D ends the conversation." + (f" {legend()}" if flags.show_tokens else ""), file=sys.stderr
         )
         messages: list[Message] = []
-        while True:
-            line = await asyncio.to_thread(_read_line)
-            if line is None:
-                return 0
+        async for line in typed_lines("> "):
             if line.strip():
                 messages.append({"role": "user", "content": line})
                 _, text = await _answer(agent, messages, flags)
                 messages.append({"role": "assistant", "content": text})
-
-
-def _read_line() -> str | None:
-    try:
-        return input("> ")
-    except EOFError:
-        print()
-        return None
+    print()
+    return 0
