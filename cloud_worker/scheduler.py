@@ -124,6 +124,11 @@ class Scheduler:
                 self._enqueue(task.key)
         return answers
 
+    def farewell(self, detail: str) -> list[Answer]:
+        """What to tell every session's edge when this worker leaves: ask another one."""
+        leaving = Refusal(None, Reason.BUSY, self._target.worker, detail)
+        return [Answer(key, leaving) for key in self._sessions]
+
     def take_forgotten(self) -> list[SessionKey]:
         """The sessions closed or evicted since the last call: their caches can go."""
         taken, self._forgotten = self._forgotten, []

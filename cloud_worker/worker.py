@@ -155,6 +155,7 @@ class Worker:
                 await asyncio.sleep(GRACE)
                 while self._scheduler.num_waiting or self._work.is_set():
                     await asyncio.sleep(0.02)
+        await self._send(link, self._scheduler.farewell("this worker is stopping"))
 
 
 async def serve(worker: Worker) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.messages import Close, Correction, Draft, DraftToken, Reason, Refusal, ToDevice
+from edge_agent.cloud_watch import CloudWatch
 from edge_agent.in_flight import InFlight
 from edge_agent.policy import Decision, Proposal
 from edge_agent.refusals import explain
@@ -47,6 +48,7 @@ class EdgeSession:
         self.worker: str | None = None
         self.tally = Tally()
         self.round_trip = RoundTrip(settings.first_timeout, settings.min_timeout, settings.max_timeout)
+        self.cloud = CloudWatch(settings.on_cloud_loss, settings.cloud_timeout)
         self.failure: str | None = None
         self.finish_reason: str | None = None
         self._settings = settings
@@ -57,8 +59,6 @@ class EdgeSession:
         self._held: list[DraftToken] = []
         self._in_flight: deque[InFlight] = deque()
         self._is_repairing = False
-        self._answered_at = 0.0
-        self._local_until = float("-inf")
         self._outgoing: list[Outgoing] = []
         self._final: list[FinalToken] = []
 
@@ -103,7 +103,7 @@ class EdgeSession:
 
     def start(self, now: float) -> None:
         """Begin: the target model is asked to write when there is no drafting."""
-        self._answered_at = now
+        self.cloud.answered(now)
         if not self._settings.drafts:
             self._launch((), self._tokens_left, now)
 
@@ -112,7 +112,7 @@ class EdgeSession:
         fate = None
         if proposal.decision is Decision.SKIP:
             fate = Fate.LOCAL
-        elif now < self._local_until:
+        elif self.cloud.is_away(now):
             fate = Fate.UNVERIFIED
         else:
             self._held.append(proposal.draft)
@@ -126,6 +126,9 @@ class EdgeSession:
 
     def receive(self, message: ToDevice, now: float) -> None:
         """Take in a worker's answer. One that does not fit anything in flight is ignored."""
+        if isinstance(message, Refusal) and message.n is None:
+            self._worker_leaves(message, now)
+            return
         record = next((record for record in self._in_flight if record.n == message.n), None)
         if record is None:
             self.tally.num_ignored += 1
@@ -141,17 +144,32 @@ class EdgeSession:
         """A deadline has passed: ask again, whoever answers, or follow the policy for a lost cloud."""
         if not self._in_flight or now < self._in_flight[0].deadline:
             return
-        if self._has_lost_patience(now):
+        if self.cloud.has_run_out(self._in_flight[0].first_sent_at, now):
             self._lose_cloud(f"no worker answered for {self._settings.cloud_timeout:g} s", now)
         else:
             self._ask_anyone(now)
         self._settle()
 
     def no_worker(self, now: float) -> None:
-        """The broker says that nobody listens on the `open` topic: ask again shortly."""
-        if self._in_flight:
+        """The broker says that nobody listens on the `open` topic."""
+        if self._in_flight and self.cloud.policy is OnCloudLoss.LOCAL:
+            self._lose_cloud("nobody serves the pool", now)
+            self._settle()
+        elif self._in_flight:
             record = self._in_flight[0]
             record.deadline = min(record.deadline, now + self._settings.min_timeout)
+
+    def disconnected(self, now: float) -> None:
+        """The link to the broker is down: nothing can be asked until `reconnected`."""
+        if self.cloud.policy is OnCloudLoss.LOCAL and not self.finished:
+            self._lose_cloud("the broker cannot be reached", now, until_told=True)
+            self._settle()
+
+    def reconnected(self, now: float) -> None:
+        """The link is up again; what was in flight may be lost, so ask at once."""
+        self.cloud.find()
+        if self._in_flight:
+            self._in_flight[0].deadline = now
 
     def stop(self) -> None:
         """The caller has all it wants (a stop string): nothing more is emitted."""
@@ -236,7 +254,7 @@ class EdgeSession:
         if record.num_tries == 1 and record.next_index == 0:
             self.round_trip.observe(now - record.sent_at)
         self.worker = correction.worker
-        self._answered_at = now
+        self.cloud.answered(now)
         self._is_repairing = False
         while self._in_flight[0] is not record:  # a worker that answered this one accepted those before
             earlier = self._in_flight.popleft()
@@ -308,15 +326,18 @@ class EdgeSession:
         for record in self._in_flight:
             self._send(record, now, whole=whole and record is oldest)
 
-    # -- the cloud is away ------------------------------------------------------------------------------
+    def _worker_leaves(self, refusal: Refusal, now: float) -> None:
+        """A worker that stops says so (busy, for no draft in particular): ask another one at once."""
+        if refusal.reason is not Reason.BUSY or refusal.worker != self.worker:
+            self.tally.num_ignored += 1
+            return
+        self.worker = None
+        if self._in_flight:
+            self._in_flight[0].deadline = now
 
-    def _has_lost_patience(self, now: float) -> bool:
-        waiting_since = max(self._in_flight[0].first_sent_at, self._answered_at)
-        is_patient = self._settings.on_cloud_loss is OnCloudLoss.WAIT
-        return not is_patient and now - waiting_since >= self._settings.cloud_timeout
-
-    def _lose_cloud(self, reason: str, now: float) -> None:
-        if self._settings.on_cloud_loss is not OnCloudLoss.LOCAL or not self._settings.drafts:
+    def _lose_cloud(self, reason: str, now: float, *, until_told: bool = False) -> None:
+        """Fail, or settle for what the draft model says and try again later."""
+        if self.cloud.policy is not OnCloudLoss.LOCAL or not self._settings.drafts:
             self.fail(reason)
             return
         self._transcript.mark_open(Fate.UNVERIFIED)
@@ -325,7 +346,7 @@ class EdgeSession:
         self._synced = len(self.tokens)
         self.epoch += 1
         self.worker = None
-        self._local_until = now + self._settings.cloud_timeout
+        self.cloud.lose(reason, now, until_told=until_told)
 
     # -- what is final, and the end ---------------------------------------------------------------------
 

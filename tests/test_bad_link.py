@@ -1,4 +1,4 @@
-"""Law 3 as a state machine: any interleaving of loss, repetition, reordering and killed workers, same text."""
+"""Law 3 as a state machine: whatever is lost, repeated, reordered or killed, the text stays the same."""
 
 from functools import cache
 
@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from common.messages import Reason, Refusal
 from tests.circle import Circle
 
 WORKERS = st.sampled_from(["w0", "w1"])
@@ -73,6 +74,14 @@ class BadLink(RuleBasedStateMachine):
     @rule()
     def nobody_listens(self):
         self.circle.edge.no_worker(self.circle.now)
+
+    @rule()
+    def new_link(self):
+        self.circle.edge.reconnected(self.circle.now)
+
+    @rule(name=WORKERS)
+    def worker_leaves(self, name):
+        self.circle.to_device.append(Refusal(None, Reason.BUSY, name))
 
     @invariant()
     def final_tokens_never_change(self):

@@ -41,7 +41,7 @@ def total_variation(left: np.ndarray, right: np.ndarray) -> float:
     return 0.5 * float(np.abs(left - right).sum())
 
 
-def output_law(draft_probs: np.ndarray, target_probs: np.ndarray, accept, rest) -> np.ndarray:
+def output_law(draft_probs: np.ndarray, accept, rest) -> np.ndarray:
     """sum_d q_d [accept_d 1_d + (1 - accept_d) rest], with accept [V] and rest [V]."""
     return draft_probs * accept + float((draft_probs * (1 - accept)).sum()) * rest
 
@@ -57,7 +57,7 @@ def test_verified_tokens_have_exactly_the_targets_law_at_any_truncation(case):
     y, q = random_probs(seed, size), quantise(random_probs(seed + 1, size), k, total)
     dense = q.dense(size)
     accept = np.array([accept_probability(y, DraftToken(d, q)) if dense[d] > 0 else 1.0 for d in range(size)])
-    assert output_law(dense, y, accept, residual(y, dense)) == pytest.approx(y, abs=1e-9)
+    assert output_law(dense, accept, residual(y, dense)) == pytest.approx(y, abs=1e-9)
 
 
 @given(cases)
@@ -78,7 +78,7 @@ def test_skipping_drifts_by_exactly_the_rejection_mass_of_the_skipped_tokens(cas
     y, q = random_probs(seed, size), quantise(random_probs(seed + 1, size), k, total).dense(size)
     skipped = np.array([bool(subset >> d & 1) for d in range(size)])
     accept = np.where(q > 0, np.minimum(1, y / np.where(q > 0, q, 1)), 1.0)
-    output = output_law(q, y, np.where(skipped, 1.0, accept), residual(y, q))
+    output = output_law(q, np.where(skipped, 1.0, accept), residual(y, q))
     drift = float(np.maximum(0, q - y)[skipped].sum())
     assert total_variation(output, y) == pytest.approx(drift, abs=1e-9)
 
@@ -89,7 +89,7 @@ def test_the_bias_of_cu_hlms_order_is_bounded_by_the_truncation_error(seed, size
     ids = top_ids(x, k)
     rebuilt = TopK(ids, encode_probs(x[ids]), 1.0).dense(size)
     accept = np.minimum(1, y / x)
-    biased = output_law(x, y, accept, residual(y, rebuilt))
+    biased = output_law(x, accept, residual(y, rebuilt))
     assert total_variation(biased, y) <= total_variation(x, rebuilt) + 1e-9
 
 
@@ -97,7 +97,7 @@ def test_cu_hlms_order_is_really_biased():
     x, y = random_probs(3, 30), random_probs(4, 30)
     ids = top_ids(x, 3)
     rebuilt = TopK(ids, encode_probs(x[ids]), 1.0).dense(30)
-    biased = output_law(x, y, np.minimum(1, y / x), residual(y, rebuilt))
+    biased = output_law(x, np.minimum(1, y / x), residual(y, rebuilt))
     assert total_variation(biased, y) > 0.01
 
 

@@ -214,6 +214,67 @@ def test_verification_resumes_by_itself_after_local_tokens():
     assert fates[Fate.VERIFIED] + fates[Fate.CORRECTED] > 0
 
 
+def test_without_a_link_local_goes_on_at_once_and_asks_again_when_it_is_back():
+    circle = Circle(on_cloud_loss=OnCloudLoss.LOCAL, max_tokens=40)
+    circle.edge.disconnected(circle.now)
+    for _ in range(10):
+        circle.draft()
+    assert len(circle.final) == 10
+    assert circle.edge.cloud.reason == "the broker cannot be reached"
+    circle.edge.reconnected(circle.now)
+    circle.settle()
+    fates = [item.fate for item in circle.final]
+    assert set(fates[:10]) == {Fate.UNVERIFIED}
+    assert not {Fate.UNVERIFIED, Fate.LOCAL} & set(fates[10:])
+
+
+def test_an_empty_pool_is_no_reason_to_wait_when_local_is_allowed():
+    circle = Circle(on_cloud_loss=OnCloudLoss.LOCAL)
+    while circle.edge.wants_draft and not circle.to_workers:
+        circle.draft()
+    circle.edge.no_worker(circle.now)
+    circle.collect()
+    assert {item.fate for item in circle.final} == {Fate.UNVERIFIED}
+
+
+def test_a_new_link_asks_again_at_once():
+    circle = Circle()
+    first_draft(circle)
+    circle.to_workers.clear()
+    circle.edge.reconnected(circle.now)
+    circle.pass_time(0.0)
+    assert len(circle.to_workers) == 1
+    circle.settle()
+    assert circle.text == undisturbed()
+
+
+def test_a_worker_that_leaves_hands_its_sessions_over_without_a_deadline():
+    circle = Circle(window=3)
+    first_draft(circle)
+    circle.deliver_to_worker(0)
+    circle.work("w0")
+    circle.deliver_to_device(0)
+    while circle.edge.wants_draft:
+        circle.draft()
+    circle.to_workers.clear()
+    circle.edge.receive(Refusal(None, Reason.BUSY, "w0", "stopping"), circle.now)
+    circle.pass_time(0.0)
+    (outgoing,) = circle.to_workers
+    assert (outgoing.worker, outgoing.message.base) == (None, 0)
+    circle.settle()
+    assert circle.text == undisturbed(window=3)
+
+
+def test_only_the_sessions_own_worker_can_leave():
+    circle = Circle()
+    first_draft(circle)
+    circle.deliver_to_worker(0)
+    circle.work("w0")
+    circle.deliver_to_device(0)
+    circle.edge.receive(Refusal(None, Reason.BUSY, "w1", "stopping"), circle.now)
+    assert circle.edge.worker == "w0"
+
+
 def first_draft(circle: Circle) -> Draft:
     while circle.edge.wants_draft:
         circle.draft()
