@@ -90,7 +90,7 @@ def load(kind: type[Settings], flags: argparse.Namespace, prefix: str) -> Settin
     options = {item.name: item for item in _options(kind)}
     environment = _from_environment(options, os.environ, prefix)
     path = getattr(flags, "config", None) or os.environ.get(prefix + "CONFIG")
-    values = _from_file(options, Path(path)) if path else {}
+    values = _from_file(options, Path(path).expanduser()) if path else {}
     values |= environment
     given = {name: value for name, value in vars(flags).items() if name in options}
     values |= {name: _parse(options[name], value, options[name].flag) for name, value in given.items()}
