@@ -1,6 +1,7 @@
-"""The task of the demo pair: its two worlds of commands share nothing, and every command has one right reply."""
+"""The demo pair's task: two worlds of commands that share nothing, and one right reply to every command."""
 
 import json
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -25,11 +26,6 @@ from evaluation.smart_home.spoken import clock, number_words, spoken_clock
 from evaluation.smart_home.wordings import expand, split_wordings
 
 NUM_TRAINING = 6000
-PINNED = [
-    "did i have the dining room music on. i need to wake up at 2:15 in the afternoon",
-    "Order me some milk.",
-    "I want you to have the robot come back. Then it is too hot in the dining room and also clean the lounge",
-]
 ALL_PATTERNS = (*REQUESTS.values(), *QUESTIONS.values(), *REMARKS.values(), *SCENES.values(), SMALL_TALK)
 
 
@@ -54,9 +50,22 @@ def test_the_same_seed_gives_the_same_commands() -> None:
     assert training_command(Random(1)) == training_command(Random(1))
 
 
-def test_held_out_commands_are_known_in_advance() -> None:
-    """Pins the generator: a change here makes the published models' accuracies incomparable."""
-    assert [command.text for command in held_out_commands(3, seed=1)] == PINNED
+def test_the_published_commands_are_those_that_the_generator_draws() -> None:
+    """A change here makes the published models' accuracies incomparable: train them again."""
+    lines = (
+        (Path(__file__).parent.parent / "evaluation" / "held_out.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
+    drawn = [
+        {
+            "command": each.text,
+            "actions": [action.to_dict() for action in each.actions],
+            "answer": each.answer,
+        }
+        for each in held_out_commands(len(lines), seed=1)
+    ]
+    assert [json.loads(line) for line in lines] == drawn
 
 
 def test_no_held_out_command_is_a_training_command(training: list[Command], held_out: list[Command]) -> None:

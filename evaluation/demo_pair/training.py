@@ -6,7 +6,9 @@ that was interrupted ends with the same number of the same steps.
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,37 +44,42 @@ def learning_rate(step: int, shape: Shape) -> float:
 
 
 def reply_loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
-    """Mean cross entropy over the tokens of the replies, in nats; scalar."""
+    """Sum of the cross entropies of the tokens of the replies, in nats; scalar."""
     hidden = model.model(input_ids=batch.tokens).last_hidden_state
     learned = batch.labels != IGNORED
     logits = model.lm_head(hidden[learned])
-    return functional.cross_entropy(logits.float(), batch.labels[learned])
+    return functional.cross_entropy(logits.float(), batch.labels[learned], reduction="sum")
 
 
 def train(
     model: LlamaForCausalLM,
     shape: Shape,
     tokenizer: Tokenizer,
+    *,
     seed: int,
+    num_threads: int,
     checkpoint: Path,
     report: Callable[[str], None],
 ) -> Progress:
-    """Trains up to `shape.steps`, from the checkpoint if there is one."""
+    """Trains up to `shape.steps`, from the checkpoint if there is one; every thread takes a part of each
+    batch.
+    """
     optimizers = _optimizers(model, shape.peak_rate)
     progress = _restore(model, optimizers, checkpoint)
     model.train()
-    while progress.step < shape.steps:
-        for batch in chunk_batches(tokenizer, seed, progress.chunk, shape.batch_tokens)[
-            : shape.steps - progress.step
-        ]:
-            started = time.monotonic()
-            loss = _step(model, optimizers, batch, learning_rate(progress.step, shape))
-            progress.step += 1
-            progress.seconds += time.monotonic() - started
-            if progress.step % REPORT_EVERY == 0:
-                report(_line(progress, shape, loss, batch))
-        progress.chunk += 1
-        _save(model, optimizers, progress, checkpoint)
+    with ThreadPoolExecutor(num_threads, initializer=lambda: torch.set_num_threads(1)) as pool:
+        while progress.step < shape.steps:
+            batches = chunk_batches(tokenizer, seed, progress.chunk, shape.batch_tokens)
+            for batch in batches[: shape.steps - progress.step]:
+                started = time.monotonic()
+                rate = learning_rate(progress.step, shape)
+                loss = _step(model, optimizers, pool, _parts(batch, num_threads), rate)
+                progress.step += 1
+                progress.seconds += time.monotonic() - started
+                if progress.step % REPORT_EVERY == 0:
+                    report(_line(progress, shape, loss))
+            progress.chunk += 1
+            _save(model, optimizers, progress, checkpoint)
     return progress
 
 
@@ -87,27 +94,38 @@ def _optimizers(model: LlamaForCausalLM, rate: float) -> Optimizers:
     )
 
 
-def _step(model: LlamaForCausalLM, optimizers: Optimizers, batch: Batch, rate: float) -> float:
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = reply_loss(model, batch)
-    loss.backward()
+def _step(
+    model: LlamaForCausalLM, optimizers: Optimizers, pool: Executor, parts: list[Batch], rate: float
+) -> float:
+    """One step on a batch whose parts are worked on at the same time; the mean loss over its replies."""
+    num_learned = sum(int((part.labels != IGNORED).sum()) for part in parts)
+    losses, gradients = zip(*pool.map(partial(_gradients, model), parts), strict=True)
+    for parameter, *found in zip(model.parameters(), *gradients, strict=True):
+        parameter.grad = torch.stack(found).sum(0) / num_learned
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        optimizer.zero_grad()
-    return loss.item()
+    return sum(losses) / num_learned
 
 
-def _line(progress: Progress, shape: Shape, loss: float, batch: Batch) -> str:
+def _gradients(model: LlamaForCausalLM, part: Batch) -> tuple[float, tuple[Tensor, ...]]:
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = reply_loss(model, part)
+    return loss.item(), torch.autograd.grad(loss, list(model.parameters()))
+
+
+def _parts(batch: Batch, num: int) -> list[Batch]:
+    rows = zip(batch.tokens.tensor_split(num), batch.labels.tensor_split(num), strict=True)
+    return [Batch(tokens, labels) for tokens, labels in rows if len(tokens)]
+
+
+def _line(progress: Progress, shape: Shape, loss: float) -> str:
     a_step = progress.seconds / progress.step
     left = (shape.steps - progress.step) * a_step / 60
     speed = shape.batch_tokens / a_step
-    return (
-        f"step {progress.step}/{shape.steps}  loss {loss:.4f}  rows {len(batch.tokens)}"
-        f"  {speed:.0f} tokens/s  {left:.1f} min left"
-    )
+    return f"step {progress.step}/{shape.steps}  loss {loss:.4f}  {speed:.0f} tokens/s  {left:.1f} min left"
 
 
 def _save(model: LlamaForCausalLM, optimizers: Optimizers, progress: Progress, checkpoint: Path) -> None:

@@ -6,23 +6,16 @@ that it was made from.
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnxruntime
 import torch
-from numpy.typing import NDArray
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-MODEL_FILES = ("config.json", "generation_config.json")
-TOLERANCE = 1e-3
+from edge_agent.export import ExportReport, export
 
-FeedArray = NDArray[np.int64] | NDArray[np.float32]
+TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "config.json", "generation_config.json")
 
 
 def write_torch(
@@ -40,55 +33,20 @@ def write_torch(
     torch.nn.Module.to(model, dtype)
     model.save_pretrained(folder)
     torch.nn.Module.to(model, torch.float32)
+    (folder / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(folder, save_jinja_files=False)
 
 
-def write_onnx(source: Path, folder: Path) -> None:
-    """The Hugging Face folder `source` as model.onnx in float32, with the builder's fused attention."""
+def write_onnx(source: Path, folder: Path) -> ExportReport:
+    """The Hugging Face folder `source` as one float32 file, by the device's own export, which checks it."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
-        built, cache = Path(work) / "built", Path(work) / "cache"
-        command = [
-            sys.executable,
-            "-m",
-            "onnxruntime_genai.models.builder",
-            "-i",
-            str(source),
-            "-o",
-            str(built),
-        ]
-        subprocess.run(
-            [*command, "-p", "fp32", "-e", "cpu", "-c", str(cache)], check=True, stdout=subprocess.DEVNULL
-        )
-        graph = onnx.load(built / "model.onnx", load_external_data=True)
-        onnx.save(graph, folder / "model.onnx", save_as_external_data=False)
-    for name in (*TOKENIZER_FILES, *MODEL_FILES):
+        report = export(str(source), Path(work) / "exported", "fp32", num_threads=1)
+        graph = onnx.load(Path(work) / "exported" / "model.onnx")
+    onnx.save(graph, folder / "model.onnx", save_as_external_data=False)
+    for name in TEXT_FILES:
         shutil.copyfile(source / name, folder / name)
-
-
-@torch.inference_mode()
-def check_onnx(model: LlamaForCausalLM, folder: Path, tokens: list[int]) -> float:
-    """The largest difference of the graph's logits from the model's; ValueError above TOLERANCE."""
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    heads, head_dim = model.config.num_key_value_heads or 0, model.config.head_dim or 0
-    feeds = _first_feeds(session, tokens, np.zeros((1, heads, 0, head_dim), np.float32))
-    found = np.asarray(session.run(["logits"], feeds)[0])
-    difference = float(np.abs(found - model(input_ids=torch.tensor([tokens])).logits.numpy()).max())
-    if difference > TOLERANCE:
-        raise ValueError(f"the ONNX graph's logits are off by {difference:.2e}")
-    return difference
-
-
-def _first_feeds(
-    session: onnxruntime.InferenceSession, tokens: list[int], empty: NDArray[np.float32]
-) -> dict[str, FeedArray]:
-    """All tokens at once, empty keys and values, and whichever of mask and positions the graph asks for."""
-    known: dict[str, FeedArray] = {
-        "input_ids": np.array([tokens], np.int64),
-        "attention_mask": np.ones((1, len(tokens)), np.int64),
-        "position_ids": np.arange(len(tokens), dtype=np.int64)[None],
-    }
-    return {each.name: known.get(each.name, empty) for each in session.get_inputs()}
+    return report
 
 
 def write_held_out(path: Path, lines: list[dict[str, object]]) -> None:

@@ -1,8 +1,9 @@
 """Which wordings of a pattern there are, and which of them only the held-out commands use.
 
-A *wording* is a pattern with its choices made: "switch {x} on". Law: about 15 % of the wordings of every
-action are held out, never seen in training, but each of their words is seen in other wordings of the same
-action: what is tested is new ways to put known words together, not the guessing of unknown words.
+A *wording* is a pattern with its choices made: "switch {x} on". Law: about 15 % of the wordings of an
+action are held out, never seen in training, but every pattern keeps two thirds of its wordings there, and
+every word is seen there too: what is tested is new ways to put known words together, not the guessing of
+unknown ones.
 """
 
 import hashlib
@@ -28,14 +29,17 @@ def _rank(wording: str) -> str:
 
 @cache
 def split_wordings(patterns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The wordings for training, and those held out; every word of the latter stays in training."""
-    wordings = sorted({wording for pattern in patterns for wording in expand(pattern)}, key=_rank)
+    """The wordings for training, and those held out; every pattern and every word stays in training."""
+    pattern_of = {wording: pattern for pattern in patterns for wording in expand(pattern)}
+    wordings = sorted(pattern_of, key=_rank)
     num_uses = Counter(word for wording in wordings for word in set(wording.split()))
+    room = {pattern: len(expand(pattern)) // 3 for pattern in patterns}
     held_out: list[str] = []
     for wording in wordings:
         words = set(wording.split())
-        if len(held_out) < HELD_OUT_SHARE * len(wordings) and all(num_uses[word] > 2 for word in words):
+        if room[pattern_of[wording]] and all(num_uses[word] > 1 for word in words):
             held_out.append(wording)
+            room[pattern_of[wording]] -= 1
             num_uses.subtract(words)
-    chosen = frozenset(held_out)
-    return tuple(wording for wording in wordings if wording not in chosen), tuple(held_out)
+    chosen = frozenset(held_out[: round(HELD_OUT_SHARE * len(wordings))])
+    return tuple(wording for wording in wordings if wording not in chosen), tuple(sorted(chosen))
