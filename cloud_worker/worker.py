@@ -22,7 +22,6 @@ from common.link import Link, Received
 from common.messages import Refusal
 from common.topics import Topics
 
-CONTENT_TYPE = "application/cbor"
 EXPIRY = 30  # seconds that the broker keeps an answer for a device that is away
 GRACE = 0.1  # seconds for what the broker had already sent when it confirmed the end of a subscription
 
@@ -144,7 +143,7 @@ class Worker:
     async def _send(self, link: Link, answers: Sequence[Answer]) -> None:
         for key, message in answers:
             topic = self._topics.correction(key.device, key.session)
-            await link.send(topic, encode(message), expiry=EXPIRY, content_type=CONTENT_TYPE)
+            await link.send(topic, encode(message), expiry=EXPIRY)
 
     async def _drain(self, link: Link, open_filter: str, draft_filter: str) -> None:
         """Leave the pool without losing a draft: no new sessions, then no drafts, then the queue."""

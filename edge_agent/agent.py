@@ -19,14 +19,13 @@ from common.messages import Opening
 from common.topics import Topics
 from edge_agent.config import AgentConfig, random_seed
 from edge_agent.draft_model import DraftModel
-from edge_agent.generation import Event, Generation, NoWorker
+from edge_agent.generation import Event, Generation, LinkEvent
 from edge_agent.model_files import ModelError, ModelInfo, read_info
 from edge_agent.model_source import resolve
 from edge_agent.session import EdgeSession, Outgoing
 from edge_agent.session_settings import OnCloudLoss
 from edge_agent.text import StopStrings, Text
 
-CONTENT_TYPE = "application/cbor"
 EXPIRY = 30  # seconds that the broker keeps a draft for a worker that is away
 
 Message: TypeAlias = Mapping[str, object]
@@ -39,7 +38,14 @@ _log = logging.getLogger(__name__)
 class EdgeAgent:
     """One device. Generations run one at a time; a second waits for the first. Use `open`."""
 
-    def __init__(self, config: AgentConfig, info: ModelInfo, model: DraftModel, link: Link | None) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        info: ModelInfo,
+        model: DraftModel,
+        link: Link | None,
+        inboxes: "dict[str, asyncio.Queue[Event]]",
+    ) -> None:
         self.config = config
         self.text = Text.load(info)
         self._info = info
@@ -47,7 +53,7 @@ class EdgeAgent:
         self._link = link
         self._topics = Topics(config.root)
         self._turn = asyncio.Lock()
-        self._inboxes: dict[str, asyncio.Queue[Event]] = {}
+        self._inboxes = inboxes
         self._sending: set[asyncio.Task[None]] = set()
         self._is_pool_empty = False
 
@@ -63,16 +69,23 @@ class EdgeAgent:
             providers=config.providers,
         )
         if not config.needs_cloud:
-            yield cls(config, info, model, None)
+            yield cls(config, info, model, None, {})
             return
+        inboxes: dict[str, asyncio.Queue[Event]] = {}
+
+        def tell(connected: bool) -> None:
+            for inbox in inboxes.values():
+                inbox.put_nowait(LinkEvent.UP if connected else LinkEvent.DOWN)
+
         device = config.device_name
         link = Link(
             config.link_settings(f"edge-{device}-{secrets.token_hex(3)}"),
             subscriptions=[Topics(config.root).correction_filter(device)],
             wait_for_broker=config.on_cloud_loss != OnCloudLoss.FAIL.value,
+            on_state=tell,
         )
         async with link:
-            agent = cls(config, info, model, link)
+            agent = cls(config, info, model, link, inboxes)
             reader = asyncio.create_task(agent._read(link), name="reader")
             try:
                 yield agent
@@ -103,6 +116,8 @@ class EdgeAgent:
         async def turn() -> AsyncGenerator[None]:
             async with self._turn:
                 self._inboxes[name] = inbox
+                if self._link is not None and not self._link.connected:
+                    inbox.put_nowait(LinkEvent.DOWN)
                 try:
                     yield
                 finally:
@@ -166,16 +181,18 @@ class EdgeAgent:
             task.add_done_callback(self._sending.discard)
             return
         topic = self._topics.draft(pool, outgoing.worker, device, session)
-        await self._link.send(topic, payload, expiry=EXPIRY, content_type=CONTENT_TYPE)
+        await self._link.send(topic, payload, expiry=EXPIRY)
 
     async def _open(self, session: str, payload: bytes) -> None:
         assert self._link is not None
         topic = self._topics.open(self.config.pool, self.config.device_name, session)
-        delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY, content_type=CONTENT_TYPE)
+        delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY)
         inbox = self._inboxes.get(session)
-        if inbox is not None and delivery in (Delivery.NO_SUBSCRIBERS, Delivery.REFUSED):
-            self._note_missing_worker(delivery)
-            inbox.put_nowait(NoWorker(refused=delivery is Delivery.REFUSED))
+        self._note_missing_worker(delivery)
+        if inbox is not None and delivery is Delivery.NO_SUBSCRIBERS:
+            inbox.put_nowait(LinkEvent.NO_WORKER)
+        elif inbox is not None and delivery is Delivery.REFUSED:
+            inbox.put_nowait(LinkEvent.FORBIDDEN)
 
     def _note_missing_worker(self, delivery: Delivery) -> None:
         """Say it once for each time that the pool is empty."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeAlias
 
 from common.distribution import fit_vocabulary
@@ -19,14 +20,16 @@ from edge_agent.text import StopStrings, TextStream
 from edge_agent.transcript import Fate, FinalToken
 
 
-@dataclass(frozen=True, slots=True)
-class NoWorker:
-    """The broker took an opening draft and nobody listens, or it may not be sent (`refused`)."""
+class LinkEvent(Enum):
+    """What the link tells beside messages."""
 
-    refused: bool = False
+    NO_WORKER = "nobody listens on the pool's open topic"
+    FORBIDDEN = "the broker does not let this device publish to the pool; check its access rights"
+    DOWN = "the broker cannot be reached"
+    UP = "the broker is reached again"
 
 
-Event: TypeAlias = ToDevice | NoWorker
+Event: TypeAlias = ToDevice | LinkEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +145,18 @@ class Generation:
         self._hand_over(event)
 
     def _hand_over(self, event: Event) -> None:
-        if not isinstance(event, NoWorker):
-            self.session.receive(event, time.monotonic())
-        elif event.refused:
-            self.session.fail(
-                "the broker does not let this device publish to the pool; check its access rights"
-            )
-        else:
-            self.session.no_worker(time.monotonic())
+        now = time.monotonic()
+        match event:
+            case LinkEvent.NO_WORKER:
+                self.session.no_worker(now)
+            case LinkEvent.FORBIDDEN:
+                self.session.fail(event.value)
+            case LinkEvent.DOWN:
+                self.session.disconnected(now)
+            case LinkEvent.UP:
+                self.session.reconnected(now)
+            case _:
+                self.session.receive(event, now)
 
     def _token(self, text: str, token: int | None, fate: Fate) -> Token:
         self.text += text

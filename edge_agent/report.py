@@ -28,6 +28,7 @@ class Report:
     measured_risk: float | None
     num_bytes_up: int
     num_bytes_down: int
+    cloud_loss: str | None  # why tokens went unverified
     round_trip: float | None
     seconds: float
     seconds_drafting: float
@@ -57,6 +58,7 @@ class Report:
             measured_risk=tally.measured_risk,
             num_bytes_up=after.num_bytes_up - before.num_bytes_up,
             num_bytes_down=after.num_bytes_down - before.num_bytes_down,
+            cloud_loss=session.cloud.reason,
             round_trip=session.round_trip.smoothed,
             seconds=clock.total,
             seconds_drafting=clock.drafting,
@@ -80,6 +82,8 @@ class Report:
             lines.insert(1, self._uplink_line())
         if self.measured_risk is not None:
             lines.append(f"risk of the skipped tokens, measured afterwards: {self.measured_risk:.4f} a token")
+        if self.cloud_loss is not None:
+            lines.append(f"the cloud was away: {self.cloud_loss}")
         return lines
 
     def _uplink_line(self) -> str:

@@ -135,9 +135,7 @@ def test_the_largest_payload_of_the_protocol_passes_the_development_broker(broke
     async def scenario() -> None:
         topic = "/".join(["x" * 31] * 7)
         async with Link(settings(broker), subscriptions=[topic]) as link:
-            await link.send(
-                topic, bytes(MAX_PAYLOAD_BYTES), qos=1, expiry=60, content_type="application/cbor"
-            )
+            await link.send(topic, bytes(MAX_PAYLOAD_BYTES), qos=1, expiry=60)
             assert len((await next_of(link)).payload) == MAX_PAYLOAD_BYTES
 
     run(scenario())
@@ -185,9 +183,7 @@ def test_bytes_are_counted_as_they_cross_the_network(broker: LocalBroker) -> Non
             for index, size in enumerate([0, 1, 90, 130, 20000]):
                 for topic in ("hlm/v1/correction/device/session", "hlm/ä"):
                     await link.send(topic, bytes(size), qos=index % 2)
-                    await link.send(
-                        topic, bytes(size), expiry=30, content_type="application/cbor", retain=True
-                    )
+                    await link.send(topic, bytes(size), expiry=30, retain=True)
             for _ in range(20):
                 await next_of(link)
             statistics = link.statistics

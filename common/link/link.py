@@ -91,15 +91,12 @@ class Link:
         qos: int = 0,
         retain: bool = False,
         expiry: int | None = None,
-        content_type: str | None = None,
     ) -> Delivery:
         """Publish, or drop and say so. QoS 1 waits for the broker's answer, or for the connection's end.
 
         `expiry` is in seconds: how long the broker may keep the message for somebody who is not there.
         """
-        return await self._send(
-            self._connection, Outgoing(topic, payload, qos, retain), expiry=expiry, content_type=content_type
-        )
+        return await self._send(self._connection, Outgoing(topic, payload, qos, retain), expiry=expiry)
 
     async def _send(
         self,
@@ -107,13 +104,10 @@ class Link:
         outgoing: Outgoing,
         *,
         expiry: int | None = None,
-        content_type: str | None = None,
     ) -> Delivery:
         properties = Properties(PacketTypes.PUBLISH)
         if expiry is not None:
             properties.MessageExpiryInterval = expiry
-        if content_type is not None:
-            properties.ContentType = content_type
         delivery, num_bytes = Delivery.DROPPED, 0
         if connection is not None:
             delivery, num_bytes = await connection.send(outgoing, properties)
