@@ -83,6 +83,13 @@ def test_a_prompt_that_ends_within_a_character_does_not_come_out_again() -> None
     assert [stream.push(token) for token in ids[-2:]] == ["", "𝄞"]
 
 
+def test_a_long_stream_decodes_no_more_than_its_last_pieces() -> None:
+    stream = TextStream(BYTE_LEVEL, [])
+    for token in BYTE_LEVEL.encode(CORPUS[0] * 5).ids:
+        stream.push(token)
+        assert len(stream._window) <= 2
+
+
 def test_what_is_no_character_appears_at_the_end() -> None:
     first = BYTE_LEVEL.encode("𝄞", add_special_tokens=False).ids[:2]
     assert streamed(BYTE_LEVEL, [], first) == "�"
@@ -133,6 +140,14 @@ def test_the_earliest_stop_string_wins() -> None:
     assert [stopper.push(piece) for piece in ("one E", "ND two\n\n", "three")] == ["one ", "", ""]
     assert stopper.stopped
     assert stopper.flush() == ""
+
+
+def test_the_stop_string_that_is_complete_first_wins_over_one_around_it() -> None:
+    assert StopStrings(["abcd", "bc"]).push("abcd") == "a"
+
+
+def test_of_two_stop_strings_that_end_together_the_longer_one_cuts() -> None:
+    assert StopStrings(["d", "bcd"]).push("abcd") == "a"
 
 
 def test_a_beginning_that_leads_nowhere_is_shown_after_all() -> None:
