@@ -34,13 +34,15 @@ class Pass:
         return min(num_common, self.first_row)
 
     def shortened(self, num_missing: int, max_tokens: int) -> "Pass":
-        """This pass, or its head (without rows) where more than `max_tokens` positions are missing.
+        """This pass, or a head of it (without rows) where more than `max_tokens` positions are missing.
 
-        So a long prompt is fed in pieces beside other sessions' verifications, and stalls none of them.
+        So a long prompt is fed in pieces beside other sessions' verifications, and stalls none of them. Only
+        what comes before the wanted rows is fed so: rows are computed together.
         """
-        if num_missing <= max_tokens:
+        start = len(self.tokens) - num_missing
+        if num_missing <= max_tokens or start >= self.first_row:
             return self
-        return Pass(self.session, self.tokens[: len(self.tokens) - num_missing + max_tokens], num_rows=0)
+        return Pass(self.session, self.tokens[: min(start + max_tokens, self.first_row)], num_rows=0)
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from cloud_worker.passes import Pass
-from cloud_worker.target_model import TargetModel, TargetModelError
+from cloud_worker.target_model import TargetModel, TargetModelError, packing
 from cloud_worker.target_model.engine import plain_logits
 from cloud_worker.target_model.loading import Loaded
 
@@ -139,6 +139,18 @@ def test_any_schedule_gives_the_logits_of_a_plain_forward_pass(family: str) -> N
     assert_lawful(model, target, random_schedule(np.random.default_rng(1), num_sessions=4, num_steps=12))
 
 
+@pytest.mark.parametrize("family", ["llama", "mistral-sliding"])
+@pytest.mark.parametrize(("max_waste", "call_cost"), [(1.0, 0), (1.5, 50), (9.0, 10**9)])
+def test_however_pieces_are_grouped_the_logits_are_the_same(
+    family: str, max_waste: float, call_cost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "MAX_WASTE", max_waste)
+    monkeypatch.setattr(packing, "CALL_COST", call_cost)
+    model = build(FAMILIES[family]())
+    target = TargetModel(loaded(model), chunk_tokens=64)
+    assert_lawful(model, target, random_schedule(np.random.default_rng(3), num_sessions=6, num_steps=5))
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mistral-sliding"])
 def test_evicted_sessions_are_recomputed(family: str) -> None:
     model = build(FAMILIES[family]())
@@ -201,16 +213,65 @@ def test_a_forgotten_session_leaves_nothing(llama: PreTrainedModel) -> None:
 def test_a_long_prompt_can_be_fed_in_pieces_beside_others(llama: PreTrainedModel) -> None:
     target = TargetModel(loaded(llama))
     prompt = Pass("long", [3, 1, 4] * 40, 2)
-    pieces = []
-    while target.num_missing(prompt) > 2 or not pieces:
+    lengths: list[int] = []
+    piece = None
+    while piece is not prompt:
         piece = prompt.shortened(target.num_missing(prompt), max_tokens=50)
-        pieces.append(piece)
-        beside = Pass("short", [7] * (5 + len(pieces)), 1)
-        assert_lawful(llama, target, [[piece, beside]])
-        if piece is prompt:
-            break
-    assert [len(piece.tokens) for piece in pieces] == [50, 100, 120]
-    assert pieces[-1] is prompt
+        lengths.append(len(piece.tokens))
+        assert_lawful(llama, target, [[piece, Pass("short", [7] * (5 + len(lengths)), 1)]])
+    assert lengths == [50, 100, 120]
+
+
+def test_many_wanted_rows_are_not_cut_into_pieces_for_ever(llama: PreTrainedModel) -> None:
+    target = TargetModel(loaded(llama), chunk_tokens=16)
+    deferred = Pass("s", [3, 1, 4] * 40, 90)
+    assert len(deferred.shortened(120, max_tokens=50).tokens) == 30
+    assert_lawful(llama, target, [[deferred.shortened(120, max_tokens=50)]])
+    assert deferred.shortened(target.num_missing(deferred), max_tokens=50) is deferred
+    assert_lawful(llama, target, [[deferred]])
+
+
+def test_sessions_that_begin_alike_compute_the_beginning_once(llama: PreTrainedModel) -> None:
+    target = TargetModel(loaded(llama))
+    prompt = [9, 8, 7, 6, 5] * 10
+    target.logits([Pass("first", prompt, 1)])
+    assert target.num_missing(Pass("second", [*prompt[:48], 1, 2, 3], 2)) == 3
+    assert target.num_missing(Pass("third", [4, *prompt[1:]], 2)) == 50
+    assert_lawful(
+        llama, target, [[Pass("second", [*prompt[:48], 1, 2, 3], 2), Pass("third", [4, *prompt], 4)]]
+    )
+    target.forget("first")
+    assert_lawful(llama, target, [[Pass("fourth", prompt, 50)], [Pass("second", prompt, 3)]])
+
+
+def test_a_pass_that_failed_leaves_no_half_written_cache(
+    llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = TargetModel(loaded(llama))
+    first, second = Pass("s", [5, 6, 7] * 10, 2), Pass("s", [*[5, 6, 7] * 8, 1, 2, 3], 2)
+    target.logits([first])
+    with monkeypatch.context() as broken:
+        broken.setattr(llama.model.layers[2].mlp, "forward", raise_out_of_memory)
+        with pytest.raises(MemoryError):
+            target.logits([second])
+    assert_lawful(llama, target, [[second], [first]])
+
+
+def raise_out_of_memory(*_: object) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [("gemma2-softcap", "softcap"), ("gpt-oss-sinks", "s_aux"), ("gpt2", None), ("mistral-sliding", None)],
+)
+def test_attention_that_cannot_be_packed_is_noticed_at_load(
+    family: str, reason: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    TargetModel(loaded(build(FAMILIES[family]())))
+    warnings = [record.getMessage() for record in caplog.records if record.name.startswith("cloud_worker")]
+    assert len(warnings) == (1 if reason else 0)
+    assert all(reason in warning for warning in warnings)
 
 
 def test_tokens_outside_the_model_and_overlong_sequences_are_refused(llama: PreTrainedModel) -> None:
