@@ -213,10 +213,11 @@ def test_templates_render_as_in_transformers() -> None:
         ("{{ messages[0].content + 1 }}", [{"role": "user", "content": "x"}], "refuses these messages"),
         ("{{ messages.__class__.__base__ }}", [], "unsafe"),
         ("{{ messages.append(1) }}", [], "unsafe|immutable|modif"),
+        ("{{ messages[0].content.read_text() }}", [{"content": Path(__file__)}], "refuses these messages"),
     ],
 )
 def test_what_a_template_refuses_is_one_sentence(
-    template: str, messages: list[dict[str, str]], reason: str
+    template: str, messages: list[dict[str, object]], reason: str
 ) -> None:
     with pytest.raises(ModelError, match=reason) as caught:
         ChatTemplate(template, {}).render(messages, tools=None)
