@@ -141,7 +141,7 @@ class EdgeAgent:
     def explain(self, failure: str) -> str:
         """A generation's failure with what the agent knows of the link and the pool."""
         if self._link is not None and not self._link.connected:
-            return f"{failure}: the broker at {self.config.broker} cannot be reached"
+            return f"{failure}: no connection to {self.config.broker}"
         if self._is_pool_empty:
             return f"{failure}: nobody serves pool {self.config.pool}; start a worker (cloud-worker run)"
         return failure
@@ -201,12 +201,15 @@ class EdgeAgent:
             self._is_pool_empty = True
 
     async def _read(self, link: Link) -> None:
+        num_unread = 0
         async for received in link:
             try:
                 session = self._topics.parse_correction(received.topic).session
                 message = decode_to_device(received.payload)
             except (ValueError, CodecError) as error:
-                _log.warning("ignored an answer that cannot be read: %s", error)
+                num_unread += 1
+                if num_unread & (num_unread - 1) == 0:  # the 1st, 2nd, 4th, 8th ... of a flood
+                    _log.warning("ignored an answer that cannot be read: %s; %d in all", error, num_unread)
                 continue
             self._is_pool_empty = False
             if session in self._inboxes:

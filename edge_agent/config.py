@@ -40,7 +40,9 @@ class AgentConfig(BrokerConfig):
     uplink_probability: float = option(0.5, "rand-hlm: the share of tokens that go up")
     theta: float = option(0.1, "cu-hlm-online: the truncation error tolerated")
     window: int | None = option(None, "drafts in flight (default: 1 for the papers' schemes, 4 for ours)")
-    block_length: int = option(8, "lossless and coupled: the most tokens in one draft")
+    block_length: int | None = option(
+        None, "lossless and coupled: tokens in one draft (default: what the measured times call for)"
+    )
     temperature: float | None = option(None, "sampling temperature, 0 is greedy (default: the model's)")
     top_k: int | None = option(None, "sample from the k most probable tokens (default: the model's)")
     top_p: float | None = option(None, "sample from the smallest set with this mass (default: the model's)")

@@ -109,7 +109,8 @@ class Generation:
             if session.finished:
                 return
             if session.wants_draft:
-                session.propose(await self._draft(session.tokens), time.monotonic())
+                proposal, seconds = await self._draft(session.tokens)
+                session.propose(proposal, time.monotonic(), seconds)
             else:
                 await self._wait(session)
             while not self.inbox.empty():
@@ -120,11 +121,12 @@ class Generation:
         for outgoing in self.session.take_outgoing():
             await self.send(outgoing)
 
-    async def _draft(self, tokens: Sequence[int]) -> Proposal:
+    async def _draft(self, tokens: Sequence[int]) -> tuple[Proposal, float]:
         began = time.monotonic()
         proposal = await asyncio.to_thread(self._propose, list(tokens))
-        self.clock.drafting += time.monotonic() - began
-        return proposal
+        seconds = time.monotonic() - began
+        self.clock.drafting += seconds
+        return proposal, seconds
 
     def _propose(self, tokens: list[int]) -> Proposal:
         logits = fit_vocabulary(self.model.logits(tokens), self.vocab_size)

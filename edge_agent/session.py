@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.messages import Close, Correction, Draft, DraftToken, Reason, Refusal, ToDevice
+from edge_agent.block_length import BlockLength
 from edge_agent.cloud_watch import CloudWatch
 from edge_agent.in_flight import InFlight
 from edge_agent.policy import Decision, Proposal
@@ -48,6 +49,7 @@ class EdgeSession:
         self.worker: str | None = None
         self.tally = Tally()
         self.round_trip = RoundTrip(settings.first_timeout, settings.min_timeout, settings.max_timeout)
+        self.block_length = BlockLength(settings.window, settings.block_length)
         self.cloud = CloudWatch(settings.on_cloud_loss, settings.cloud_timeout)
         self.failure: str | None = None
         self.finish_reason: str | None = None
@@ -107,8 +109,9 @@ class EdgeSession:
         if not self._settings.drafts:
             self._launch((), self._tokens_left, now)
 
-    def propose(self, proposal: Proposal, now: float) -> None:
-        """Take in the draft model's next token; only while `wants_draft`."""
+    def propose(self, proposal: Proposal, now: float, seconds: float = 0.0) -> None:
+        """Take in the draft model's next token, which took `seconds`; only while `wants_draft`."""
+        self.block_length.drafted(seconds)
         fate = None
         if proposal.decision is Decision.SKIP:
             fate = Fate.LOCAL
@@ -117,7 +120,7 @@ class EdgeSession:
         else:
             self._held.append(proposal.draft)
         self._transcript.append(proposal.draft.token, fate, proposal.prob)
-        is_full = len(self._held) >= self._settings.block_length
+        is_full = self.block_length.is_full(len(self._held), self.round_trip.smoothed)
         if self._held and (is_full or self._tail_ended or proposal.decision is Decision.UPLINK):
             wants_bonus = self._settings.wants_bonus and not self._tail_ended
             block, self._held = tuple(self._held), []
@@ -262,6 +265,8 @@ class EdgeSession:
         if record.next_index == 0:
             self._measure(record, correction.context_codes)
             self._accept(record, correction.num_accepted)
+            num_tested = min(len(record.block), correction.num_accepted + 1)
+            self.block_length.verified(correction.compute_ms / 1000, num_tested, correction.num_accepted)
         if correction.num_accepted < len(record.block):
             self._reject(record, correction)
         elif correction.token is not None:

@@ -26,7 +26,7 @@ class SessionSettings:
     wants_bonus: bool = False  # ask for the target's token after an accepted block (window 1 only)
     measures_risk: bool = False  # ask for the target's probability of skipped tokens
     window: int = 1  # drafts in flight
-    block_length: int = 8
+    block_length: int | None = None  # None: as measured times and acceptance tell
     on_cloud_loss: OnCloudLoss = OnCloudLoss.FAIL
     cloud_timeout: float = 20.0
     first_timeout: float = 5.0

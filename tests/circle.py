@@ -1,7 +1,7 @@
 """Both state machines joined without a network: messages lie in two heaps until a test delivers them.
 
-Time is a number; what happens next is the test's choice. So a test can lose, repeat and reorder messages, kill
-workers, and let deadlines pass, and then let everything calm down.
+Time is a number; what happens next is the test's choice. So a test can lose, repeat and reorder messages,
+kill workers, and let deadlines pass, and then let everything calm down.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Circle:
     seed: int = 1
     temperature: float = 1.0
     window: int = 1
-    block_length: int = 4
+    block_length: int | None = 4
     max_tokens: int = 24
     threshold: float = 0.6
     noise: float = 0.35
@@ -82,7 +82,8 @@ class Circle:
         if self.edge.wants_draft:
             self.now += 0.05
             logits = fit_vocabulary(self.draft_model.logits(self.edge.tokens), VOCAB_SIZE)
-            self.edge.propose(self.policy.propose(logits, len(self.edge.tokens)), self.now)
+            proposal = self.policy.propose(logits, len(self.edge.tokens))
+            self.edge.propose(proposal, self.now, seconds=0.05)
             self.collect()
 
     def deliver_to_worker(self, index: int, *, keep: bool = False, opener: str = "w0") -> None:

@@ -28,7 +28,7 @@ class BadLink(RuleBasedStateMachine):
         seed=st.integers(0, 50),
         temperature=st.sampled_from([0.0, 1.0]),
         window=st.integers(1, 5),
-        block_length=st.integers(1, 5),
+        block_length=st.none() | st.integers(1, 5),
     )
     def begin(self, **chosen):
         self.chosen = chosen

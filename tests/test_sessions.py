@@ -55,7 +55,7 @@ def test_coupled_text_is_what_the_target_samples_alone(seed, window):
 def test_the_text_does_not_depend_on_window_or_block_length(scheme, seed):
     texts = [
         undisturbed(scheme=scheme, seed=seed, window=window, block_length=block)
-        for window, block in [(1, 4), (8, 4), (1, 1), (3, 8)]
+        for window, block in [(1, 4), (8, 4), (1, 1), (3, 8), (1, None), (4, None)]
     ]
     assert all(text == texts[0] for text in texts)
 
