@@ -29,16 +29,22 @@ class BrokerConfig:
         Topics(self.root)
 
     def link_settings(self, client_id: str) -> LinkSettings:
-        """The link's settings; SettingsError when the password file cannot be read, LinkError otherwise."""
-        return LinkSettings(
-            url=self.broker,
-            client_id=client_id,
-            username=self.username,
-            password=self._password(),
-            ca_file=self.ca_file,
-            cert_file=self.cert_file,
-            key_file=self.key_file,
-        )
+        """The link's settings; LinkError or SettingsError says which of them cannot be used."""
+        password = self._password()
+        try:
+            settings = LinkSettings(
+                url=self.broker,
+                client_id=client_id,
+                username=self.username,
+                password=password,
+                ca_file=self.ca_file,
+                cert_file=self.cert_file,
+                key_file=self.key_file,
+            )
+            settings.host.encode("idna")  # as the resolver will, which does not say it in a sentence
+        except ValueError as error:
+            raise SettingsError(f"broker URL {self.broker!r} names no possible host: check it") from error
+        return settings
 
     def _password(self) -> str | None:
         if self.password_file is None:
