@@ -1,11 +1,13 @@
 """`cloud-worker`: the command line."""
 
+import argparse
 import asyncio
 import logging
 import sys
 from collections.abc import Sequence
 
 from cloud_worker.config import ENV_PREFIX, WorkerConfig
+from common.broker_config import BrokerConfig
 from common.link import LinkError
 from common.settings import CommandLine, SettingsError, add_flags, load
 
@@ -18,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="join a pool and serve until stopped", description=_RUN)
     add_flags(run, WorkerConfig, ENV_PREFIX)
+    status = commands.add_parser("status", help="list the workers of a pool", description=_STATUS)
+    status.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
+    add_flags(status, BrokerConfig, ENV_PREFIX)
     flags = parser.parse_args(arguments)
     try:
         config = load(WorkerConfig, flags, ENV_PREFIX)
@@ -27,14 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
     try:
-        return _run(config)
+        return _status(config, flags) if flags.command == "status" else _run(config)
     except KeyboardInterrupt:
-        return _complain("interrupted before it could serve", 130)
+        return _complain("interrupted", 130)
 
 
 _RUN = (
     "Loads the target model, joins the pool and verifies drafts until SIGTERM or Ctrl-C. Every setting is a "
     f"flag, an environment variable ({ENV_PREFIX}NAME) and a key of the TOML file."
+)
+
+_STATUS = (
+    "Lists the workers of a pool as they last told the broker. The exit code is 0 when one of them takes "
+    "sessions, 1 when none does. Settings are those of run; take another account than a worker's."
 )
 
 
@@ -57,6 +67,22 @@ def _run(config: WorkerConfig) -> int:
     except (TargetModelError, LinkError, SettingsError) as error:
         return _complain(str(error), 1)
     return 0
+
+
+def _status(config: WorkerConfig, flags: argparse.Namespace) -> int:
+    from cloud_worker.pool_status import as_json, as_table, is_served, pool_statuses
+
+    try:
+        statuses = asyncio.run(pool_statuses(config))
+    except (LinkError, SettingsError) as error:
+        return _complain(str(error), 1)
+    if flags.json:
+        print(as_json(statuses))
+    elif statuses:
+        print(as_table(statuses))
+    if is_served(statuses):
+        return 0
+    return _complain(f"no worker is online in pool {config.pool} at {config.broker}: start one", 1)
 
 
 def _complain(sentence: str, code: int) -> int:

@@ -32,6 +32,7 @@ class WorkerConfig(BrokerConfig):
     max_batch: int = option(32, "sessions verified in one forward pass")
     max_queue: int = option(256, "sessions that may wait before new ones are sent away")
     worker: str = option("", "this worker's name, unique in the pool; empty: a random one")
+    status_interval: float = option(5.0, "seconds between two publications of this worker's status")
     log_level: str = option("info", "what is logged", choices=("debug", "info", "warning", "error"))
 
     def __post_init__(self) -> None:
@@ -49,6 +50,8 @@ class WorkerConfig(BrokerConfig):
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.1 <= self.status_interval <= 3600:
+            raise ValueError(f"status_interval must be between 0.1 and 3600, got {self.status_interval:g}")
         if self.num_threads < 0 or self.max_context < 0:
             raise ValueError("num_threads and max_context cannot be negative")
 

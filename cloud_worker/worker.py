@@ -12,15 +12,17 @@ from contextlib import suppress
 
 from cloud_worker.config import WorkerConfig, random_worker_name
 from cloud_worker.passes import Pass
-from cloud_worker.presence import Presence
+from cloud_worker.presence import Presence, State, Status
 from cloud_worker.scheduler import Answer, Scheduler, SessionKey, Task
 from cloud_worker.session import Rows, Target
+from cloud_worker.tally import Pace, Tally, Trouble
 from cloud_worker.target_model import TargetModel
 from common.codec import CodecError, decode_to_worker, encode
 from common.fingerprint import fingerprint
 from common.link import Link, Received
 from common.messages import Refusal
 from common.topics import Topics
+from common.version import release
 
 EXPIRY = 30  # seconds that the broker keeps an answer for a device that is away
 GRACE = 0.1  # seconds for what the broker had already sent when it confirmed the end of a subscription
@@ -39,30 +41,37 @@ class Worker:
         self._scheduler = Scheduler(self._target(), config.limits)
         self._work = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._num_refused = 0
+        self._tally = Tally()
+        self._began = time.monotonic()
+        self._pace = Pace(window=config.status_interval / 2, began=self._began)
+        self._state = State.ONLINE
+        self._news = asyncio.Event()
+        about = Status(State.OFFLINE, config.pool, config.model, release())
+        self._presence = Presence(self._topics.worker(self.name), about)
 
     async def run(self) -> None:
         """Serve until `stop`, then finish what is queued; LinkError when there is no broker to begin with."""
         open_filter = self._topics.open_filter(self._config.pool)
         draft_filter = self._topics.draft_filter(self._config.pool, self.name)
-        presence = Presence(self._topics.worker(self.name), self._config.pool, self._config.model)
         link = Link(
             self._config.link_settings(f"worker-{self.name}"),
             subscriptions=[open_filter, draft_filter],
-            will=presence.offline(),
-            births=[presence.online()],
+            will=self._presence.will,
+            on_state=self._link_changed,
         )
         async with link:
             _log.info("worker %s serves pool %s with %s", self.name, self._config.pool, self._config.model)
             reader = asyncio.create_task(self._read(link), name="reader")
             verifier = asyncio.create_task(self._verify(link), name="verifier")
+            teller = asyncio.create_task(self._tell(link), name="teller")
             stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
-            await asyncio.wait({reader, verifier, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            tasks = (reader, verifier, teller, stopping)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._stopping.is_set():
                 await self._drain(link, open_filter, draft_filter)
-            for task in (reader, verifier, stopping):
+            for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(reader, verifier, stopping, return_exceptions=True)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -82,6 +91,41 @@ class Worker:
             eos_ids=self._model.eos_ids,
         )
 
+    # -- what others may know ----------------------------------------------------------------------------
+
+    def _status(self) -> Status:
+        now = time.monotonic()
+        self._pace.read(self._tally, now)
+        return Status(
+            self._state,
+            self._config.pool,
+            self._config.model,
+            release(),
+            sessions=self._scheduler.num_sessions,
+            queue=self._scheduler.num_waiting,
+            batch_size=round(self._pace.batch_size, 1),
+            tokens_per_second=round(self._pace.tokens_per_second, 1),
+            uptime=round(now - self._began, 1),
+        )
+
+    async def _tell(self, link: Link) -> None:
+        """Publish the status at once after a connect and when draining begins, else in intervals."""
+        while True:
+            self._news.clear()
+            message = self._presence.message(self._status())
+            if message is not None:
+                await link.send(message.topic, message.payload, qos=message.qos, retain=message.retain)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._config.status_interval):
+                    await self._news.wait()
+
+    def _link_changed(self, connected: bool) -> None:
+        if connected:
+            self._presence.forget()
+            self._news.set()
+
+    # -- the work -----------------------------------------------------------------------------------------
+
     async def _read(self, link: Link) -> None:
         async for received in link:
             await self._send(link, self._receive(received))
@@ -93,21 +137,23 @@ class Worker:
         try:
             uplink = self._topics.parse_uplink(received.topic)
         except ValueError as error:
-            self._count_refused(str(error))
+            self._count_trouble(Trouble.TOPIC, str(error))
             return ()
+        self._tally.num_uplinks[uplink.way] += 1
         key = SessionKey(uplink.device, uplink.session)
         try:
             message = decode_to_worker(received.payload)
         except CodecError as error:
-            self._count_refused(f"{error} (from device {key.device})")
+            self._count_trouble(Trouble.PAYLOAD, f"{error} (from device {key.device})")
             return [Answer(key, Refusal(error.n, error.reason, self.name, str(error)))]
         return self._scheduler.receive(key, message)
 
-    def _count_refused(self, detail: str) -> None:
+    def _count_trouble(self, trouble: Trouble, detail: str) -> None:
         """Log the 1st, 2nd, 4th, 8th ... refused message, so that a flood does not flood the log."""
-        self._num_refused += 1
-        if self._num_refused & (self._num_refused - 1) == 0:
-            _log.warning("refused a message: %s; %d in all", detail, self._num_refused)
+        self._tally.num_troubles[trouble] += 1
+        num_refused = self._tally.num_troubles[Trouble.TOPIC] + self._tally.num_troubles[Trouble.PAYLOAD]
+        if num_refused & (num_refused - 1) == 0:
+            _log.warning("refused a message: %s; %d in all", detail, num_refused)
 
     async def _verify(self, link: Link) -> None:
         while True:
@@ -127,8 +173,13 @@ class Worker:
             rows = await asyncio.to_thread(self._logits, tasks)
         except (RuntimeError, MemoryError) as error:  # torch's out-of-memory errors are RuntimeErrors
             _log.error("a forward pass over %d sessions failed: %s", len(tasks), error)
+            self._tally.num_troubles[Trouble.PASS] += 1
             return self._scheduler.abandon(tasks, "the worker's model failed on this batch")
-        return self._scheduler.complete(tasks, rows, 1000 * (time.perf_counter() - began))
+        seconds = time.perf_counter() - began
+        answers = self._scheduler.complete(tasks, rows, 1000 * seconds)
+        self._tally.passed(len(tasks), seconds)
+        self._tally.verified(tasks, answers)
+        return answers
 
     def _logits(self, tasks: Sequence[Task]) -> list[Rows | None]:
         """One forward pass; a long prompt advances by a chunk and gives no logits yet."""
@@ -141,12 +192,15 @@ class Worker:
         ]
 
     async def _send(self, link: Link, answers: Sequence[Answer]) -> None:
+        self._tally.refused(answers)
         for key, message in answers:
             topic = self._topics.correction(key.device, key.session)
             await link.send(topic, encode(message), expiry=EXPIRY)
 
     async def _drain(self, link: Link, open_filter: str, draft_filter: str) -> None:
         """Leave the pool without losing a draft: no new sessions, then no drafts, then the queue."""
+        self._state = State.DRAINING
+        self._news.set()
         _log.info("worker %s stops: finishing %d waiting sessions", self.name, self._scheduler.num_waiting)
         with suppress(TimeoutError):
             async with asyncio.timeout(10.0):

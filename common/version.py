@@ -1,0 +1,11 @@
+"""The version of this release, for the statuses and metrics of both ends."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def release() -> str:
+    """The installed version; "unknown" when run from a folder that was never installed."""
+    try:
+        return version("hybrid-lm")
+    except PackageNotFoundError:
+        return "unknown"
