@@ -32,14 +32,22 @@ def resolve(name: str, *, model_file: str | None = None, offline: bool = False) 
     """
     if name == DEMO:
         return DEMO_FOLDER
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = local_folder(name)
+    if folder is not None:
         return folder
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelError(f"There is no model folder at {name}: give a folder, a hub name, or '{DEMO}'.")
     offline = offline or HF_HUB_OFFLINE
     graphs = _graphs_to_fetch(name, model_file, offline=offline)
     return fetch(name, [*TEXT_FILES, *(f"{graph}*" for graph in graphs)], offline=offline)
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder that `name` is, or None for a hub name; raises ModelError for a path where nothing is."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or name.startswith(".") or name.count("/") > 1:
+        raise ModelError(f"There is no model folder at {name}: give a folder, a hub name, or '{DEMO}'.")
+    return None
 
 
 def fetch(name: str, patterns: Sequence[str], *, offline: bool = False) -> Path:

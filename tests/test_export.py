@@ -115,6 +115,8 @@ def test_a_folder_that_is_not_empty_is_left_alone(family_folder: Folder, tmp_pat
 
 
 def test_a_source_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model folder"):
+        make(tmp_path / "nowhere", tmp_path / "out", "fp32")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"no config\.json"):
         make(tmp_path / "empty", tmp_path / "out", "fp32")

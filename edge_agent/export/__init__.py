@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edge_agent.model_files import ModelError
-from edge_agent.model_source import TEXT_FILES, fetch
+from edge_agent.model_source import TEXT_FILES, fetch, local_folder
 from edge_agent.onnx_session import ON_CUDA
 
 if TYPE_CHECKING:
@@ -140,9 +140,7 @@ def _require_packages() -> None:
 
 
 def _source_folder(source: str) -> Path:
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        folder = fetch(source, [*TEXT_FILES, *_WEIGHT_FILES])
+    folder = local_folder(source) or fetch(source, [*TEXT_FILES, *_WEIGHT_FILES])
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json: give a folder as save_pretrained writes it.")
     return folder
