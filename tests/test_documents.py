@@ -17,12 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")]
 )
-WORDS_FOR_NO_DEFAULT = (
-    "none",
-    "random",
-    "chosen",
-    "the ",
-)  # "the model's", "the scheme's", "the host's name"
+WORDS_FOR_NO_DEFAULT = ("none", "random", "chosen", "measured", "the ")  # "the model's", "the scheme's" ...
 
 
 def page(name: str) -> str:

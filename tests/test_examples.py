@@ -19,6 +19,14 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
 
+@pytest.fixture(autouse=True)
+def no_settings_of_the_developers_own(monkeypatch):
+    """What is tested is the files and flags here."""
+    for name in list(os.environ):
+        if name.startswith((AGENT_PREFIX, WORKER_PREFIX)):
+            monkeypatch.delenv(name)
+
+
 def run(*command: str, prompts: str = "") -> str:
     """Standard output of a program that must succeed; the commands of this environment come first."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
