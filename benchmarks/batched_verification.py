@@ -18,6 +18,7 @@ from cloud_worker.passes import Pass
 from cloud_worker.target_model.engine import Engine
 from cloud_worker.target_model.layers import layer_shapes
 from cloud_worker.target_model.packed import PackedEngine
+from cloud_worker.target_model.padded import attend_padded
 from cloud_worker.target_model.serial import SerialEngine
 
 MAX_TOKENS = 16384
@@ -99,7 +100,7 @@ def main() -> None:
             plain, packed = build_model(), build_model()
             engines: dict[str, Engine] = {
                 "serial": SerialEngine(plain, 49152, MAX_TOKENS, 256),
-                "packed": PackedEngine(packed, layer_shapes(packed), 49152, MAX_TOKENS, 256),
+                "packed": PackedEngine(packed, layer_shapes(packed), 49152, MAX_TOKENS, 256, attend_padded),
             }
             times = compare(engines, sessions, options.runs)
             medians = {name: statistics.median(runs) for name, runs in times.items()}

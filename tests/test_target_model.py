@@ -18,6 +18,8 @@ from transformers import (
     GPT2Config,
     GptOssConfig,
     GraniteConfig,
+    Lfm2Config,
+    Llama4TextConfig,
     LlamaConfig,
     MambaConfig,
     MistralConfig,
@@ -28,6 +30,7 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
     Qwen3MoeConfig,
+    SmolLM3Config,
 )
 
 from cloud_worker.passes import Pass
@@ -60,11 +63,19 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     "phi3": lambda: Phi3Config(**SIZES),
     "olmo2": lambda: Olmo2Config(**SIZES),
     "granite": lambda: GraniteConfig(**SIZES),
+    "smollm3": lambda: SmolLM3Config(**SIZES),
     "qwen3-moe": lambda: Qwen3MoeConfig(
         **SIZES, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16
     ),
     "gemma2-softcap": lambda: Gemma2Config(
         **SIZES, sliding_window=12, layer_types=SLIDING, attn_logit_softcapping=1.0
+    ),
+    "llama4-chunks": lambda: Llama4TextConfig(
+        **SIZES,
+        attention_chunk_size=12,
+        layer_types=["chunked_attention", "full_attention", "chunked_attention"],
+        num_local_experts=2,
+        intermediate_size_mlp=32,
     ),
     "gpt-oss-sinks": lambda: GptOssConfig(
         **SIZES, sliding_window=12, layer_types=SLIDING, num_local_experts=4, num_experts_per_tok=2
@@ -263,15 +274,21 @@ def raise_out_of_memory(*_: object) -> None:
 
 @pytest.mark.parametrize(
     ("family", "reason"),
-    [("gemma2-softcap", "softcap"), ("gpt-oss-sinks", "s_aux"), ("gpt2", None), ("mistral-sliding", None)],
+    [
+        ("gemma2-softcap", "attention with softcap"),
+        ("gpt-oss-sinks", "attention with s_aux"),
+        ("llama4-chunks", "a mask of the model's own"),
+        ("gpt2", None),
+        ("mistral-sliding", None),
+    ],
 )
 def test_attention_that_cannot_be_packed_is_noticed_at_load(
     family: str, reason: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     TargetModel(loaded(build(FAMILIES[family]())))
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("cloud_worker")]
-    assert len(warnings) == (1 if reason else 0)
-    assert all(reason in warning for warning in warnings)
+    assert len(warnings) == (2 if reason else 0)
+    assert not reason or reason in warnings[0]
 
 
 def test_tokens_outside_the_model_and_overlong_sequences_are_refused(llama: PreTrainedModel) -> None:
@@ -387,6 +404,12 @@ def test_a_model_with_recurrent_state_is_refused(folder: Path) -> None:
     AutoModelForCausalLM.from_config(mamba).save_pretrained(folder)
     with pytest.raises(TargetModelError, match="recurrent state that cannot be rewound"):
         TargetModel.load(str(folder), device="cpu")
+
+
+def test_a_model_whose_layers_do_not_all_use_attention_is_refused() -> None:
+    model = build(Lfm2Config(**SIZES, layer_types=["conv", "full_attention", "conv"]))
+    with pytest.raises(TargetModelError, match="whose layers all use attention"):
+        TargetModel(loaded(model))
 
 
 def test_a_model_that_looks_ahead_is_refused() -> None:

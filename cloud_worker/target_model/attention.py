@@ -4,17 +4,15 @@ Law: a model that asks for anything but causal attention, with or without a slid
 (`NotPackableError`), never served something else: attention sinks, capped scores, position biases, chunks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from typing import TypeAlias
 
-import numpy as np
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from cloud_worker.target_model.layers import LayerShape
-from cloud_worker.target_model.packing import Group, Piece, Row, pack
+from cloud_worker.target_model.layers import PagedLayer
+from cloud_worker.target_model.packing import Piece, Row, pack
 
 NAME = "hybrid_packed"
 HARMLESS = frozenset({"sliding_window", "position_ids", "use_cache"})  # and whatever begins with output_
@@ -25,27 +23,17 @@ class NotPackableError(NotImplementedError):
     """The model's attention is more than this function knows."""
 
 
-class PagedLayer:
-    """The keys and values of one layer, [num_pages * page_size, num_heads, dim] each."""
-
-    def __init__(self, shape: LayerShape, num_slots: int) -> None:
-        self.keys = _zeros((num_slots, shape.num_heads, shape.key_dim), shape)
-        self.values = _zeros((num_slots, shape.num_heads, shape.value_dim), shape)
-
-    def copy_page(self, source: int, target: int, page_size: int) -> None:
-        """Copy all entries of a page to another."""
-        for pool in (self.keys, self.values):
-            pages = pool.view(-1, page_size, *pool.shape[1:])
-            pages[target] = pages[source]
+Kernel: TypeAlias = Callable[[torch.Tensor, PagedLayer, Row, int, float | None], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What one forward pass hands to every layer: the pieces of its row, and the pool by layer index."""
+    """What one forward pass hands to every layer: the pieces of its row, the pool, how to attend."""
 
     pieces: Sequence[Piece]
     page_size: int
-    layers: Mapping[int, PagedLayer]
+    layers: Mapping[int, PagedLayer]  # by layer index
+    kernel: Kernel
     _rows: dict[torch.device, Row] = field(default_factory=dict)
 
     def row(self, device: torch.device) -> Row:
@@ -80,50 +68,17 @@ def attend(
     row = packed.row(query.device)
     layer.keys.index_copy_(0, row.slots, key[0].transpose(0, 1))
     layer.values.index_copy_(0, row.slots, value[0].transpose(0, 1))
-    rows = [_attend_group(query[0], layer, group, attention_mask, scaling) for group in row.groups]
-    return torch.cat(rows)[None], None
+    return packed.kernel(query[0], layer, row, attention_mask, scaling)[None], None
 
 
-def _attend_group(
-    query: torch.Tensor, layer: PagedLayer, group: Group, window: int, scaling: float | None
-) -> torch.Tensor:
-    """[T', Hq, Dv] for a group's tokens. The query heads of one key head become rows of one matrix."""
-    num_pieces, num_new = group.positions.shape
-    num_heads, dim = layer.keys.shape[1:]
-    num_shared = query.shape[0] // num_heads  # query heads per key head
-    queries = query.index_select(1, group.queries).view(num_heads, num_shared, num_pieces, num_new, dim)
-    queries = queries.permute(2, 0, 1, 3, 4).reshape(num_pieces, num_heads, num_shared * num_new, dim)
-    out = scaled_dot_product_attention(
-        queries,
-        _fetch(layer.keys, group),
-        _fetch(layer.values, group),
-        attn_mask=group.mask(window, num_shared, query.dtype),
-        scale=scaling,
-    )
-    out = out.view(num_pieces, num_heads, num_shared, num_new, -1).permute(0, 3, 1, 2, 4)
-    return out.reshape(num_pieces * num_new, num_heads * num_shared, -1).index_select(0, group.places)
+def mask(*, config: object, local_size: int | None = None, use_vmap: bool = False, **_: object) -> int:
+    """In place of a mask tensor, the window of a layer.
 
-
-def _fetch(pool: torch.Tensor, group: Group) -> torch.Tensor:
-    """A group's keys or values, [B, H, m * page_size, dim]."""
-    pages = pool.view(-1, group.page_size, *pool.shape[1:]).index_select(0, group.tables)
-    return pages.view(len(group.positions), -1, *pool.shape[1:]).transpose(1, 2)
-
-
-def mask(*, local_size: int | None = None, use_vmap: bool = False, **_: object) -> int:
-    """In place of a mask tensor, the window of a layer. `use_vmap` marks a mask of the model's own making."""
-    if use_vmap:
+    `use_vmap` marks a mask of the model's own making; a local size that is no sliding window is a chunk.
+    """
+    if use_vmap or local_size not in (None, getattr(config, "sliding_window", None)):
         raise NotPackableError("a mask of the model's own making")
     return local_size or NO_WINDOW
-
-
-def _zeros(size: tuple[int, ...], shape: LayerShape) -> torch.Tensor:
-    """Zeros, since garbage could be nan; in host memory from calloc, so that unused pages cost nothing."""
-    if shape.device.type != "cpu":
-        return torch.zeros(size, dtype=shape.dtype, device=shape.device)
-    return (
-        torch.from_numpy(np.zeros(prod(size) * shape.dtype.itemsize, np.uint8)).view(shape.dtype).view(size)
-    )
 
 
 AttentionInterface.register(NAME, attend)

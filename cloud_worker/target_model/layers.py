@@ -1,7 +1,12 @@
-"""What one token costs in the cache of each layer: read from a trial run, never guessed from a config."""
+"""The cache of each layer: what one token costs there, and a pool of pages for many sessions.
+
+Shapes are read from a trial run, never guessed from a configuration.
+"""
 
 from dataclasses import dataclass
+from math import prod
 
+import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
@@ -21,18 +26,41 @@ class LayerShape:
         """Bytes per cached token."""
         return self.num_heads * (self.key_dim + self.value_dim) * self.dtype.itemsize
 
+    def zeros(self, num_slots: int, dim: int) -> torch.Tensor:
+        """[num_slots, num_heads, dim] of zeros: what was never written must not be nan.
+
+        Host memory comes from calloc, so that pages never used cost nothing.
+        """
+        size = (num_slots, self.num_heads, dim)
+        if self.device.type != "cpu":
+            return torch.zeros(size, dtype=self.dtype, device=self.device)
+        buffer = np.zeros(prod(size) * self.dtype.itemsize, np.uint8)
+        return torch.from_numpy(buffer).view(self.dtype).view(size)
+
 
 def layer_shapes(model: PreTrainedModel) -> dict[int, LayerShape]:
     """The shape of every layer that caches keys and values, by layer index."""
     cache = DynamicCache()
-    model(
-        input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device),
-        past_key_values=cache,
-        use_cache=True,
-    )
+    token = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+    model(input_ids=token, past_key_values=cache, use_cache=True)
     shapes: dict[int, LayerShape] = {}
     for index, layer in enumerate(cache.layers):
         keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
         if keys is not None and values is not None:
             shapes[index] = LayerShape(keys.shape[1], keys.shape[3], values.shape[3], keys.dtype, keys.device)
     return shapes
+
+
+class PagedLayer:
+    """The keys and values of one layer for all sessions, [num_pages * page_size, num_heads, dim] each."""
+
+    def __init__(self, shape: LayerShape, num_pages: int, page_size: int) -> None:
+        self.keys = shape.zeros(num_pages * page_size, shape.key_dim)
+        self.values = shape.zeros(num_pages * page_size, shape.value_dim)
+        self._page_size = page_size
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy all entries of a page to another."""
+        for pool in (self.keys, self.values):
+            pages = pool.view(-1, self._page_size, *pool.shape[1:])
+            pages[target] = pages[source]

@@ -9,13 +9,16 @@ import logging
 from collections.abc import Hashable, Mapping, Sequence
 
 import torch
+from transformers import PreTrainedModel
 
 from cloud_worker.passes import Pass
+from cloud_worker.target_model import varlen
 from cloud_worker.target_model.arrays import FloatRows
 from cloud_worker.target_model.engine import TRIAL_ERRORS, Engine, Trial
-from cloud_worker.target_model.layers import layer_shapes
+from cloud_worker.target_model.layers import LayerShape, layer_shapes
 from cloud_worker.target_model.loading import Loaded, TargetModelError, load
 from cloud_worker.target_model.packed import PAGE_SIZE, PackedEngine
+from cloud_worker.target_model.padded import attend_padded
 from cloud_worker.target_model.serial import SerialEngine
 
 MIN_CACHE_TOKENS = 256
@@ -102,19 +105,39 @@ def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[Engine
         trial = Trial(model)
         shapes = layer_shapes(model)
     except TRIAL_ERRORS as error:
-        raise TargetModelError(f"a trial run of the model failed: {error}") from error
+        raise TargetModelError(
+            f"a trial run with a cache of keys and values failed ({error!r}): choose a model whose layers "
+            "all use attention"
+        ) from error
     max_tokens = cache_bytes // max(1, sum(shape.token_bytes for shape in shapes.values()))
     if max_tokens < MIN_CACHE_TOKENS:
         raise TargetModelError(
             f"cache_bytes {cache_bytes} holds only {max_tokens} tokens of this model: give more"
         )
     max_tokens -= max_tokens % PAGE_SIZE
-    packed = PackedEngine(model, shapes, trial.vocab_size, max_tokens, chunk_tokens)
-    if (fault := trial.fault(packed)) is None:
+    if (packed := _packed_engine(model, trial, shapes, max_tokens, chunk_tokens)) is not None:
         return packed, trial.vocab_size, max_tokens
-    logger.warning("sessions are verified one after the other, not batched: this model needs %s", fault)
     model.set_attn_implementation(own_attention)
     serial = SerialEngine(model, trial.vocab_size, max_tokens, chunk_tokens)
     if (fault := trial.fault(serial)) is None:
         return serial, trial.vocab_size, max_tokens
     raise TargetModelError(f"the model cannot be rewound to an earlier token ({fault}): choose another one")
+
+
+def _packed_engine(
+    model: PreTrainedModel, trial: Trial, shapes: Mapping[int, LayerShape], max_tokens: int, chunk_tokens: int
+) -> PackedEngine | None:
+    """An engine for all sessions at once, with the first kernel that passes the trial; None without one."""
+    varlen_first = varlen.suits(model.device, model.dtype)
+    kernels = (varlen.attend_varlen, attend_padded) if varlen_first else (attend_padded,)
+    try:
+        engine = PackedEngine(model, shapes, trial.vocab_size, max_tokens, chunk_tokens, kernels[0])
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TargetModelError("the cache does not fit into memory: give a smaller cache_bytes") from error
+    for kernel in kernels:
+        engine.kernel = kernel
+        if (fault := trial.fault(engine)) is None:
+            return engine
+        logger.warning("%s cannot be used for this model: %s", kernel.__name__, fault)
+    logger.warning("sessions are verified one after the other, not batched")
+    return None

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from cloud_worker.page_pool import PagePool
 from cloud_worker.passes import Pass
 from cloud_worker.target_model.arrays import FloatRows, to_numpy
-from cloud_worker.target_model.attention import NAME, NotPackableError, Packed, PagedLayer
-from cloud_worker.target_model.layers import LayerShape
+from cloud_worker.target_model.attention import NAME, Kernel, NotPackableError, Packed
+from cloud_worker.target_model.layers import LayerShape, PagedLayer
 from cloud_worker.target_model.packing import Piece, order
 
 PAGE_SIZE = 16
@@ -43,13 +43,15 @@ class PackedEngine:
         vocab_size: int,
         max_tokens: int,
         chunk_tokens: int,
+        kernel: Kernel,
     ) -> None:
         self._model = model
         self._vocab_size = vocab_size
         self._chunk_tokens = chunk_tokens
+        self.kernel = kernel
         num_pages = max_tokens // PAGE_SIZE
         self._pool = PagePool(num_pages, PAGE_SIZE)
-        self._layers = {index: PagedLayer(shape, num_pages * PAGE_SIZE) for index, shape in shapes.items()}
+        self._layers = {index: PagedLayer(shape, num_pages, PAGE_SIZE) for index, shape in shapes.items()}
         model.set_attn_implementation(NAME)
 
     @property
@@ -103,7 +105,7 @@ class PackedEngine:
             return None
         for source, target in placement.copies:
             for layer in self._layers.values():
-                layer.copy_page(source, target, PAGE_SIZE)
+                layer.copy_page(source, target)
         return Piece(tokens[begin:end], begin, placement.pages, num_rows=max(0, end - job.next_row))
 
     def _run(self, step: Sequence[tuple[_Job, Piece]]) -> None:
@@ -119,7 +121,7 @@ class PackedEngine:
             rows = rows[piece.num_rows :]
 
     def _forward(self, pieces: Sequence[Piece]) -> FloatRows:
-        packed = Packed(pieces, PAGE_SIZE, self._layers)
+        packed = Packed(pieces, PAGE_SIZE, self._layers, self.kernel)
         row = packed.row(self._model.device)
         output = self._model(
             input_ids=row.tokens,

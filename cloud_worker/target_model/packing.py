@@ -67,6 +67,17 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Spans:
+    """Where each piece begins and ends among the row's tokens and among all positions of all pieces."""
+
+    query_ends: torch.Tensor  # [N + 1] int32, from 0
+    key_ends: torch.Tensor  # [N + 1] int32, from 0
+    key_slots: torch.Tensor  # [all positions] page * page_size + offset
+    longest_new: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """All pieces side by side: T tokens."""
 
@@ -75,6 +86,15 @@ class Row:
     slots: torch.Tensor  # [T] where keys and values are written: page * page_size + offset
     wanted: torch.Tensor  # [R] places in the row whose logits are wanted
     groups: tuple[Group, ...]  # of adjacent pieces
+    pieces: Sequence[Piece]
+    page_size: int
+    _spans: list[Spans] = field(default_factory=list)
+
+    def spans(self) -> Spans:
+        """The row for attention without padding; made when first asked for."""
+        if not self._spans:
+            self._spans.append(_spans(self.pieces, self.page_size, self.slots.device))
+        return self._spans[0]
 
 
 def order(pieces: Sequence[Piece]) -> list[int]:
@@ -101,6 +121,8 @@ def pack(pieces: Sequence[Piece], page_size: int, device: torch.device) -> Row:
         slots=tensor(chain.from_iterable(_slots(piece, page_size) for piece in pieces)),
         wanted=tensor(chain.from_iterable(wanted)),
         groups=tuple(groups),
+        pieces=pieces,
+        page_size=page_size,
     )
 
 
@@ -150,4 +172,19 @@ def _group(pieces: Sequence[Piece], start: int, page_size: int, device: torch.de
         tables=torch.tensor(tables, device=device),
         positions=torch.tensor(positions, device=device),
         page_size=page_size,
+    )
+
+
+def _spans(pieces: Sequence[Piece], page_size: int, device: torch.device) -> Spans:
+    def ends(lengths: Iterable[int]) -> torch.Tensor:
+        return torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32, device=device)
+
+    offsets = torch.arange(page_size)
+    slots = [(torch.tensor(one.pages)[:, None] * page_size + offsets).flatten()[: one.end] for one in pieces]
+    return Spans(
+        query_ends=ends(len(piece.tokens) for piece in pieces),
+        key_ends=ends(piece.end for piece in pieces),
+        key_slots=torch.cat(slots).to(device),
+        longest_new=max(len(piece.tokens) for piece in pieces),
+        longest=max(piece.end for piece in pieces),
     )

@@ -1,0 +1,44 @@
+"""Packed attention on CUDA in half precision: torch's variable-length attention, without padding or masks.
+
+The pasts are fetched from their pages first, so that any page size will do.
+"""
+
+import importlib
+
+import torch
+
+from cloud_worker.target_model.layers import PagedLayer
+from cloud_worker.target_model.packing import Row
+
+MODULE = "torch.nn.attention.varlen"  # younger than the oldest torch that the package accepts
+
+
+def attend_varlen(
+    query: torch.Tensor, layer: PagedLayer, row: Row, window: int, scaling: float | None
+) -> torch.Tensor:
+    """[T, Hq, Dv] for queries [Hq, T, D]; window 0 is none.
+
+    `num_splits=1` makes a sequence's result independent of the others in the row.
+    """
+    spans = row.spans()
+    return importlib.import_module(MODULE).varlen_attn(
+        query.transpose(0, 1).contiguous(),
+        layer.keys.index_select(0, spans.key_slots),
+        layer.values.index_select(0, spans.key_slots),
+        spans.query_ends,
+        spans.key_ends,
+        spans.longest_new,
+        spans.longest,
+        scale=scaling,
+        window_size=(
+            window - 1 if window else -1,
+            0,
+        ),  # keys to the left of the query's own, none to the right
+        enable_gqa=True,
+        num_splits=1,
+    )
+
+
+def suits(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether it is worth a trial: its kernels exist for CUDA and 16 bits only."""
+    return device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
