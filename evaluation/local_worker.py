@@ -25,7 +25,7 @@ class WorkerError(Exception):
 
 
 class LocalWorker:
-    """`with LocalWorker(broker.url) as worker: ...`; `arguments` are further flags of `cloud-worker run`."""
+    """`with LocalWorker(broker.url) as worker: ...`; `arguments` are further flags of `program`."""
 
     def __init__(
         self,
@@ -34,10 +34,10 @@ class LocalWorker:
         name: str = "worker",
         folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "cloud_worker", "run"),
     ) -> None:
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="worker-")
         self._folder = folder or Path(self._temporary.name if self._temporary else "")
-        program = [sys.executable, "-m", "cloud_worker", "run"]
         self._command = [*program, "--broker", broker_url, "--worker", name, *arguments]
         self._environment = dict(os.environ) | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None

@@ -1,0 +1,1 @@
+"""Measurements: each script prints ratios of things measured side by side in one run, with medians."""
