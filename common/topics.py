@@ -89,6 +89,13 @@ class Topics:
         """The subscription of one worker to the drafts of its own sessions."""
         return f"{self.root}/{check_pool(pool)}/draft/{_worker(worker)}/+/+"
 
+    def uplink_filters(self, pool: str, device: str) -> tuple[str, str]:
+        """All that one device may send to the workers of a pool: what `open` and `draft` write."""
+        return (
+            f"{self.root}/{check_pool(pool)}/open/{_device(device)}/+",
+            f"{self.root}/{pool}/draft/+/{device}/+",
+        )
+
     def parse_uplink(self, topic: str) -> Uplink:
         """What `open` and `draft` wrote; ValueError for any other topic."""
         match self._levels(topic):
@@ -108,6 +115,10 @@ class Topics:
     def correction_filter(self, device: str) -> str:
         """The subscription of one device to the answers for all its sessions."""
         return f"{self.root}/correction/{_device(device)}/+"
+
+    def all_corrections_filter(self) -> str:
+        """All that a worker may answer: its sessions can be of any device."""
+        return f"{self.root}/correction/+/+"
 
     def parse_correction(self, topic: str) -> Downlink:
         """What `correction` wrote; ValueError for any other topic."""
@@ -138,6 +149,10 @@ class Topics:
     def device(self, device: str) -> str:
         """The retained status of one device; its last will says that it is gone."""
         return f"{self.root}/device/{_device(device)}"
+
+    def device_filter(self) -> str:
+        """The subscription to the status of every device."""
+        return f"{self.root}/device/+"
 
     def app(self, device: str, *path: str) -> str:
         """A topic of the device's applications (JSON); at most two levels below the device."""

@@ -1,0 +1,99 @@
+"""`mosquitto/provision`: the command line.
+
+`certificates` and `init` need no broker; the other commands talk to a running one, and take effect at once,
+without a restart.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+from common.access import Kind
+from common.link import LinkError
+from common.settings import CommandLine
+from common.topics import DEFAULT_ROOT
+from mosquitto.provisioning import ProvisionError
+from mosquitto.provisioning.commands import add, certificates, init, remove, rotate, show
+from mosquitto.provisioning.folder import DEFAULT_FOLDER
+from mosquitto.provisioning.state import ADMIN
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code (0: done, 1: could not, 2: wrong usage)."""
+    flags = _parser().parse_args(arguments)
+    try:
+        cast("Callable[[Namespace], None]", flags.run)(flags)
+    except ValueError as error:
+        return _complain(str(error), 2)
+    except (ProvisionError, LinkError) as error:
+        return _complain(str(error), 1)
+    except OSError as error:
+        return _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted: see `provision list` for what was done", 130)
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = CommandLine(prog="provision", description="Accounts and certificates of the production broker.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[Namespace], None], help: str, *, online: bool) -> ArgumentParser:
+        one = commands.add_parser(name, help=help, description=help)
+        one.set_defaults(run=run)
+        one.add_argument(
+            "--folder",
+            type=Path,
+            default=DEFAULT_FOLDER,
+            help=f"where the broker's files are (default: {DEFAULT_FOLDER})",
+        )
+        root_help = f"the first levels of all topics (default: {DEFAULT_ROOT})"
+        one.add_argument("--root", default=DEFAULT_ROOT, help=root_help)
+        if online:
+            one.add_argument(
+                "--broker",
+                default="mqtts://localhost:8883",
+                metavar="URL",
+                help="the running broker (default: mqtts://localhost:8883)",
+            )
+        return one
+
+    one = command("certificates", certificates, "make an authority and what it signs", online=False)
+    one.add_argument("--host", action="append", default=[], help="the broker's name or address; repeatable")
+    one.add_argument("--client", action="append", default=[], metavar="NAME", help="an account; repeatable")
+    command("init", init, "make the broker's configuration and its administrator", online=False)
+    one = command("add", add, "make an account with the rights of its kind, and a password", online=True)
+    one.add_argument("kind", choices=[kind.value for kind in Kind])
+    one.add_argument("name", help="also the broker's user name, and the name in the topics")
+    one.add_argument("--pool", action="append", default=[], help="of a worker, or a device (repeatable)")
+    one.add_argument("--device", action="append", default=[], help="that an app talks to; repeatable")
+    _add_out(one)
+    one = command("remove", remove, "delete an account and end its connection", online=True)
+    one.add_argument("name")
+    one = command("rotate", rotate, "give an account a new password and end its connection", online=True)
+    one.add_argument("name", help=f"an account; {ADMIN} is the administrator")
+    _add_out(one)
+    command("list", show, "show all accounts", online=True)
+    return parser
+
+
+def _add_out(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the password to a new file (mode 600) instead of showing it",
+    )
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"provision: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    sys.exit(main())

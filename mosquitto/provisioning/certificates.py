@@ -1,0 +1,121 @@
+"""A private authority, and what it signs, made by the program openssl.
+
+Why openssl and not a library: it is there wherever mosquitto is, no package more is needed, and who wants to check
+or replace a step can read these commands. Law: only their owner reads keys; certificates say what they are for,
+so that strict clients (Python 3.13 is one) accept them.
+"""
+
+import ipaddress
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.topics import check_name
+from mosquitto.provisioning import ProvisionError
+from mosquitto.provisioning.folder import Folder, give_to_broker, write_secret
+
+AUTHORITY_DAYS = 3650
+CERTIFICATE_DAYS = 825  # the most that Apple's systems accept
+LOCAL_NAMES = ("localhost", "127.0.0.1")  # for provision itself, on the broker's machine
+
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
+_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+_AUTHORITY = """
+[req]
+distinguished_name = name
+x509_extensions = authority
+[name]
+[authority]
+basicConstraints = critical, CA:TRUE, pathlen:0
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+"""
+_LEAF = """
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = {usage}
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+subjectAltName = {names}
+"""
+
+
+def make_authority(folder: Folder) -> bool:
+    """The authority's key and certificate; False when they are there already."""
+    if folder.authority.exists() and folder.authority_key.exists():
+        return False
+    if folder.authority.exists():
+        raise ProvisionError(
+            f"{folder.authority} is there but not its key {folder.authority_key}: nothing can be signed here"
+        )
+    with tempfile.TemporaryDirectory(dir=folder.password.parent) as scratch:
+        Path(scratch, "conf").write_text(_AUTHORITY)
+        subject = ("-subj", "/CN=hybrid-lm authority")
+        _openssl(
+            scratch,
+            *("req", "-x509", *_NEW_KEY, *subject, "-days", str(AUTHORITY_DAYS), "-config", "conf"),
+            *("-keyout", "key", "-out", "crt"),
+        )
+        write_secret(folder.authority_key, Path(scratch, "key").read_text(), replace=True)
+        _write_public(folder.authority, Path(scratch, "crt").read_text())
+    return True
+
+
+def certify_server(folder: Folder, hosts: Sequence[str]) -> None:
+    """A new key and certificate for the broker; `hosts` are the names and addresses that clients write."""
+    names = dict.fromkeys((*hosts, *LOCAL_NAMES))
+    alternatives = ", ".join(_alternative(one) for one in names)
+    key, certificate = _sign(folder, hosts[0][:64], "serverAuth", alternatives)
+    write_secret(folder.key, key, replace=True)
+    give_to_broker(folder.key)
+    _write_public(folder.certificate, certificate)
+
+
+def certify_client(folder: Folder, name: str) -> tuple[Path, Path]:
+    """A new key and certificate for an account, for brokers with `require_certificate true`; their files."""
+    check_name(name, "account")
+    key, certificate = _sign(folder, name, "clientAuth", f"DNS:{name}")
+    paths = folder.password.parent / f"{name}.crt", folder.password.parent / f"{name}.key"
+    write_secret(paths[1], key, replace=True)
+    write_secret(paths[0], certificate, replace=True)
+    return paths
+
+
+def _sign(folder: Folder, common_name: str, usage: str, names: str) -> tuple[str, str]:
+    with tempfile.TemporaryDirectory(dir=folder.password.parent) as scratch:
+        Path(scratch, "ext").write_text(_LEAF.format(usage=usage, names=names))
+        _openssl(scratch, "req", *_NEW_KEY, "-subj", f"/CN={common_name}", "-keyout", "key", "-out", "csr")
+        _openssl(
+            scratch,
+            *("x509", "-req", "-in", "csr"),
+            *("-CA", str(folder.authority), "-CAkey", str(folder.authority_key)),
+            *("-CAcreateserial", "-CAserial", "serial", "-days", str(CERTIFICATE_DAYS), "-sha256"),
+            *("-extfile", "ext", "-out", "crt"),
+        )
+        return Path(scratch, "key").read_text(), Path(scratch, "crt").read_text()
+
+
+def _alternative(host: str) -> str:
+    try:
+        return f"IP:{ipaddress.ip_address(host)}"
+    except ValueError:
+        if not _HOST.fullmatch(host):
+            raise ProvisionError(f"{host[:80]!r} is neither a host name nor an IP address") from None
+        return f"DNS:{host}"
+
+
+def _write_public(path: Path, text: str) -> None:
+    write_secret(path, text, replace=True)
+    path.chmod(0o644)
+
+
+def _openssl(folder: str, *arguments: str) -> None:
+    program = shutil.which("openssl")
+    if program is None:
+        raise ProvisionError("openssl is not installed: install it (Debian: apt install openssl)")
+    done = subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ProvisionError(f"openssl {arguments[0]} failed: {done.stderr.strip()[-300:]}")

@@ -1,0 +1,87 @@
+"""The broker's folder: which file lies where, and who may read it.
+
+Law: a secret is never readable by others, not even for a moment, and a file that exists gives way only to a
+complete new one. The authority's key and the administrator's password are kept apart from what the broker
+reads, so that who breaks into the broker does not get them.
+"""
+
+import os
+import pwd
+from collections.abc import Generator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+
+from mosquitto.provisioning import ProvisionError
+
+DEFAULT_FOLDER = Path("/var/lib/hybrid-lm")
+BROKER_USER = "mosquitto"
+
+
+class Folder:
+    """The paths below one folder; each is a property."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self.configuration = self.path / "mosquitto.conf"
+        self.authority = self.path / "ca.crt"
+        self.certificate = self.path / "server.crt"
+        self.key = self.path / "server.key"  # the broker's
+        self.state = self.path / "state" / "dynamic-security.json"  # the broker's; it writes it, too
+        self.authority_key = self.path / "admin" / "ca.key"
+        self.password = self.path / "admin" / "password"
+
+    def create(self) -> None:
+        """Make the folders; those that exist stay as they are."""
+        if not self.path.exists():
+            self.path.mkdir(parents=True)
+            self.path.chmod(0o755)  # whatever the umask: the broker's user passes through
+        for private in (self.state.parent, self.password.parent):
+            private.mkdir(mode=0o700, exist_ok=True)
+        if self.password.parent.stat().st_uid != os.geteuid():
+            raise ProvisionError(f"{self.password.parent} belongs to somebody else: run this as its owner")
+        give_to_broker(self.state.parent)
+
+    def read_password(self) -> str:
+        """The administrator's password."""
+        try:
+            return self.password.read_text(encoding="utf-8").strip()
+        except FileNotFoundError as error:
+            raise ProvisionError(f"there is no {self.password}: run `provision init` first") from error
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """One administrator at a time: a second one would push the first off the broker."""
+        self.read_password()
+        with self.password.parent.joinpath("lock").open("a") as lock:
+            try:
+                flock(lock, LOCK_EX | LOCK_NB)
+            except BlockingIOError as error:
+                raise ProvisionError(
+                    f"another provision command uses {self.path}: wait until it ends"
+                ) from error
+            yield
+
+
+def write_secret(path: Path, text: str, *, replace: bool = False) -> None:
+    """Write a file that only its owner can read; FileExistsError, or one step to the new one."""
+    target = path.with_name(path.name + ".new") if replace else path
+    if replace:
+        target.unlink(missing_ok=True)
+    with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    if replace:
+        target.rename(path)
+
+
+def give_to_broker(path: Path) -> None:
+    """Make the broker's user the owner, where we may and there is one."""
+    if os.geteuid() != 0:
+        return
+    try:
+        user = pwd.getpwnam(BROKER_USER)
+    except KeyError:
+        return
+    os.chown(path, user.pw_uid, user.pw_gid)
