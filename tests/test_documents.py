@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,12 @@ def test_every_document_is_on_the_first_page():
     text = page("README.md")
     for path in (ROOT / "docs").iterdir():
         assert not path.is_file() or f"docs/{path.name}" in text, path.name
+
+
+def test_every_dependency_has_its_reason():
+    project = tomllib.loads(page("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+    required = [*project["dependencies"], *extras["edge"], *extras["cloud"], *extras["export"]]
+    names = {re.split(r"[<>=\[]", line)[0] for line in required} - {"hybrid-lm"}
+    reasons = " ".join(table(page("README.md"), "## Dependencies"))
+    assert [name for name in sorted(names) if name not in reasons] == []
