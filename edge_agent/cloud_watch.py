@@ -22,10 +22,11 @@ class CloudWatch:
         """A worker has answered."""
         self._answered_at = now
 
-    def has_run_out(self, asked_at: float, now: float) -> bool:
-        """Whether the question of `asked_at` has waited long enough to call the cloud lost."""
-        is_patient = self.policy is OnCloudLoss.WAIT
-        return not is_patient and now - max(asked_at, self._answered_at) >= self.timeout
+    def runs_out_at(self, asked_at: float) -> float:
+        """When the question of `asked_at` has waited long enough to call the cloud lost; perhaps never."""
+        if self.policy is OnCloudLoss.WAIT:
+            return float("inf")
+        return max(asked_at, self._answered_at) + self.timeout
 
     def lose(self, reason: str, now: float, *, until_told: bool = False) -> None:
         """Go on without the cloud for one timeout, or until `find`."""

@@ -12,4 +12,5 @@ ADVICE = {
 def explain(refusal: Refusal) -> str:
     """The sentence for a refusal that asking again cannot mend."""
     advice = ADVICE.get(refusal.reason, "agent and worker may be of different releases")
-    return f"worker {refusal.worker} refused the draft: {refusal.detail}; {advice}"
+    detail = "".join(character if character.isprintable() else " " for character in refusal.detail)
+    return f"worker {refusal.worker} refused the draft: {detail}; {advice}"

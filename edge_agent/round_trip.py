@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 SMOOTHING = 1 / 8
 VARIATION_SMOOTHING = 1 / 4
+MAX_DOUBLINGS = 30  # more would leave the range of numbers after hours of asking
 
 
 @dataclass(slots=True)
@@ -36,4 +37,4 @@ class RoundTrip:
         """
         estimate = self.first_timeout if self.smoothed is None else self.smoothed + 4 * self.variation
         least = self.first_timeout if whole_context else self.min_timeout
-        return min(self.max_timeout, max(least, estimate) * 2 ** (num_tries - 1))
+        return min(self.max_timeout, max(least, estimate) * 2 ** min(num_tries - 1, MAX_DOUBLINGS))

@@ -25,6 +25,8 @@ from edge_agent.session_settings import OnCloudLoss, SessionSettings
 from edge_agent.tally import Tally
 from edge_agent.transcript import Fate, FinalToken, Transcript
 
+MAX_REPAIRS = 2  # what the worker says it lacks, then everything
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -60,7 +62,7 @@ class EdgeSession:
         self._next_n = 0
         self._held: list[DraftToken] = []
         self._in_flight: deque[InFlight] = deque()
-        self._is_repairing = False
+        self._num_repairs = 0
         self._outgoing: list[Outgoing] = []
         self._final: list[FinalToken] = []
 
@@ -89,7 +91,10 @@ class EdgeSession:
     @property
     def deadline(self) -> float | None:
         """When `tick` is due; None when nothing is awaited."""
-        return self._in_flight[0].deadline if self._in_flight else None
+        if not self._in_flight:
+            return None
+        oldest = self._in_flight[0]
+        return min(oldest.deadline, self.cloud.runs_out_at(oldest.first_sent_at))
 
     def take_outgoing(self) -> list[Outgoing]:
         """The messages to send, in order; each is given once."""
@@ -145,9 +150,9 @@ class EdgeSession:
 
     def tick(self, now: float) -> None:
         """A deadline has passed: ask again, whoever answers, or follow the policy for a lost cloud."""
-        if not self._in_flight or now < self._in_flight[0].deadline:
+        if self.deadline is None or now < self.deadline:
             return
-        if self.cloud.has_run_out(self._in_flight[0].first_sent_at, now):
+        if now >= self.cloud.runs_out_at(self._in_flight[0].first_sent_at):
             self._lose_cloud(f"no worker answered for {self._settings.cloud_timeout:g} s", now)
         else:
             self._ask_anyone(now)
@@ -228,7 +233,7 @@ class EdgeSession:
     def _ask_anyone(self, now: float) -> None:
         """Give the oldest draft with the whole context to any worker; later ones follow its answer."""
         self.worker = None
-        self._is_repairing = False
+        self._num_repairs = 0
         oldest, *later = self._in_flight
         if oldest.next_index > 0:  # a stream broke off: ask for the rest of it
             self._in_flight.clear()
@@ -258,7 +263,7 @@ class EdgeSession:
             self.round_trip.observe(now - record.sent_at)
         self.worker = correction.worker
         self.cloud.answered(now)
-        self._is_repairing = False
+        self._num_repairs = 0
         while self._in_flight[0] is not record:  # a worker that answered this one accepted those before
             earlier = self._in_flight.popleft()
             self._accept(earlier, len(earlier.block))
@@ -310,14 +315,16 @@ class EdgeSession:
     def _refused(self, record: InFlight, refusal: Refusal, now: float) -> None:
         oldest = self._in_flight[0]
         match refusal.reason:
-            case Reason.NEED_CONTEXT if self._is_repairing and record is not oldest:
+            case Reason.NEED_CONTEXT if self._num_repairs and record is not oldest:
                 pass  # sent before the repair
+            case Reason.NEED_CONTEXT if self._num_repairs >= MAX_REPAIRS:
+                self.tally.num_ignored += 1  # it has all it can get: the deadline will bring another worker
             case Reason.NEED_CONTEXT:
                 self._repair(refusal, now)
             case Reason.BUSY:
                 if record is oldest:
                     self.worker = None
-                    record.deadline = now + refusal.retry_after
+                    record.deadline = now + max(refusal.retry_after, self._settings.min_timeout)
             case _:
                 self.fail(explain(refusal))
 
@@ -326,8 +333,8 @@ class EdgeSession:
         oldest = self._in_flight[0]
         holds_base = 0 < oldest.base <= refusal.have and refusal.worker == self.worker
         self.worker = refusal.worker
-        whole = not holds_base or self._is_repairing
-        self._is_repairing = True
+        whole = not holds_base or self._num_repairs > 0
+        self._num_repairs += 1
         for record in self._in_flight:
             self._send(record, now, whole=whole and record is oldest)
 

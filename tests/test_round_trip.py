@@ -47,7 +47,7 @@ def test_a_whole_context_gets_at_least_the_first_timeout():
     assert estimator(4.0).timeout(1, whole_context=True) == pytest.approx(12.0)
 
 
-@given(st.lists(seconds, max_size=30), st.integers(1, 1000), st.booleans())
+@given(st.lists(seconds, max_size=30), st.integers(1, 10_000), st.booleans())
 def test_a_timeout_always_lies_between_the_least_and_the_most(observed, tries, whole):
     assert 0.5 <= estimator(*observed).timeout(tries, whole_context=whole) <= 20.0
 
