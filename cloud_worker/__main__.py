@@ -7,8 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from cloud_worker.config import ENV_PREFIX, WorkerConfig
+from cloud_worker.watch import Watch
 from common.broker_config import BrokerConfig
 from common.link import LinkError
+from common.pages import PagesError
 from common.settings import CommandLine, SettingsError, add_flags, load
 
 
@@ -49,6 +51,15 @@ _STATUS = (
 
 
 def _run(config: WorkerConfig) -> int:
+    watch = Watch(config)
+    try:
+        with watch.open():
+            return _serve(config, watch)
+    except PagesError as error:
+        return _complain(str(error), 1)
+
+
+def _serve(config: WorkerConfig, watch: Watch) -> int:
     # torch takes seconds to import: --help and wrong settings need not wait for it
     from cloud_worker.target_model import TargetModel, TargetModelError
     from cloud_worker.worker import Worker, serve
@@ -63,7 +74,7 @@ def _run(config: WorkerConfig) -> int:
             cache_bytes=config.cache_mb << 20,
             chunk_tokens=config.chunk_tokens,
         )
-        asyncio.run(serve(Worker(config, model)))
+        asyncio.run(serve(Worker(config, model), watch))
     except (TargetModelError, LinkError, SettingsError) as error:
         return _complain(str(error), 1)
     return 0

@@ -33,6 +33,8 @@ class WorkerConfig(BrokerConfig):
     max_queue: int = option(256, "sessions that may wait before new ones are sent away")
     worker: str = option("", "this worker's name, unique in the pool; empty: a random one")
     status_interval: float = option(5.0, "seconds between two publications of this worker's status")
+    metrics_port: int = option(0, "port of /metrics, /health and /alive; 0: off")
+    metrics_host: str = option("127.0.0.1", "address that they listen on")
     log_level: str = option("info", "what is logged", choices=("debug", "info", "warning", "error"))
 
     def __post_init__(self) -> None:
@@ -50,6 +52,8 @@ class WorkerConfig(BrokerConfig):
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.metrics_port <= 65535:
+            raise ValueError(f"metrics_port must be between 0 and 65535, got {self.metrics_port}")
         if not 0.1 <= self.status_interval <= 3600:
             raise ValueError(f"status_interval must be between 0.1 and 3600, got {self.status_interval:g}")
         if self.num_threads < 0 or self.max_context < 0:

@@ -5,6 +5,7 @@ Law: what is retained says what was last true; nothing is published when nothing
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
@@ -60,9 +61,9 @@ def read_status(payload: bytes) -> Status:
             version=_text(given["version"]),
             sessions=int(given["sessions"]),
             queue=int(given["queue"]),
-            batch_size=float(given["batch_size"]),
-            tokens_per_second=float(given["tokens_per_second"]),
-            uptime=float(given["uptime"]),
+            batch_size=_number(given["batch_size"]),
+            tokens_per_second=_number(given["tokens_per_second"]),
+            uptime=_number(given["uptime"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StatusError("a field is missing or of the wrong type") from error
@@ -73,6 +74,12 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return "".join(one if one.isprintable() else "?" for one in value[:200])
+
+
+def _number(value: Any) -> float:
+    if not math.isfinite(value):
+        raise ValueError
+    return float(value)
 
 
 class Presence:

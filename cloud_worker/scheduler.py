@@ -5,7 +5,7 @@ device with too many sessions loses its own oldest one; a full queue says `busy`
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,6 +63,11 @@ class Scheduler:
     def num_sessions(self) -> int:
         """Sessions held."""
         return len(self._sessions)
+
+    @property
+    def keys(self) -> Collection[SessionKey]:
+        """Whose they are, least recently used first."""
+        return self._sessions.keys()
 
     @property
     def num_waiting(self) -> int:

@@ -13,13 +13,15 @@ from contextlib import suppress
 from cloud_worker.config import WorkerConfig, random_worker_name
 from cloud_worker.passes import Pass
 from cloud_worker.presence import Presence, State, Status
+from cloud_worker.reading import Reading
 from cloud_worker.scheduler import Answer, Scheduler, SessionKey, Task
 from cloud_worker.session import Rows, Target
 from cloud_worker.tally import Pace, Tally, Trouble
 from cloud_worker.target_model import TargetModel
+from cloud_worker.watch import Watch
 from common.codec import CodecError, decode_to_worker, encode
 from common.fingerprint import fingerprint
-from common.link import Link, Received
+from common.link import Link, LinkStatistics, Received
 from common.messages import Refusal
 from common.topics import Topics
 from common.version import release
@@ -46,6 +48,7 @@ class Worker:
         self._pace = Pace(window=config.status_interval / 2, began=self._began)
         self._state = State.ONLINE
         self._news = asyncio.Event()
+        self._link: Link | None = None
         about = Status(State.OFFLINE, config.pool, config.model, release())
         self._presence = Presence(self._topics.worker(self.name), about)
 
@@ -53,7 +56,7 @@ class Worker:
         """Serve until `stop`, then finish what is queued; LinkError when there is no broker to begin with."""
         open_filter = self._topics.open_filter(self._config.pool)
         draft_filter = self._topics.draft_filter(self._config.pool, self.name)
-        link = Link(
+        link = self._link = Link(
             self._config.link_settings(f"worker-{self.name}"),
             subscriptions=[open_filter, draft_filter],
             will=self._presence.will,
@@ -92,6 +95,20 @@ class Worker:
         )
 
     # -- what others may know ----------------------------------------------------------------------------
+
+    def reading(self) -> Reading:
+        """How it stands now."""
+        cached = [self._model.cached_tokens(key) for key in self._scheduler.keys]
+        return Reading(
+            state=self._state,
+            tally=self._tally,
+            link=self._link.statistics if self._link else LinkStatistics(),
+            is_connected=self._link is not None and self._link.connected,
+            num_sessions=self._scheduler.num_sessions,
+            num_waiting=self._scheduler.num_waiting,
+            num_cached_tokens=sum(cached),
+            uptime=time.monotonic() - self._began,
+        )
 
     def _status(self) -> Status:
         now = time.monotonic()
@@ -211,9 +228,10 @@ class Worker:
         await self._send(link, self._scheduler.farewell("this worker is stopping"))
 
 
-async def serve(worker: Worker) -> None:
+async def serve(worker: Worker, watch: Watch) -> None:
     """Run a worker until SIGTERM or SIGINT asks it to stop."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
+    watch.begin(worker)
     await worker.run()

@@ -73,12 +73,13 @@ def _talk(flags: argparse.Namespace) -> int:
     )
     # ONNX Runtime takes a while to import: --help and wrong settings need not wait for it
     from common.link import LinkError
+    from common.pages import PagesError
     from edge_agent.conversation import chat, generate
     from edge_agent.model_files import ModelError
 
     try:
         return chat(config, flags) if flags.command == "chat" else generate(config, flags)
-    except (ModelError, LinkError) as error:
+    except (ModelError, LinkError, PagesError) as error:
         return _complain(str(error), 1)
 
 

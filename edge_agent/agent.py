@@ -9,14 +9,17 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TypeAlias
 
 from common.codec import CodecError, decode_to_device, encode
 from common.link import Delivery, Link, LinkStatistics
 from common.messages import Opening
+from common.pages import Pages, made_in
 from common.topics import Topics
+from common.version import release
 from edge_agent.config import AgentConfig, random_seed
 from edge_agent.draft_model import DraftModel
 from edge_agent.generation import Event, Generation, LinkEvent
@@ -25,6 +28,7 @@ from edge_agent.model_source import resolve
 from edge_agent.session import EdgeSession, Outgoing
 from edge_agent.session_settings import OnCloudLoss
 from edge_agent.text import StopStrings, Text
+from edge_agent.totals import Totals
 
 EXPIRY = 30  # seconds that the broker keeps a draft for a worker that is away
 
@@ -56,6 +60,7 @@ class EdgeAgent:
         self._inboxes = inboxes
         self._sending: set[asyncio.Task[None]] = set()
         self._is_pool_empty = False
+        self._totals = Totals()
 
     @classmethod
     @asynccontextmanager
@@ -69,7 +74,9 @@ class EdgeAgent:
             providers=config.providers,
         )
         if not config.needs_cloud:
-            yield cls(config, info, model, None, {})
+            agent = cls(config, info, model, None, {})
+            with agent._metrics():
+                yield agent
             return
         inboxes: dict[str, asyncio.Queue[Event]] = {}
 
@@ -88,7 +95,8 @@ class EdgeAgent:
             agent = cls(config, info, model, link, inboxes)
             reader = asyncio.create_task(agent._read(link), name="reader")
             try:
-                yield agent
+                with agent._metrics():
+                    yield agent
             finally:
                 reader.cancel()
                 await asyncio.gather(reader, *agent._sending, return_exceptions=True)
@@ -111,6 +119,7 @@ class EdgeAgent:
         settings = self.config.session_settings(opening, self._info.eos_ids, self._model.max_positions)
         name = secrets.token_hex(4)
         inbox: asyncio.Queue[Event] = asyncio.Queue()
+        session = EdgeSession(tokens, settings)
 
         @asynccontextmanager
         async def turn() -> AsyncGenerator[None]:
@@ -119,7 +128,8 @@ class EdgeAgent:
                 if self._link is not None and not self._link.connected:
                     inbox.put_nowait(LinkEvent.DOWN)
                 try:
-                    yield
+                    with self._totals.counting(session):
+                        yield
                 finally:
                     del self._inboxes[name]
 
@@ -127,7 +137,7 @@ class EdgeAgent:
             await self._send(name, outgoing)
 
         return Generation(
-            session=EdgeSession(tokens, settings),
+            session=session,
             policy=self.config.policy(sampling, seed),
             model=self._model,
             turn=turn,
@@ -145,6 +155,26 @@ class EdgeAgent:
         if self._is_pool_empty:
             return f"{failure}: nobody serves pool {self.config.pool}; start a worker (cloud-worker run)"
         return failure
+
+    @contextmanager
+    def _metrics(self) -> Generator[None]:
+        """Serve /metrics while the agent is there, if it is wanted; PagesError when that cannot be."""
+        config = self.config
+        if not config.metrics_port:
+            yield
+            return
+        from edge_agent.metrics import Metrics, Reading  # costs a device nothing otherwise
+
+        def read() -> Reading:
+            return Reading(
+                self._totals, self.link_statistics, self._link is not None and self._link.connected
+            )
+
+        about = {"device": config.device_name, "pool": config.pool, "scheme": config.scheme}
+        metrics = Metrics(read, {**about, "model": config.model, "version": release()})
+        page = partial(made_in, asyncio.get_running_loop(), metrics.page)
+        with Pages(config.metrics_host, config.metrics_port, {"/metrics": page}):
+            yield
 
     def _encode(self, prompt: str | Sequence[Message]) -> list[int]:
         texts = [prompt] if isinstance(prompt, str) else [str(message.get("content")) for message in prompt]

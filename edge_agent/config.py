@@ -57,6 +57,8 @@ class AgentConfig(BrokerConfig):
     )
     cloud_timeout: float = option(20.0, "seconds without an answer after which the cloud counts as lost")
     device: str = option("", "this device's name (default: the host's)")
+    metrics_port: int = option(0, "port of /metrics for Prometheus; 0: off")
+    metrics_host: str = option("127.0.0.1", "address that it listens on")
     log_level: str = option("warning", "what is logged", choices=("debug", "info", "warning", "error"))
 
     def __post_init__(self) -> None:
@@ -77,6 +79,7 @@ class AgentConfig(BrokerConfig):
             ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
             ("cloud_timeout", self.cloud_timeout, 0.1, 1e6),
             ("num_threads", self.num_threads, 0, 1024),
+            ("metrics_port", self.metrics_port, 0, 65535),
         ]
         for name, value, low, high in ranges:
             if value is not None and not low <= value <= high:

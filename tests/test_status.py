@@ -52,7 +52,19 @@ def test_a_status_survives_its_own_bytes_and_fields_of_a_later_release():
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"\xff", b"[]", b"7", b"{}", b"[" * 100_000, ONLINE.payload().replace(b"online", b"on")]
+    "payload",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"7",
+        b"{}",
+        b"[" * 100_000,
+        ONLINE.payload().replace(b"online", b"on"),
+        ONLINE.payload().replace(b"61.0", b"NaN"),
+        ONLINE.payload().replace(b"61.0", b'"61"'),
+        ONLINE.payload().replace(b"30.25", b"1e999"),
+    ],
 )
 def test_bytes_that_are_no_status_are_refused(payload):
     with pytest.raises(StatusError):

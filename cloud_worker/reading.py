@@ -1,0 +1,28 @@
+"""What a worker shows of itself at one moment, for its metrics and its health. Values only."""
+
+from dataclasses import dataclass
+
+from cloud_worker.presence import State
+from cloud_worker.tally import Tally
+from common.link import LinkStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Counts since the beginning, and how things stand now."""
+
+    state: State
+    tally: Tally
+    link: LinkStatistics
+    is_connected: bool
+    num_sessions: int
+    num_waiting: int  # sessions with work waiting
+    num_cached_tokens: int  # summed over sessions: a shared beginning counts for each
+    uptime: float  # seconds
+
+    @property
+    def fault(self) -> str | None:
+        """Why no device can be served now; None when all is well."""
+        if self.state is State.DRAINING:
+            return "this worker is stopping"
+        return None if self.is_connected else "the broker cannot be reached"
