@@ -75,7 +75,10 @@ class PackedEngine:
         """One array [num_rows, vocab_size] per pass, in order."""
         jobs = [_Job(one) for one in passes]
         while waiting := [job for job in jobs if not job.done]:
-            self._run(self._next_step(waiting))
+            if step := self._next_step(waiting):
+                self._run(step)
+            elif not waiting[0].done:
+                raise RuntimeError(f"{len(waiting[0].one.tokens)} tokens do not fit into the pool")
         nothing = np.empty((0, self._vocab_size), np.float32)
         return [np.concatenate([nothing, *job.rows]) for job in jobs]
 
@@ -109,8 +112,6 @@ class PackedEngine:
         return Piece(tokens[begin:end], begin, placement.pages, num_rows=max(0, end - job.next_row))
 
     def _run(self, step: Sequence[tuple[_Job, Piece]]) -> None:
-        if not step:
-            return
         step = [step[index] for index in order([piece for _, piece in step])]
         rows = self._forward([piece for _, piece in step])
         for job, piece in step:

@@ -58,7 +58,8 @@ class SerialEngine:
     def _run(self, one: Pass) -> FloatRows:
         session = self._sessions.pop(one.session, None) or _Session()
         start = one.start(common_prefix(session.tokens, one.tokens))
-        session.cache.crop(start - len(session.tokens))
+        if start < len(session.tokens):
+            session.cache.crop(start - len(session.tokens))  # a negative count: so many from the end
         session.tokens = list(one.tokens[:start])
         self._make_room(len(one.tokens))
         rows = self._extend(session, one)
