@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from cloud_worker.config import ENV_PREFIX, WorkerConfig
 from cloud_worker.watch import Watch
 from common.broker_config import BrokerConfig
 from common.link import LinkError
+from common.log import configure_logging
 from common.pages import PagesError
 from common.settings import CommandLine, SettingsError, add_flags, load
 
@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load(WorkerConfig, flags, ENV_PREFIX)
     except SettingsError as error:
         return _complain(str(error), 2)
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    configure_logging(
+        config.log_level, config.log_format, text_format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
         return _status(config, flags) if flags.command == "status" else _run(config)

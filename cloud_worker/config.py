@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cloud_worker.scheduler import Limits
 from common.broker_config import BrokerConfig
+from common.log import LOG_FORMATS, LOG_LEVELS
 from common.settings import option
 from common.topics import check_name
 
@@ -35,7 +36,8 @@ class WorkerConfig(BrokerConfig):
     status_interval: float = option(5.0, "seconds between two publications of this worker's status")
     metrics_port: int = option(0, "port of /metrics, /health and /alive; 0: off")
     metrics_host: str = option("127.0.0.1", "address that they listen on")
-    log_level: str = option("info", "what is logged", choices=("debug", "info", "warning", "error"))
+    log_level: str = option("info", "what is logged", choices=LOG_LEVELS)
+    log_format: str = option("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

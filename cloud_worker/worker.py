@@ -19,10 +19,12 @@ from cloud_worker.session import Rows, Target
 from cloud_worker.tally import Pace, Tally, Trouble
 from cloud_worker.target_model import TargetModel
 from cloud_worker.watch import Watch
+from common.brief import brief
 from common.codec import CodecError, decode_to_worker, encode
 from common.fingerprint import fingerprint
 from common.link import Link, LinkStatistics, Received
-from common.messages import Refusal
+from common.log import about
+from common.messages import Refusal, ToDevice, ToWorker
 from common.topics import Topics
 from common.version import release
 
@@ -158,11 +160,13 @@ class Worker:
             return ()
         self._tally.num_uplinks[uplink.way] += 1
         key = SessionKey(uplink.device, uplink.session)
-        try:
-            message = decode_to_worker(received.payload)
-        except CodecError as error:
-            self._count_trouble(Trouble.PAYLOAD, f"{error} (from device {key.device})")
-            return [Answer(key, Refusal(error.n, error.reason, self.name, str(error)))]
+        with about(device=key.device, session=key.session):
+            try:
+                message = decode_to_worker(received.payload)
+            except CodecError as error:
+                self._count_trouble(Trouble.PAYLOAD, str(error))
+                return [Answer(key, Refusal(error.n, error.reason, self.name, str(error)))]
+        _note(key, message)
         return self._scheduler.receive(key, message)
 
     def _count_trouble(self, trouble: Trouble, detail: str) -> None:
@@ -211,6 +215,7 @@ class Worker:
     async def _send(self, link: Link, answers: Sequence[Answer]) -> None:
         self._tally.refused(answers)
         for key, message in answers:
+            _note(key, message)
             topic = self._topics.correction(key.device, key.session)
             await link.send(topic, encode(message), expiry=EXPIRY)
 
@@ -226,6 +231,13 @@ class Worker:
                 while self._scheduler.num_waiting or self._work.is_set():
                     await asyncio.sleep(0.02)
         await self._send(link, self._scheduler.farewell("this worker is stopping"))
+
+
+def _note(key: SessionKey, message: ToWorker | ToDevice) -> None:
+    """Log a message of a session, on a path where every microsecond counts when nobody wants to know."""
+    if _log.isEnabledFor(logging.DEBUG):
+        with about(device=key.device, session=key.session):
+            _log.debug("%s", brief(message))
 
 
 async def serve(worker: Worker, watch: Watch) -> None:

@@ -2,12 +2,12 @@
 
 import argparse
 import io
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.log import configure_logging
 from common.settings import CommandLine, SettingsError, add_flags, load
 from edge_agent.config import ENV_PREFIX, AgentConfig
 from edge_agent.schemes import SCHEMES
@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _talk(flags: argparse.Namespace) -> int:
     config = load(AgentConfig, flags, ENV_PREFIX)
-    logging.basicConfig(
-        level=config.log_level.upper(), format="edge-agent: %(levelname)s %(message)s", stream=sys.stderr
+    configure_logging(
+        config.log_level, config.log_format, text_format="edge-agent: %(levelname)s %(message)s"
     )
     # ONNX Runtime takes a while to import: --help and wrong settings need not wait for it
     from common.link import LinkError

@@ -14,8 +14,10 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TypeAlias
 
+from common.brief import brief
 from common.codec import CodecError, decode_to_device, encode
 from common.link import Delivery, Link, LinkStatistics
+from common.log import about
 from common.messages import Opening
 from common.pages import Pages, made_in
 from common.topics import Topics
@@ -132,9 +134,12 @@ class EdgeAgent:
                         yield
                 finally:
                     del self._inboxes[name]
+                    with about(session=name):
+                        _log.info("%s: %d tokens, %d uplinks", *_outcome(session))
 
         async def send(outgoing: Outgoing) -> None:
-            await self._send(name, outgoing)
+            with about(session=name):
+                await self._send(name, outgoing)
 
         return Generation(
             session=session,
@@ -170,8 +175,8 @@ class EdgeAgent:
                 self._totals, self.link_statistics, self._link is not None and self._link.connected
             )
 
-        about = {"device": config.device_name, "pool": config.pool, "scheme": config.scheme}
-        metrics = Metrics(read, {**about, "model": config.model, "version": release()})
+        facts = {"device": config.device_name, "pool": config.pool, "scheme": config.scheme}
+        metrics = Metrics(read, {**facts, "model": config.model, "version": release()})
         page = partial(made_in, asyncio.get_running_loop(), metrics.page)
         with Pages(config.metrics_host, config.metrics_port, {"/metrics": page}):
             yield
@@ -203,6 +208,8 @@ class EdgeAgent:
             raise ModelError(
                 f"a draft cannot be sent: {error}; shorten the prompt, or use lossless"
             ) from error
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s, to %s", brief(outgoing.message), outgoing.worker or "any worker")
         device, pool = self.config.device_name, self.config.pool
         if outgoing.worker is None:
             # the broker's answer takes a round trip; drafting goes on meanwhile
@@ -231,16 +238,35 @@ class EdgeAgent:
             self._is_pool_empty = True
 
     async def _read(self, link: Link) -> None:
-        num_unread = 0
         async for received in link:
             try:
                 session = self._topics.parse_correction(received.topic).session
-                message = decode_to_device(received.payload)
-            except (ValueError, CodecError) as error:
-                num_unread += 1
-                if num_unread & (num_unread - 1) == 0:  # the 1st, 2nd, 4th, 8th ... of a flood
-                    _log.warning("ignored an answer that cannot be read: %s; %d in all", error, num_unread)
+            except ValueError as error:
+                self._cannot_read(error)
                 continue
-            self._is_pool_empty = False
-            if session in self._inboxes:
-                self._inboxes[session].put_nowait(message)
+            with about(session=session):
+                self._receive(session, received.payload)
+
+    def _receive(self, session: str, payload: bytes) -> None:
+        try:
+            message = decode_to_device(payload)
+        except CodecError as error:
+            self._cannot_read(error)
+            return
+        self._is_pool_empty = False
+        self._totals.answered(message)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s", brief(message))
+        if session in self._inboxes:
+            self._inboxes[session].put_nowait(message)
+
+    def _cannot_read(self, error: ValueError | CodecError) -> None:
+        """Log the 1st, 2nd, 4th, 8th ... of a flood."""
+        self._totals.num_unreadable = num_unread = self._totals.num_unreadable + 1
+        if num_unread & (num_unread - 1) == 0:
+            _log.warning("ignored an answer that cannot be read: %s; %d in all", error, num_unread)
+
+
+def _outcome(session: EdgeSession) -> tuple[str, int, int]:
+    """What became of a generation, for the log."""
+    return session.failure or "answered", session.tally.num_tokens, session.tally.num_uplinks

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from common.broker_config import BrokerConfig
 from common.distribution import LATTICE_TOTALS, Sampling
+from common.log import LOG_FORMATS, LOG_LEVELS
 from common.messages import Opening
 from common.randomness import MAX_SEED
 from common.settings import option
@@ -59,7 +60,8 @@ class AgentConfig(BrokerConfig):
     device: str = option("", "this device's name (default: the host's)")
     metrics_port: int = option(0, "port of /metrics for Prometheus; 0: off")
     metrics_host: str = option("127.0.0.1", "address that it listens on")
-    log_level: str = option("warning", "what is logged", choices=("debug", "info", "warning", "error"))
+    log_level: str = option("warning", "what is logged", choices=LOG_LEVELS)
+    log_format: str = option("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

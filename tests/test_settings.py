@@ -29,6 +29,7 @@ VALUES: dict[str, object] = {
     "resolution": 65536,
     "on_cloud_loss": "wait",
     "log_level": "debug",
+    "log_format": "json",
     "dtype": "bfloat16",
 }
 EXAMPLES = {str: "text", int: 7, float: 0.25, bool: True}

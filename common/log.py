@@ -1,0 +1,71 @@
+"""Log records on standard error, as lines for people or as JSON objects for machines.
+
+Law: a record about a session names it in both forms (`about`), and a record is one line: what a stranger sent
+can neither begin a line of its own nor play with a terminal. Only tracebacks have several lines, in text.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+LOG_FORMATS = ("text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_subject: ContextVar[Mapping[str, str] | None] = ContextVar("subject", default=None)
+
+
+def configure_logging(level: str, form: str, *, text_format: str) -> None:
+    """Log from `level` on in one of LOG_FORMATS; `text_format` is logging's, for the form "text"."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_add_subject)
+    handler.setFormatter(_Json() if form == "json" else _Text(text_format))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+@contextmanager
+def about(**names: str) -> Generator[None]:
+    """Records within are about these, such as `session="3f2a"`. Not for a block that yields to its caller."""
+    token = _subject.set({**(_subject.get() or {}), **names})
+    try:
+        yield
+    finally:
+        _subject.reset(token)
+
+
+def _add_subject(record: logging.LogRecord) -> bool:
+    record.subject = _subject.get() or {}
+    return True
+
+
+def _subject_of(record: logging.LogRecord) -> Mapping[str, str]:
+    return getattr(record, "subject", {})
+
+
+class _Text(logging.Formatter):
+    """The record, and behind it in brackets what it is about."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        record.message = "".join(one if one.isprintable() else repr(one)[1:-1] for one in record.message)
+        names = " ".join(f"{kind} {name}" for kind, name in _subject_of(record).items())
+        return super().formatMessage(record) + (f" [{names}]" if names else "")
+
+
+class _Json(logging.Formatter):
+    """One object a line: time (UTC), level, logger, message, what it is about, and a traceback as `error`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_subject_of(record),
+        }
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
