@@ -1,4 +1,4 @@
-"""A throwaway certificate authority and what it signs, made by openssl as mosquitto/README.md shows."""
+"""A throwaway certificate authority and what it signs, made by openssl as mosquitto/provision does."""
 
 import subprocess
 from pathlib import Path

@@ -1,8 +1,8 @@
 """A private authority, and what it signs, made by the program openssl.
 
-Why openssl and not a library: it is there wherever mosquitto is, no package more is needed, and who wants to check
-or replace a step can read these commands. Law: only their owner reads keys; certificates say what they are for,
-so that strict clients (Python 3.13 is one) accept them.
+Why openssl and not a library: it is there wherever mosquitto is, and who wants to check or replace a step can
+read these commands. Law: only their owner reads keys; certificates say what they are for, or strict clients
+(Python 3.13 is one) refuse them.
 """
 
 import ipaddress
@@ -78,10 +78,17 @@ def certify_client(folder: Folder, name: str) -> tuple[Path, Path]:
     """A new key and certificate for an account, for brokers with `require_certificate true`; their files."""
     check_name(name, "account")
     key, certificate = _sign(folder, name, "clientAuth", f"DNS:{name}")
-    paths = folder.password.parent / f"{name}.crt", folder.password.parent / f"{name}.key"
-    write_secret(paths[1], key, replace=True)
-    write_secret(paths[0], certificate, replace=True)
-    return paths
+    certificate_file, key_file = client_files(folder, name)
+    write_secret(key_file, key, replace=True)
+    write_secret(certificate_file, certificate, replace=True)
+    return certificate_file, key_file
+
+
+def client_files(folder: Folder, name: str) -> tuple[Path, Path]:
+    """Where the certificate and the key of an account are made; `ca` would be the authority's own key."""
+    if name == "ca":
+        raise ProvisionError("an account called ca would get the authority's own files: choose another name")
+    return folder.password.parent / f"{name}.crt", folder.password.parent / f"{name}.key"
 
 
 def _sign(folder: Folder, common_name: str, usage: str, names: str) -> tuple[str, str]:

@@ -14,7 +14,12 @@ from common.access import Account, Kind
 from common.link import LinkError, LinkSettings
 from common.topics import MAX_NAME_LENGTH, Topics, check_name
 from mosquitto.provisioning import ProvisionError
-from mosquitto.provisioning.certificates import certify_client, certify_server, make_authority
+from mosquitto.provisioning.certificates import (
+    certify_client,
+    certify_server,
+    client_files,
+    make_authority,
+)
 from mosquitto.provisioning.configuration import configuration
 from mosquitto.provisioning.control import Control, check
 from mosquitto.provisioning.folder import Folder, give_to_broker, write_secret
@@ -43,10 +48,10 @@ def certificates(flags: Namespace) -> None:
     print(f"{folder.authority}: the authority, {'new' if made else 'as it was'}; copy it to every client")
     if flags.host:
         certify_server(folder, flags.host)
-        print(f"{folder.certificate}: the broker's certificate; restart mosquitto if it runs")
+        print(f"{folder.certificate}: the broker's certificate; a running broker takes it up on SIGHUP")
     for name in flags.client:
         certificate, key = certify_client(folder, name)
-        print(f"{certificate}, {key}: for {name}; move them there")
+        print(f"{certificate}, {key}: for {name}; move them to it")
 
 
 def init(flags: Namespace) -> None:
@@ -162,18 +167,26 @@ def _with_control(
 ) -> None:
     folder = Folder(flags.folder)
 
+    certificate, key = client_files(folder, ADMIN)
+
     async def run() -> None:
         settings = LinkSettings(
             flags.broker,
             username=ADMIN,
             password=password or folder.read_password(),
-            ca_file=str(folder.authority) if folder.authority.exists() else None,
+            ca_file=_if_there(folder.authority),
+            cert_file=_if_there(certificate),
+            key_file=_if_there(key),
         )
         async with Control.connected(settings) as control:
             await work(control)
 
     with folder.alone():
         asyncio.run(run())
+
+
+def _if_there(path: Path) -> str | None:
+    return str(path) if path.exists() else None
 
 
 async def _client(control: Control, name: str) -> Json:
