@@ -16,16 +16,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from common.codec import CodecError, check_ids
 
 from cloud_worker.verification import target_choice, verify_block
 from common.checksum import prefix_check
+from common.codec import CodecError, check_ids
 from common.distribution import encode_probs, fit_vocabulary, warp
-from common.messages import PROTOCOL_VERSION, Correction, Draft, Opening, Reason, Refusal, ToDevice
+from common.messages import (
+    MAX_CONTEXT_PROBS,
+    PROTOCOL_VERSION,
+    Correction,
+    Draft,
+    Opening,
+    Reason,
+    Refusal,
+    ToDevice,
+)
 from common.randomness import FloatArray
 
 MAX_REMEMBERED = 64  # corrections kept for replay: more than any window
 MAX_WAITING = 64  # drafts that a session may have waiting
+MAX_CHAIN_ROWS = 512  # logits of one job that more drafts may join
 
 Rows = npt.NDArray[np.float32]
 
@@ -87,7 +97,10 @@ class CloudSession:
         running = self._running.drafts if self._running else ()
         if any(draft.n == queued.n for queued in (*self._waiting, *running)):
             return []
-        if len(self._waiting) >= MAX_WAITING:
+        if len(draft.context) > self._target.max_tokens and (refusal := self._check_limits(draft)):
+            return [refusal]  # never worth a place in the queue
+        num_tokens = sum(len(queued.context) for queued in (*self._waiting, draft))
+        if len(self._waiting) >= MAX_WAITING or num_tokens > 2 * self._target.max_tokens:
             return [self._refuse(draft, Reason.BUSY, "too many drafts are waiting", retry_after=1.0)]
         self._waiting.append(draft)
         return []
@@ -170,6 +183,10 @@ class CloudSession:
         start = draft.base + len(draft.context)
         if start <= draft.num_context_probs or not (draft.block or draft.bonus or draft.num_context_probs):
             return self._refuse(draft, Reason.BAD_REQUEST, "there is nothing to verify, or nothing before it")
+        if draft.num_context_probs > MAX_CONTEXT_PROBS:
+            return self._refuse(
+                draft, Reason.BAD_REQUEST, f"more than {MAX_CONTEXT_PROBS} context probabilities are wanted"
+            )
         needed = start + len(draft.block) + min(draft.bonus, 1)
         if needed > target.max_tokens:
             return self._refuse(
@@ -192,7 +209,11 @@ class CloudSession:
         drafts = [draft]
         tokens = [*self.tokens, *_tokens_of(draft)]
         first_wanted = draft.base + len(draft.context) - draft.num_context_probs
-        while self._waiting and self._follows(self._waiting[0], drafts[-1], tokens):
+        while (
+            self._waiting
+            and len(tokens) - first_wanted < MAX_CHAIN_ROWS
+            and self._follows(self._waiting[0], drafts[-1], tokens)
+        ):
             drafts.append(self._waiting.popleft())
             tokens += _tokens_of(drafts[-1])
         if drafts[-1].block and not drafts[-1].bonus:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from common.distribution import Distribution, Sampling
 
 PROTOCOL_VERSION = 1
+MAX_CONTEXT_PROBS = 256  # each costs the worker a row of logits, which is as wide as the vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Draft:
     The worker should hold the first `base` tokens already, at the same `epoch`; `check` is their CRC-32
     (0 when base is 0), so a state that has drifted is noticed, never used. After a fully accepted block the
     worker adds `bonus` tokens of its own, one correction each. `num_context_probs` asks for the target's
-    probability of that many last context tokens (deferred verification).
+    probability of that many last context tokens (deferred verification), at most MAX_CONTEXT_PROBS.
     """
 
     n: int

@@ -14,7 +14,16 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.messages import Close, Correction, Draft, DraftToken, Reason, Refusal, ToDevice
+from common.messages import (
+    MAX_CONTEXT_PROBS,
+    Close,
+    Correction,
+    Draft,
+    DraftToken,
+    Reason,
+    Refusal,
+    ToDevice,
+)
 from edge_agent.block_length import BlockLength
 from edge_agent.cloud_watch import CloudWatch
 from edge_agent.in_flight import InFlight
@@ -192,6 +201,7 @@ class EdgeSession:
 
     def _launch(self, block: tuple[DraftToken, ...], bonus: int, now: float) -> None:
         start = len(self.tokens) - len(block)
+        num_measured = MAX_CONTEXT_PROBS if self._settings.measures_risk else 0
         num_skipped = start - max(self._synced, self._transcript.num_prompt)
         record = InFlight(
             n=self._next_n,
@@ -200,7 +210,7 @@ class EdgeSession:
             start=start,
             block=block,
             bonus=bonus,
-            num_context_probs=max(0, num_skipped) if self._settings.measures_risk else 0,
+            num_context_probs=min(max(0, num_skipped), num_measured),
         )
         self._next_n += 1
         self._synced = len(self.tokens)

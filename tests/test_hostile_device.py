@@ -20,13 +20,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from cloud_worker.session import MAX_WAITING, CloudSession, Target
+from cloud_worker.session import MAX_CHAIN_ROWS, MAX_WAITING, CloudSession, Target
 from common.checksum import prefix_check
 from common.codec import decode_to_worker, encode
 from common.distribution import Dense, Lattice, Sampling, TopK
 from common.fingerprint import fingerprint
 from common.link import Link, LinkSettings, Received
-from common.messages import Close, Correction, Draft, DraftToken, Opening, Reason, Refusal
+from common.messages import MAX_CONTEXT_PROBS, Close, Correction, Draft, DraftToken, Opening, Reason, Refusal
 from common.topics import Topics
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
@@ -127,10 +127,40 @@ def test_a_flood_during_a_pass_is_bounded_and_told_so():
     session.next_job()
     answers = []
     for n in range(1, 5000):
-        answers += session.receive(Draft(n, 0, 5, (1,) * 30, (DraftToken(2),) * 20))
+        answers += session.receive(Draft(n, 0, 5, (1,), (DraftToken(2),) * 20))
     assert len(answers) == 5000 - 1 - MAX_WAITING
     assert {answer.reason for answer in answers} == {Reason.BUSY}
     assert len(pickle.dumps(session)) < 100_000
+
+
+def test_long_contexts_are_not_kept_waiting():
+    session = CloudSession(Target("w0", TOKENIZER, VOCAB_SIZE, MAX_TOKENS))
+    opening = Opening(TOKENIZER, VOCAB_SIZE, Sampling(), 1)
+    session.receive(Draft(0, 0, 0, (1,), (DraftToken(2),), opening=opening))
+    session.next_job()
+    for n in range(1, 10):
+        (answer,) = session.receive(Draft(n, 0, 0, (7,) * 100_000, (DraftToken(2),), opening=opening))
+        assert answer.reason is Reason.TOO_LONG
+    answers = [
+        session.receive(Draft(n, 0, 0, (7,) * 35, (DraftToken(2),), opening=opening)) for n in range(10, 20)
+    ]
+    assert [bool(answer) for answer in answers] == [False] * 2 + [True] * 8
+
+
+def test_a_worker_computes_no_more_logits_than_it_must():
+    session = CloudSession(Target("w0", TOKENIZER, VOCAB_SIZE, 5000))
+    opening = Opening(TOKENIZER, VOCAB_SIZE, Sampling(0.0), 1)
+    session.receive(Draft(0, 0, 0, (1,) * 4000, (), 0, num_context_probs=3000, opening=opening))
+    job, (refusal,) = session.next_job()
+    assert job is None
+    assert refusal.reason is Reason.BAD_REQUEST
+    session.receive(Draft(1, 0, 0, (1,) * 4000, (), 0, num_context_probs=MAX_CONTEXT_PROBS, opening=opening))
+    held = [1] * 4000
+    for n in range(2, 40):
+        session.receive(Draft(n, 0, len(held), (), (DraftToken(1),) * 64, check=prefix_check(held)))
+        held += [1] * 64
+    job, _ = session.next_job()
+    assert job.num_rows <= MAX_CHAIN_ROWS + 64
 
 
 def test_what_is_remembered_for_replay_is_bounded():

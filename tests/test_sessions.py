@@ -282,9 +282,9 @@ def first_draft(circle: Circle) -> Draft:
 
 
 def refusal_of(circle: Circle, draft: Draft) -> Refusal:
-    circle.workers["w0"].receive(draft)
+    at_once = circle.workers["w0"].receive(draft)
     _, answers = circle.workers["w0"].next_job()
-    return answers[0]
+    return [*at_once, *answers][0]
 
 
 def test_a_worker_refuses_a_foreign_vocabulary():
