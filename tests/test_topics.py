@@ -24,6 +24,9 @@ def written(topics: Topics, name: str = LONG) -> list[str]:
         topics.device(name),
         topics.app(name, name, name),
         topics.app_filter(name),
+        *topics.uplink_filters(name, name),
+        topics.all_corrections_filter(),
+        topics.device_filter(),
     ]
 
 
@@ -40,6 +43,10 @@ def test_topics_are_those_of_the_protocol() -> None:
         "hlm/v1/device/n",
         "hlm/v1/app/n/n/n",
         "hlm/v1/app/n/#",
+        "hlm/v1/n/open/n/+",
+        "hlm/v1/n/draft/+/n/+",
+        "hlm/v1/correction/+/+",
+        "hlm/v1/device/+",
     ]
 
 
