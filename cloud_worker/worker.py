@@ -192,7 +192,8 @@ class Worker:
         began = time.perf_counter()
         try:
             rows = await asyncio.to_thread(self._logits, tasks)
-        except (RuntimeError, MemoryError) as error:  # torch's out-of-memory errors are RuntimeErrors
+        except (RuntimeError, MemoryError, ValueError) as error:
+            # torch's out-of-memory errors are RuntimeErrors; a ValueError is an id that only the tokenizer has
             _log.error("a forward pass over %d sessions failed: %s", len(tasks), error)
             self._tally.num_troubles[Trouble.PASS] += 1
             return self._scheduler.abandon(tasks, "the worker's model failed on this batch")
