@@ -421,7 +421,7 @@ def test_a_password_is_shown_once_works_and_can_be_replaced(
             assert link.connected
 
     def password() -> str:
-        found = re.search(r"^password +(\S{32})$", capsys.readouterr().out, re.MULTILINE)
+        found = re.search(r"^password +([0-9a-f]{48})$", capsys.readouterr().out, re.MULTILINE)
         assert found
         return found[1]
 

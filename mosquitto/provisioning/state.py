@@ -26,8 +26,8 @@ _PASSWORD_BYTES = 24
 
 
 def new_password() -> str:
-    """192 random bits, as text."""
-    return secrets.token_urlsafe(_PASSWORD_BYTES)
+    """192 random bits, in characters that no shell or file format takes for its own."""
+    return secrets.token_hex(_PASSWORD_BYTES)
 
 
 def initial_state(password: str, topics: Topics) -> Json:
