@@ -193,7 +193,7 @@ class Worker:
         try:
             rows = await asyncio.to_thread(self._logits, tasks)
         except (RuntimeError, MemoryError, ValueError) as error:
-            # torch's out-of-memory errors are RuntimeErrors; a ValueError is an id that only the tokenizer has
+            # out of memory is a RuntimeError in torch; a ValueError is an id that only the tokenizer has
             _log.error("a forward pass over %d sessions failed: %s", len(tasks), error)
             self._tally.num_troubles[Trouble.PASS] += 1
             return self._scheduler.abandon(tasks, "the worker's model failed on this batch")
