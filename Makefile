@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint pair clean
+.PHONY: demo test test-slow chaos lint pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
@@ -24,6 +24,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# workers, broker and links die at random while agents generate; the texts must not change
+chaos: $(VENV)/.demo
+	./mosquitto/install
+	$(BIN)/python -m benchmarks.chaos
 
 # train the demo pair anew (an hour on two cores)
 pair: $(VENV)/.dev

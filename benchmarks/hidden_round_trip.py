@@ -18,9 +18,10 @@ from pathlib import Path
 
 from benchmarks.link_emulator import Conditions, LinkEmulator
 from benchmarks.slowed import SlowedDraft
-from edge_agent import agent as agent_module
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
+from edge_agent.draft_model import DraftModel
+from edge_agent.model_source import resolve
 from evaluation.local_broker import LocalBroker
 from evaluation.local_worker import LocalWorker
 
@@ -67,7 +68,7 @@ async def measure(flags: argparse.Namespace) -> dict[str, list[float]]:
                         seed=1,
                         temperature=flags.temperature,
                     )
-                    async with EdgeAgent.open(config) as agent:
+                    async with EdgeAgent.open(config, model=slowed_draft(flags.draft_ms)) as agent:
                         async for _ in agent.generate(prompts[0]):
                             pass  # the first one measures the link
                         for prompt in prompts:
@@ -82,6 +83,11 @@ async def measure(flags: argparse.Namespace) -> dict[str, list[float]]:
     if any(len(seen) > 1 for seen in texts.values()):
         raise RuntimeError("the lossless ways gave different texts")
     return rates
+
+
+def slowed_draft(milliseconds: float) -> SlowedDraft:
+    """The demo draft model at the speed of a small device."""
+    return SlowedDraft(DraftModel.load(resolve("demo"), num_threads=1), milliseconds / 1000)
 
 
 def report(rates: dict[str, list[float]]) -> Sequence[str]:
@@ -107,8 +113,6 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, help="uncertainty at which a block is flushed")
     parser.add_argument("--temperature", type=float, default=1.0)
     flags = parser.parse_args()
-    SlowedDraft.seconds = flags.draft_ms / 1000
-    agent_module.DraftModel = SlowedDraft
     print("\n".join(report(asyncio.run(measure(flags)))))
 
 

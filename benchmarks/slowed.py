@@ -10,24 +10,33 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cloud_worker.config import WorkerConfig
 from cloud_worker.passes import Pass
 from cloud_worker.session import Rows
 from cloud_worker.target_model import TargetModel
+from cloud_worker.watch import Watch
 from cloud_worker.worker import Worker, serve
 from edge_agent.draft_model import DraftModel, Logits
 
 
-class SlowedDraft(DraftModel):
-    """A draft model that takes at least `seconds` a token."""
+@dataclass(frozen=True, slots=True)
+class SlowedDraft:
+    """A draft model that takes at least `seconds` a call."""
 
-    seconds = 0.0
+    model: DraftModel
+    seconds: float
+
+    @property
+    def max_positions(self) -> int:
+        """The model's."""
+        return self.model.max_positions
 
     def logits(self, tokens: Sequence[int]) -> Logits:
-        """As DraftModel.logits, later."""
+        """The model's, later."""
         began = time.monotonic()
-        logits = super().logits(tokens)
+        logits = self.model.logits(tokens)
         time.sleep(max(0.0, self.seconds - (time.monotonic() - began)))
         return logits
 
@@ -57,7 +66,7 @@ def main() -> None:
     config = WorkerConfig(broker=flags.broker, worker=flags.worker, model=flags.model)
     SlowedTarget.seconds = flags.pass_ms / 1000
     model = SlowedTarget.load(flags.model, num_threads=1)
-    asyncio.run(serve(Worker(config, model)))
+    asyncio.run(serve(Worker(config, model), Watch(config)))
 
 
 if __name__ == "__main__":

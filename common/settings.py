@@ -143,7 +143,7 @@ def _from_file(options: Mapping[str, _Option], path: Path) -> dict[str, object]:
     except (ValueError, RecursionError) as error:  # also for huge numbers, deep nesting, and bytes
         raise SettingsError(f"the config file {path} is not valid TOML: {error}") from error
     return {
-        key: _parse(_known(options, key, f"key in {path}:"), value, f"{key} in {path}")
+        key: _parse(_known(options, key, f"key {key} in {path}"), value, f"{key} in {path}")
         for key, value in table.items()
     }
 
@@ -151,7 +151,7 @@ def _from_file(options: Mapping[str, _Option], path: Path) -> dict[str, object]:
 def _known(options: Mapping[str, _Option], name: str, source: str) -> _Option:
     if name in options:
         return options[name]
-    raise SettingsError(f"unknown {source} {name}; {_hint(name, options)}")
+    raise SettingsError(f"unknown {source}; {_hint(name, options)}")
 
 
 def _hint(name: str, known: Collection[str]) -> str:

@@ -61,7 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("source", help="a folder or hub name that transformers can load")
     export.add_argument("out", type=Path, help="the folder to write")
     export.add_argument(
-        "--precision", choices=("fp32", "int8", "int4"), default="int8", help="(default: int8)"
+        "--precision",
+        choices=("fp32", "fp16", "int8", "int4"),
+        default="int8",
+        help="fp16 is for CUDA (default: int8)",
+    )
+    export.add_argument(
+        "--provider", action="append", default=[], help="ONNX Runtime execution provider; repeatable"
     )
     return parser
 
@@ -88,7 +94,7 @@ def _export(flags: argparse.Namespace) -> int:
     from edge_agent.model_files import ModelError
 
     try:
-        print(export(flags.source, flags.out, flags.precision))
+        print(export(flags.source, flags.out, flags.precision, providers=flags.provider))
     except ModelError as error:
         return _complain(str(error), 1)
     return 0

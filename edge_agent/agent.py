@@ -24,7 +24,7 @@ from common.topics import Topics
 from common.version import release
 from edge_agent.config import AgentConfig, random_seed
 from edge_agent.draft_model import DraftModel
-from edge_agent.generation import Event, Generation, LinkEvent
+from edge_agent.generation import Event, Generation, LinkEvent, NextTokenModel
 from edge_agent.model_files import ModelError, ModelInfo, read_info
 from edge_agent.model_source import resolve
 from edge_agent.session import EdgeSession, Outgoing
@@ -48,7 +48,7 @@ class EdgeAgent:
         self,
         config: AgentConfig,
         info: ModelInfo,
-        model: DraftModel,
+        model: NextTokenModel,
         link: Link | None,
         inboxes: "dict[str, asyncio.Queue[Event]]",
     ) -> None:
@@ -66,10 +66,15 @@ class EdgeAgent:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: AgentConfig) -> AsyncGenerator["EdgeAgent"]:
-        """Load the model and connect; raises ModelError or LinkError with a sentence for the user."""
+    async def open(
+        cls, config: AgentConfig, *, model: NextTokenModel | None = None
+    ) -> AsyncGenerator["EdgeAgent"]:
+        """Load the model and connect; raises ModelError or LinkError with a sentence for the user.
+
+        `model` is used in place of the config's graph; text and settings still come from the config's folder.
+        """
         info = read_info(resolve(config.model, model_file=config.model_file), config.model_file)
-        model = DraftModel.load(
+        model = model or DraftModel.load(
             info.folder,
             model_file=config.model_file,
             num_threads=config.num_threads,

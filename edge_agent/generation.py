@@ -9,15 +9,30 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from common.distribution import fit_vocabulary
 from common.messages import ToDevice
-from edge_agent.draft_model import DraftModel
 from edge_agent.policy import Policy, Proposal
 from edge_agent.session import EdgeSession, Outgoing
 from edge_agent.text import StopStrings, TextStream
 from edge_agent.transcript import Fate, FinalToken
+
+
+class NextTokenModel(Protocol):
+    """What a generation asks of its draft model; `DraftModel` is the real one."""
+
+    @property
+    def max_positions(self) -> int:
+        """The longest sequence."""
+        ...
+
+    def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+        """The logits [width] of the token that follows `tokens`, the whole sequence."""
+        ...
 
 
 class LinkEvent(Enum):
@@ -64,7 +79,7 @@ class Generation:
 
     session: EdgeSession
     policy: Policy
-    model: DraftModel
+    model: NextTokenModel
     turn: Callable[[], AbstractAsyncContextManager[None]]
     send: Callable[[Outgoing], Awaitable[None]]
     inbox: "asyncio.Queue[Event]"
@@ -73,6 +88,11 @@ class Generation:
     vocab_size: int
     text: str = ""
     clock: Clock = field(default_factory=Clock)
+
+    @property
+    def failure(self) -> str | None:
+        """Why it ended early, as a sentence; None when it did not."""
+        return self.session.failure
 
     async def __aiter__(self) -> AsyncIterator[Token]:
         async with self.turn():

@@ -215,7 +215,6 @@ class EdgeSession:
         self._next_n += 1
         self._synced = len(self.tokens)
         self._in_flight.append(record)
-        self.tally.num_uplinks += 1
         if self.worker is not None or len(self._in_flight) == 1:
             self._send(record, now)
         else:
@@ -228,6 +227,7 @@ class EdgeSession:
         record.sent_at = now
         if record.num_tries == 1:
             record.first_sent_at = now
+            self.tally.num_uplinks += 1
         else:
             self.tally.num_resent += 1
         record.deadline = now + self.round_trip.timeout(record.num_tries, whole_context=whole)

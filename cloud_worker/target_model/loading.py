@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
+from transformers.utils.logging import disable_progress_bar
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_model"
 NO_LIMIT = 1 << 20  # positions, for models whose configuration names no limit
@@ -84,6 +85,7 @@ def _device(device: str) -> str:
 
 
 def _model(source: str, placement: str, dtype: torch.dtype) -> PreTrainedModel:
+    disable_progress_bar()  # a worker's output is a log
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, device_map=placement, output_loading_info=True
