@@ -120,8 +120,7 @@ def _measure(options: argparse.Namespace) -> None:
                 f"{name}, temperature {temperature:g}: {share_right(found, commands):.1%} exact match",
                 flush=True,
             )
-    same, overlap = agreement(pair["draft"], pair["target"], tokenizer, commands)
-    print(f"same best token: {same:.1%}, expected acceptance at temperature 1: {overlap:.1%}")
+    print(agreement(pair["draft"], pair["target"], tokenizer, commands))
 
 
 def _loaded(folder: Path) -> LlamaForCausalLM:

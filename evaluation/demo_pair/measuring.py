@@ -4,6 +4,7 @@ Law: everything is measured on the files as shipped, after they have been writte
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
@@ -78,21 +79,47 @@ def share_right(found: Sequence[str], commands: Sequence[Command]) -> float:
     )
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Agreement:
+    """Draft against target along the right replies, as means over their tokens.
+
+    `same_best`: both find the same token most probable. `overlap`: sum(min(draft_probs, target_probs)), the
+    probability that a sampled draft token is accepted. The entropies, in nats, are the draft's, where its
+    first choice is wrong and where it is right.
+    """
+
+    same_best: float
+    overlap: float
+    entropy_where_wrong: float
+    entropy_where_right: float
+
+
 def agreement(
     draft: LlamaForCausalLM, target: LlamaForCausalLM, tokenizer: Tokenizer, commands: Sequence[Command]
-) -> tuple[float, float]:
-    """Over the tokens of the right replies: how often both models' best token is the same, and the mean
-    overlap sum(min(draft_probs, target_probs)), which is the probability that a sampled draft token is
-    accepted.
-    """
-    num_tokens, num_same, overlap = 0, 0.0, 0.0
+) -> Agreement:
+    """Both models read the right replies, token by token."""
+    draft_probs, target_probs, tokens = _along_replies(draft, target, tokenizer, commands)
+    best = draft_probs.argmax(-1)
+    entropy = -torch.special.xlogy(draft_probs, draft_probs).sum(-1)
+    return Agreement(
+        same_best=float((best == target_probs.argmax(-1)).double().mean()),
+        overlap=float(torch.minimum(draft_probs, target_probs).sum(-1).mean()),
+        entropy_where_wrong=float(entropy[best != tokens].mean()),
+        entropy_where_right=float(entropy[best == tokens].mean()),
+    )
+
+
+@torch.inference_mode()
+def _along_replies(
+    draft: LlamaForCausalLM, target: LlamaForCausalLM, tokenizer: Tokenizer, commands: Sequence[Command]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities of draft and target, [tokens, vocabulary], and the tokens that are right, [tokens]."""
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
     for each in commands:
-        prompt = tokenizer.encode(prompt_text(each.text)).ids
-        tokens = torch.tensor([prompt + tokenizer.encode(reply_text(each)).ids])
-        draft_probs = draft(input_ids=tokens).logits[0, len(prompt) - 1 : -1].softmax(-1)
-        target_probs = target(input_ids=tokens).logits[0, len(prompt) - 1 : -1].softmax(-1)
-        num_tokens += len(draft_probs)
-        num_same += float((draft_probs.argmax(-1) == target_probs.argmax(-1)).sum())
-        overlap += float(torch.minimum(draft_probs, target_probs).sum())
-    return num_same / num_tokens, overlap / num_tokens
+        prompt, reply = tokenizer.encode(prompt_text(each.text)).ids, tokenizer.encode(reply_text(each)).ids
+        tokens, given = torch.tensor([prompt + reply]), slice(len(prompt) - 1, -1)
+        draft_probs = draft(input_ids=tokens).logits[0, given].softmax(-1)
+        target_probs = target(input_ids=tokens).logits[0, given].softmax(-1)
+        found.append((draft_probs, target_probs, torch.tensor(reply)))
+    first, second, third = zip(*found, strict=True)
+    return torch.cat(first), torch.cat(second), torch.cat(third)
