@@ -91,9 +91,8 @@ def main() -> None:
     print(f"medians of {flags.rounds} rounds of {flags.count}:")
     print(f"bare aiomqtt echo:         {1000 * statistics.median(echoes):6.2f} ms")
     print(f"verification round trip:   {1000 * statistics.median(verifications):6.2f} ms")
-    print(
-        f"ratio, round by round:     {statistics.median(ratios):6.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    )
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"ratio, round by round:     {statistics.median(ratios):6.2f} ({spread})")
 
 
 if __name__ == "__main__":

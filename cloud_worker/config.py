@@ -32,7 +32,9 @@ class WorkerConfig(BrokerConfig):
     max_sessions_per_device: int = option(16, "sessions held for one device")
     max_batch: int = option(32, "sessions verified in one forward pass")
     max_queue: int = option(256, "sessions that may wait before new ones are sent away")
-    worker: str = option("", "this worker's name, unique in the pool; empty: a random one")
+    worker: str = option(
+        "", "this worker's name, unique in the pool (default: the user name, or a random one)"
+    )
     status_interval: float = option(5.0, "seconds between two publications of this worker's status")
     metrics_port: int = option(0, "port of /metrics, /health and /alive; 0: off")
     metrics_host: str = option("127.0.0.1", "address that they listen on")

@@ -38,7 +38,7 @@ class Worker:
     """One process of a pool: a target model, its sessions, and the link."""
 
     def __init__(self, config: WorkerConfig, model: TargetModel) -> None:
-        self.name = config.worker or random_worker_name()
+        self.name = config.worker or config.account_name or random_worker_name()
         self._config = config
         self._model = model
         self._topics = Topics(config.root)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.link import LinkSettings
 from common.settings import SettingsError, option
-from common.topics import DEFAULT_ROOT, Topics, check_pool
+from common.topics import DEFAULT_ROOT, Topics, check_pool, is_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,11 @@ class BrokerConfig:
         """ValueError for a pool or root that cannot stand in a topic."""
         check_pool(self.pool)
         Topics(self.root)
+
+    @property
+    def account_name(self) -> str:
+        """The user name where it may stand in a topic: in production an account is one device or worker."""
+        return self.username if self.username and is_name(self.username) else ""
 
     def link_settings(self, client_id: str) -> LinkSettings:
         """The link's settings; LinkError or SettingsError says which of them cannot be used."""

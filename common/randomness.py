@@ -34,7 +34,8 @@ def uniforms(seed: int, position: int, purpose: Purpose, count: int) -> FloatArr
     token's index in the whole sequence (prompt included).
     """
     generator = np.random.Philox(key=(int(purpose) << 64) | seed, counter=position << 64)
-    return ((generator.random_raw(count) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    # 52 bits and a half: with 53 the largest would round to 1
+    return ((generator.random_raw(count) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def uniform(seed: int, position: int, purpose: Purpose) -> float:

@@ -40,9 +40,14 @@ class AppTopic(NamedTuple):
     path: tuple[str, ...]
 
 
+def is_name(text: str) -> bool:
+    """Whether `text` may stand as one level of a topic."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_name(name: str, what: str) -> str:
     """`name` itself when it may stand as one level of a topic, else a ValueError that speaks of `what`."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ValueError(
             f"{what} {name[:40]!r} is not a name: use 1 to {MAX_NAME_LENGTH} of the characters A-Za-z0-9_-"
         )

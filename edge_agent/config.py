@@ -12,7 +12,7 @@ from common.messages import Opening
 from common.randomness import MAX_SEED
 from common.settings import option
 from common.topics import MAX_NAME_LENGTH, check_name
-from edge_agent.policy import Policy
+from edge_agent.policy import MAX_IDS, Policy
 from edge_agent.schemes import SCHEMES, Form
 from edge_agent.session_settings import OnCloudLoss, SessionSettings
 from edge_agent.uncertainty import ESTIMATORS
@@ -57,7 +57,7 @@ class AgentConfig(BrokerConfig):
         choices=[policy.value for policy in OnCloudLoss],
     )
     cloud_timeout: float = option(20.0, "seconds without an answer after which the cloud counts as lost")
-    device: str = option("", "this device's name (default: the host's)")
+    device: str = option("", "this device's name (default: the user name, or the host's)")
     metrics_port: int = option(0, "port of /metrics for Prometheus; 0: off")
     metrics_host: str = option("127.0.0.1", "address that it listens on")
     log_level: str = option("warning", "what is logged", choices=LOG_LEVELS)
@@ -69,7 +69,7 @@ class AgentConfig(BrokerConfig):
             check_name(self.device, "--device")
         ranges: list[tuple[str, float | None, float, float]] = [
             ("threshold", self.threshold, 0, 1),
-            ("max_ids", self.max_ids, 1, 65536),
+            ("max_ids", self.max_ids, 1, MAX_IDS),
             ("uplink_probability", self.uplink_probability, 0, 1),
             ("theta", self.theta, 0, 1),
             ("window", self.window, 1, 32),
@@ -143,7 +143,7 @@ class AgentConfig(BrokerConfig):
     def device_name(self) -> str:
         """The device's name on the broker."""
         host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:MAX_NAME_LENGTH]
-        return self.device or host or "device"
+        return self.device or self.account_name or host or "device"
 
 
 def random_seed() -> int:

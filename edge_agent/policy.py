@@ -27,6 +27,8 @@ from edge_agent.schemes import Form, Gate, Scheme
 from edge_agent.truncation import online_k
 from edge_agent.uncertainty import ESTIMATORS, Estimator
 
+MAX_IDS = 65536  # of one truncated distribution, by the protocol
+
 
 class Decision(Enum):
     """What happens to a draft token."""
@@ -97,7 +99,7 @@ class Policy:
         draft_prob = float(probs[token])
         k = self.max_ids
         if self.scheme.adaptive_k:
-            k = online_k(probs, draft_prob, uncertainty, theta=self.theta)
+            k = min(MAX_IDS, online_k(probs, draft_prob, uncertainty, theta=self.theta))
         ids = top_ids(probs, k)
         return TopK(ids, encode_probs(probs[ids]), draft_prob)
 
