@@ -33,6 +33,7 @@ async def echo(port: int) -> None:
     """The far end of the comparison: send everything back."""
     async with client(port) as connection:
         await connection.subscribe("there")
+        print("listening", flush=True)
         async for message in connection.messages:
             await connection.publish("back", message.payload)
 
@@ -78,11 +79,11 @@ def main() -> None:
         return
     program = [sys.executable, "-m", "benchmarks.scripted"]
     with LocalBroker() as broker, LocalWorker(broker.url, program=program):
-        other = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.path_overhead", "--echo", str(broker.port)]
-        )
+        command = [sys.executable, "-m", "benchmarks.path_overhead", "--echo", str(broker.port)]
+        other = subprocess.Popen(command, stdout=subprocess.PIPE)
         try:
-            time.sleep(2.0)
+            assert other.stdout is not None
+            other.stdout.readline()  # it has subscribed
             echoes, verifications = asyncio.run(measure(broker, flags.rounds, flags.count))
         finally:
             other.terminate()
