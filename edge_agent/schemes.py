@@ -43,8 +43,8 @@ class Scheme:
     measures_risk: bool = False  # asks for the target's probability of the tokens that were skipped
 
 
-RISK_PRONE_U_HLM = 0.43  # (D - b) / a as published (docs/method.md)
-RISK_PRONE_CU_HLM = 0.81
+RISK_AVERSE_U_HLM = 0.073  # -b / a as published: no rejection is expected below (docs/method.md)
+RISK_AVERSE_CU_HLM = 0.081
 
 SCHEMES = {
     scheme.name: scheme
@@ -58,21 +58,21 @@ SCHEMES = {
             Form.DENSE,
             Gate.UNCERTAIN,
             "as hlm, for uncertain tokens only",
-            threshold=RISK_PRONE_U_HLM,
+            threshold=RISK_AVERSE_U_HLM,
         ),
         Scheme(
             "cu-hlm-offline",
             Form.TOP_K,
             Gate.UNCERTAIN,
             "uncertain tokens with their k largest probabilities",
-            threshold=RISK_PRONE_CU_HLM,
+            threshold=RISK_AVERSE_CU_HLM,
         ),
         Scheme(
             "cu-hlm-online",
             Form.TOP_K,
             Gate.UNCERTAIN,
             "the same with k chosen for each token",
-            threshold=RISK_PRONE_CU_HLM,
+            threshold=RISK_AVERSE_CU_HLM,
             adaptive_k=True,
         ),
         Scheme(
@@ -80,7 +80,7 @@ SCHEMES = {
             Form.LATTICE,
             Gate.UNCERTAIN,
             "certain tokens at once, uncertain ones verified exactly",
-            threshold=0.3,
+            threshold=0.08,
             window=4,
             measures_risk=True,
         ),
