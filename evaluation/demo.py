@@ -18,6 +18,7 @@ from evaluation.smart_home.scoring import read_actions
 
 HELD_OUT = Path(__file__).parent / "held_out.jsonl"
 NUM_COMMANDS = 10
+SHOWN = 3  # its numbers are hard for the draft model
 SEED = "7"
 SCHEMES = (
     "slm",
@@ -95,9 +96,10 @@ def _leave(_number: int, _frame: object) -> None:
 
 def _show(broker_url: str) -> int:
     commands = [json.loads(line) for line in HELD_OUT.read_text().splitlines()[:NUM_COMMANDS]]
-    longest = max(commands, key=lambda command: len(command["command"]))["command"]
-    print(f"$ edge-agent generate {longest!r} --show-tokens", flush=True)
-    _agent(broker_url, longest, "--show-tokens")
+    shown = commands[SHOWN]["command"]
+    for scheme in ("slm", "opportunistic"):
+        print(f"$ edge-agent generate {shown!r} --scheme {scheme} --show-tokens", flush=True)
+        _agent(broker_url, shown, "--scheme", scheme, "--show-tokens")
     print(f"\n{len(commands)} held-out commands, temperature 1, seed {SEED}:\n", flush=True)
     print(_line(HEADINGS), flush=True)
     for scheme in SCHEMES:
