@@ -1,6 +1,7 @@
 """Metrics and health: a scrape shows what happened, and health is what an orchestrator acts on."""
 
 import asyncio
+import re
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,6 +25,8 @@ from common.messages import Reason, Refusal
 from common.pages import Page, Pages, PagesError, made_in
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
+from edge_agent.metrics import Metrics as EdgeMetrics
+from edge_agent.metrics import Reading as EdgeReading
 from edge_agent.totals import Totals
 from edge_agent.transcript import Fate
 from evaluation.local_broker import LocalBroker, free_port
@@ -106,6 +110,26 @@ def test_a_running_generation_counts_once_before_and_after_its_end():
         assert totals.round_trip is not None  # the last one known
     totals.answered(Refusal(0, Reason.BUSY, "w"))
     assert totals.num_refusals[Reason.BUSY] == 1
+
+
+def test_the_document_names_every_metric_and_no_other():
+    reading = Reading(State.ONLINE, Tally(), LinkStatistics(), True, 0, 0, 0, 0.0)
+    totals = Totals(_round_trip=0.1)
+    pages = [
+        WorkerMetrics(lambda: reading, {}).page(),
+        EdgeMetrics(lambda: EdgeReading(totals, LinkStatistics(), True), {}).page(),
+    ]
+    text = (Path(__file__).parents[1] / "docs" / "watching.md").read_text()
+    shown = {name for page in pages for name in samples(page.body.decode())}
+    shown = {name.partition("{")[0] for name in shown if name.startswith("hlm_")}
+    assert set(re.findall(r"hlm_(?:worker|edge)_\w+\w", text)) <= shown | families(shown)
+    short = {re.sub("^hlm_(worker|edge)_", "", name) for name in families(shown)}
+    assert {name for name in short if name not in text} == {"sent_messages_total", "received_messages_total"}
+    assert "`..._messages_total`" in text
+
+
+def families(names: set[str]) -> set[str]:
+    return {re.sub("_(bucket|sum|count)$", "", name) for name in names}
 
 
 # -- pages --------------------------------------------------------------------------------------------
