@@ -5,25 +5,12 @@ answer comes: a draft that is asked again keeps its number and its block, a late
 ignored, and a rejection rewinds to where the target disagreed.
 
     tokens  | prompt | final ......... | in flight: [context|block] [context|block] | held or skipped |
-                                       ^ num_final                                  ^ synced
-
-`tokens` up to `synced` are what the worker holds once every draft in flight is accepted.
+                                       ^ num_final
 """
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from common.messages import (
-    MAX_CONTEXT_PROBS,
-    Close,
-    Correction,
-    Draft,
-    DraftToken,
-    Reason,
-    Refusal,
-    ToDevice,
-)
+from common.messages import MAX_CONTEXT_PROBS, Correction, DraftToken, Reason, Refusal, ToDevice
 from edge_agent.block_length import BlockLength
 from edge_agent.cloud_watch import CloudWatch
 from edge_agent.in_flight import InFlight
@@ -33,16 +20,7 @@ from edge_agent.round_trip import RoundTrip
 from edge_agent.session_settings import OnCloudLoss, SessionSettings
 from edge_agent.tally import Tally
 from edge_agent.transcript import Fate, FinalToken, Transcript
-
-MAX_REPAIRS = 2  # what the worker says it lacks, then everything
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message and the worker it goes to; None is whichever worker takes it (the `open` topic)."""
-
-    message: Draft | Close
-    worker: str | None
+from edge_agent.uplink import Outgoing, Uplink
 
 
 class EdgeSession:
@@ -57,7 +35,6 @@ class EdgeSession:
         if not prompt:
             raise ValueError("the prompt has no tokens")
         self.epoch = 0
-        self.worker: str | None = None
         self.tally = Tally()
         self.round_trip = RoundTrip(settings.first_timeout, settings.min_timeout, settings.max_timeout)
         self.block_length = BlockLength(settings.window, settings.block_length)
@@ -66,13 +43,9 @@ class EdgeSession:
         self.finish_reason: str | None = None
         self._settings = settings
         self._transcript = Transcript(prompt)
+        self._uplink = Uplink(self._transcript, settings.opening, self.round_trip, self.tally)
         self._num_final = len(prompt)
-        self._synced = 0
-        self._next_n = 0
         self._held: list[DraftToken] = []
-        self._in_flight: deque[InFlight] = deque()
-        self._num_repairs = 0
-        self._outgoing: list[Outgoing] = []
         self._final: list[FinalToken] = []
 
     # -- what the shell asks --------------------------------------------------------------------------
@@ -81,6 +54,11 @@ class EdgeSession:
     def tokens(self) -> Sequence[int]:
         """The whole sequence as assumed now: what the draft model should continue."""
         return self._transcript.tokens
+
+    @property
+    def worker(self) -> str | None:
+        """The worker that holds the session; None while none has answered."""
+        return self._uplink.worker
 
     @property
     def finished(self) -> bool:
@@ -94,21 +72,18 @@ class EdgeSession:
             self._settings.drafts
             and not self.finished
             and not self._tail_ended
-            and len(self._in_flight) < self._settings.window
+            and len(self._uplink) < self._settings.window
         )
 
     @property
     def deadline(self) -> float | None:
         """When `tick` is due; None when nothing is awaited."""
-        if not self._in_flight:
-            return None
-        oldest = self._in_flight[0]
-        return min(oldest.deadline, self.cloud.runs_out_at(oldest.first_sent_at))
+        oldest = self._uplink.oldest
+        return min(oldest.deadline, self.cloud.runs_out_at(oldest.first_sent_at)) if oldest else None
 
     def take_outgoing(self) -> list[Outgoing]:
         """The messages to send, in order; each is given once."""
-        taken, self._outgoing = self._outgoing, []
-        return taken
+        return self._uplink.take_outgoing()
 
     def take_final(self) -> list[FinalToken]:
         """The tokens that became final, in order; each is given once."""
@@ -143,15 +118,10 @@ class EdgeSession:
 
     def receive(self, message: ToDevice, now: float) -> None:
         """Take in a worker's answer. One that does not fit anything in flight is ignored."""
-        if isinstance(message, Refusal) and message.n is None:
-            self._worker_leaves(message, now)
-            return
-        record = next((record for record in self._in_flight if record.n == message.n), None)
-        if record is None:
-            self.tally.num_ignored += 1
-        elif isinstance(message, Refusal):
+        record = self._uplink.find(message.n)
+        if isinstance(message, Refusal):
             self._refused(record, message, now)
-        elif not self._fits(record, message):
+        elif record is None or not self._fits(record, message):
             self.tally.num_ignored += 1
         else:
             self._corrected(record, message, now)
@@ -159,22 +129,27 @@ class EdgeSession:
 
     def tick(self, now: float) -> None:
         """A deadline has passed: ask again, whoever answers, or follow the policy for a lost cloud."""
-        if self.deadline is None or now < self.deadline:
+        oldest = self._uplink.oldest
+        if oldest is None or self.deadline is None or now < self.deadline:
             return
-        if now >= self.cloud.runs_out_at(self._in_flight[0].first_sent_at):
+        if now >= self.cloud.runs_out_at(oldest.first_sent_at):
             self._lose_cloud(f"no worker answered for {self._settings.cloud_timeout:g} s", now)
+        elif oldest.next_index > 0:  # a stream broke off: ask for the rest of it
+            self._uplink.clear()
+            self._uplink.leave_worker(now)
+            self._launch((), self._tokens_left, now)
         else:
-            self._ask_anyone(now)
+            self._uplink.ask_anyone(now)
         self._settle()
 
     def no_worker(self, now: float) -> None:
         """The broker says that nobody listens on the `open` topic."""
-        if self._in_flight and self.cloud.policy is OnCloudLoss.LOCAL:
+        oldest = self._uplink.oldest
+        if oldest is not None and self.cloud.policy is OnCloudLoss.LOCAL:
             self._lose_cloud("nobody serves the pool", now)
             self._settle()
-        elif self._in_flight:
-            record = self._in_flight[0]
-            record.deadline = min(record.deadline, now + self._settings.min_timeout)
+        elif oldest is not None:
+            oldest.deadline = min(oldest.deadline, now + self._settings.min_timeout)
 
     def disconnected(self, now: float) -> None:
         """The link to the broker is down: nothing can be asked until `reconnected`."""
@@ -185,8 +160,8 @@ class EdgeSession:
     def reconnected(self, now: float) -> None:
         """The link is up again; what was in flight may be lost, so ask at once."""
         self.cloud.find()
-        if self._in_flight:
-            self._in_flight[0].deadline = now
+        if self._uplink.oldest is not None:
+            self._uplink.oldest.deadline = now
 
     def stop(self) -> None:
         """The caller has all it wants (a stop string): nothing more is emitted."""
@@ -197,63 +172,16 @@ class EdgeSession:
         self.failure = reason
         self._finish("error")
 
-    # -- sending ------------------------------------------------------------------------------------
+    # -- answers ------------------------------------------------------------------------------------
 
     def _launch(self, block: tuple[DraftToken, ...], bonus: int, now: float) -> None:
         start = len(self.tokens) - len(block)
+        num_skipped = start - max(self._uplink.synced, self._transcript.num_prompt)
         num_measured = MAX_CONTEXT_PROBS if self._settings.measures_risk else 0
-        num_skipped = start - max(self._synced, self._transcript.num_prompt)
-        record = InFlight(
-            n=self._next_n,
-            epoch=self.epoch,
-            base=self._synced,
-            start=start,
-            block=block,
-            bonus=bonus,
-            num_context_probs=min(max(0, num_skipped), num_measured),
+        num_context_probs = min(max(0, num_skipped), num_measured)
+        self._uplink.launch(
+            block, bonus=bonus, epoch=self.epoch, num_context_probs=num_context_probs, now=now
         )
-        self._next_n += 1
-        self._synced = len(self.tokens)
-        self._in_flight.append(record)
-        if self.worker is not None or len(self._in_flight) == 1:
-            self._send(record, now)
-        else:
-            record.awaits_worker = True
-
-    def _send(self, record: InFlight, now: float, *, whole: bool = False) -> None:
-        whole = whole or self.worker is None or record.base == 0
-        record.awaits_worker = False
-        record.num_tries += 1
-        record.sent_at = now
-        if record.num_tries == 1:
-            record.first_sent_at = now
-            self.tally.num_uplinks += 1
-        else:
-            self.tally.num_resent += 1
-        record.deadline = now + self.round_trip.timeout(record.num_tries, whole_context=whole)
-        message = record.message(self.tokens, self._settings.opening, whole=whole)
-        self._outgoing.append(Outgoing(message, self.worker))
-
-    def _send_waiting(self, now: float) -> None:
-        """Send what waited for the worker to be known."""
-        for record in self._in_flight:
-            if record.awaits_worker:
-                self._send(record, now)
-
-    def _ask_anyone(self, now: float) -> None:
-        """Give the oldest draft with the whole context to any worker; later ones follow its answer."""
-        self.worker = None
-        self._num_repairs = 0
-        oldest, *later = self._in_flight
-        if oldest.next_index > 0:  # a stream broke off: ask for the rest of it
-            self._in_flight.clear()
-            self._launch((), self._tokens_left, now)
-            return
-        for record in later:
-            record.awaits_worker = True
-        self._send(oldest, now)
-
-    # -- answers ------------------------------------------------------------------------------------
 
     def _fits(self, record: InFlight, correction: Correction) -> bool:
         """Whether a correction can be meant for this draft; a faulty worker must not break the text."""
@@ -271,11 +199,9 @@ class EdgeSession:
     def _corrected(self, record: InFlight, correction: Correction, now: float) -> None:
         if record.num_tries == 1 and record.next_index == 0:
             self.round_trip.observe(now - record.sent_at)
-        self.worker = correction.worker
+        self._uplink.answered_by(correction.worker)
         self.cloud.answered(now)
-        self._num_repairs = 0
-        while self._in_flight[0] is not record:  # a worker that answered this one accepted those before
-            earlier = self._in_flight.popleft()
+        for earlier in self._uplink.take_before(record):
             self._accept(earlier, len(earlier.block))
         if record.next_index == 0:
             self._measure(record, correction.context_codes)
@@ -287,8 +213,8 @@ class EdgeSession:
         elif correction.token is not None:
             self._append_bonus(record, correction.token, now)
         else:
-            self._in_flight.popleft()
-        self._send_waiting(now)
+            self._uplink.settle_oldest()
+        self._uplink.send_waiting(now)
 
     def _accept(self, record: InFlight, count: int) -> None:
         self._transcript.mark(record.start, count, Fate.VERIFIED)
@@ -298,7 +224,7 @@ class EdgeSession:
     def _reject(self, record: InFlight, correction: Correction) -> None:
         """Rewind to the rejected token and put the target's in its place."""
         self._transcript.rewind(record.start + correction.num_accepted)
-        self._in_flight.clear()
+        self._uplink.clear()
         self._held.clear()
         self._append(correction.token, Fate.CORRECTED)
         self.epoch += 1
@@ -308,54 +234,34 @@ class EdgeSession:
     def _append_bonus(self, record: InFlight, token: int, now: float) -> None:
         self._append(token, Fate.TARGET)
         record.next_index += 1
-        if record.next_index >= record.bonus:
-            self._in_flight.popleft()
         record.deadline = now + self.round_trip.timeout(1, whole_context=False)
+        if record.next_index >= record.bonus:
+            self._uplink.settle_oldest()
 
     def _append(self, token: int | None, fate: Fate) -> None:
         assert token is not None  # _fits has seen to it
         self._transcript.append(token, fate)
-        self._synced = len(self.tokens)
+        self._uplink.synced = len(self.tokens)
 
     def _measure(self, record: InFlight, codes: bytes) -> None:
         if codes and len(codes) == record.num_context_probs:
             start = record.start - record.num_context_probs
             self.tally.measure(self._transcript.draft_probs(start, record.start), codes)
 
-    def _refused(self, record: InFlight, refusal: Refusal, now: float) -> None:
-        oldest = self._in_flight[0]
+    def _refused(self, record: InFlight | None, refusal: Refusal, now: float) -> None:
         match refusal.reason:
-            case Reason.NEED_CONTEXT if self._num_repairs and record is not oldest:
-                pass  # sent before the repair
-            case Reason.NEED_CONTEXT if self._num_repairs >= MAX_REPAIRS:
-                self.tally.num_ignored += 1  # it has all it can get: the deadline will bring another worker
-            case Reason.NEED_CONTEXT:
-                self._repair(refusal, now)
+            case Reason.BUSY if refusal.n is None and refusal.worker == self.worker:
+                self._uplink.leave_worker(now)  # it stops, and says so to every session it holds
+            case _ if record is None:
+                self.tally.num_ignored += 1
             case Reason.BUSY:
-                if record is oldest:
-                    self.worker = None
-                    record.deadline = now + max(refusal.retry_after, self._settings.min_timeout)
+                if record is self._uplink.oldest:
+                    self._uplink.leave_worker(now + max(refusal.retry_after, self._settings.min_timeout))
+            case Reason.NEED_CONTEXT:
+                if not self._uplink.repair(refusal, now):
+                    self.tally.num_ignored += 1  # the deadline will bring another worker
             case _:
                 self.fail(explain(refusal))
-
-    def _repair(self, refusal: Refusal, now: float) -> None:
-        """Send again what the worker lacks: the drafts as they were, or the whole context."""
-        oldest = self._in_flight[0]
-        holds_base = 0 < oldest.base <= refusal.have and refusal.worker == self.worker
-        self.worker = refusal.worker
-        whole = not holds_base or self._num_repairs > 0
-        self._num_repairs += 1
-        for record in self._in_flight:
-            self._send(record, now, whole=whole and record is oldest)
-
-    def _worker_leaves(self, refusal: Refusal, now: float) -> None:
-        """A worker that stops says so (busy, for no draft in particular): ask another one at once."""
-        if refusal.reason is not Reason.BUSY or refusal.worker != self.worker:
-            self.tally.num_ignored += 1
-            return
-        self.worker = None
-        if self._in_flight:
-            self._in_flight[0].deadline = now
 
     def _lose_cloud(self, reason: str, now: float, *, until_told: bool = False) -> None:
         """Fail, or settle for what the draft model says and try again later."""
@@ -363,11 +269,11 @@ class EdgeSession:
             self.fail(reason)
             return
         self._transcript.mark_open(Fate.UNVERIFIED)
-        self._in_flight.clear()
         self._held.clear()
-        self._synced = len(self.tokens)
+        self._uplink.clear()
+        self._uplink.leave_worker(now)
+        self._uplink.synced = len(self.tokens)
         self.epoch += 1
-        self.worker = None
         self.cloud.lose(reason, now, until_told=until_told)
 
     # -- what is final, and the end ---------------------------------------------------------------------
@@ -385,9 +291,10 @@ class EdgeSession:
 
     def _settle(self) -> None:
         """Emit every token before the first that still awaits its verification; end at a stop token."""
-        boundary = self._in_flight[0].start if self._in_flight else len(self.tokens) - len(self._held)
-        if self._in_flight and self._in_flight[0].is_stream:
-            boundary = len(self.tokens)
+        oldest = self._uplink.oldest
+        boundary = len(self.tokens) - len(self._held)
+        if oldest is not None and not oldest.is_stream:
+            boundary = oldest.start
         while self._num_final < boundary and not self.finished:
             final = self._transcript.final(self._num_final)
             self._num_final += 1
@@ -403,7 +310,5 @@ class EdgeSession:
             return
         self.finish_reason = reason
         self._transcript.rewind(self._num_final)
-        self._in_flight.clear()
         self._held.clear()
-        if self.worker is not None:
-            self._outgoing.append(Outgoing(Close(), self.worker))
+        self._uplink.close()
