@@ -24,6 +24,7 @@ from evaluation.smart_home import Command, held_out_commands
 REPOSITORY = Path(__file__).parent.parent
 NUM_PUBLISHED = 200
 PUBLISHED_SEED = 1
+MEASURED_SEED = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -108,7 +109,7 @@ def _line(command: Command) -> dict[str, object]:
 def _measure(options: argparse.Namespace) -> None:
     """Loads what was written, and reports on held-out commands that nothing was chosen by."""
     tokenizer = Tokenizer.from_file(str(_target_folder(options) / "tokenizer.json"))
-    commands = held_out_commands(options.num_measured, seed=2)
+    commands = held_out_commands(options.num_measured, MEASURED_SEED)
     pair = {
         name: _loaded(folder)
         for name, folder in (("target", _target_folder(options)), ("draft", _draft_source(options)))

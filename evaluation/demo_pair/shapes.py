@@ -28,7 +28,7 @@ class Shape:
     peak_rate: float
 
 
-TARGET = Shape(160, 4, 5, 1, 32, 448, steps=1850, batch_tokens=3072, peak_rate=3e-3)
+TARGET = Shape(160, 4, 5, 1, 32, 448, steps=4000, batch_tokens=3072, peak_rate=3e-3)
 DRAFT = Shape(64, 2, 2, 1, 32, 192, steps=1600, batch_tokens=2048, peak_rate=4e-3)
 
 
