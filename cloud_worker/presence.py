@@ -82,12 +82,15 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+OFFLINE_SHOWN = 24 * 3600  # seconds that the broker remembers a worker that has gone
+
+
 class Presence:
     """The status messages of one worker on its topic, each given when it tells something new."""
 
     def __init__(self, topic: str, last_will: Status) -> None:
         """`last_will` is what the broker publishes when the connection ends, in whatever way."""
-        self.will = Outgoing(topic, last_will.payload(), qos=1, retain=True)
+        self.will = Outgoing(topic, last_will.payload(), expiry=OFFLINE_SHOWN)
         self._topic = topic
         self._told: Status | None = None
 

@@ -451,13 +451,12 @@ def test_the_administrators_password_can_be_replaced(production: ProductionBroke
 
 def test_a_removed_device_is_cut_off_at_once_and_leaves_nothing(production: ProductionBroker) -> None:
     production.add("device", "shed", "--pool", "demo")
-    here, gone = Outgoing("hlm/v1/device/shed", b"on"), Outgoing("hlm/v1/device/shed", b"off")
+    gone = Outgoing("hlm/v1/device/shed", b"off")
 
     async def scenario() -> None:
         subscriptions = ["hlm/v1/correction/shed/+"]
-        async with Link(
-            production.settings("shed"), subscriptions=subscriptions, births=[here], will=gone
-        ) as shed:
+        async with Link(production.settings("shed"), subscriptions=subscriptions, will=gone) as shed:
+            await shed.send("hlm/v1/device/shed", b"on", qos=1, retain=True)
             assert await asyncio.to_thread(production.provision, "remove", "shed") == 0
             while shed.connected:
                 await asyncio.sleep(0.01)

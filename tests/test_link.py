@@ -293,19 +293,17 @@ def test_a_jammed_line_drops_instead_of_piling_up() -> None:
     run(scenario())
 
 
-def test_births_come_with_every_connect_and_the_will_at_every_end(broker: LocalBroker) -> None:
+def test_the_will_comes_at_every_end_and_expires(broker: LocalBroker) -> None:
     async def scenario() -> None:
-        here, gone = Outgoing("status", b"here"), Outgoing("status", b"gone")
+        gone = Outgoing("status", b"gone", expiry=1)
         async with Link(settings(broker), subscriptions=["status"]) as watcher:
-            async with Link(settings(broker), births=[here], will=gone):
-                assert (await next_of(watcher)).payload == b"here"
+            async with Link(settings(broker), will=gone):
+                pass
             assert (await next_of(watcher)).payload == b"gone"
-            async with Link(settings(broker), births=[here], will=gone) as link:
-                assert (await next_of(watcher)).payload == b"here"
-                broker.restart()
-                await reconnected(link, num_connects=2)
-                await reconnected(watcher, num_connects=2)
-                assert (await next_of(watcher)).payload in (b"here", b"gone")
+        await asyncio.sleep(2.5)
+        async with Link(settings(broker), subscriptions=["status", "marker"]) as late:
+            await late.send("marker", b"nothing before")
+            assert (await next_of(late)).payload == b"nothing before"
 
     run(scenario())
 

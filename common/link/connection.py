@@ -51,7 +51,7 @@ class Connection(aiomqtt.Client):
             password=settings.password,
             identifier=settings.client_id or None,
             protocol=aiomqtt.ProtocolVersion.V5,
-            will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain) if will else None,
+            will=_will(will) if will else None,
             clean_start=True,
             timeout=settings.connect_timeout,
             keepalive=settings.keepalive,
@@ -240,3 +240,10 @@ class Connection(aiomqtt.Client):
         finally:
             if not is_understood:
                 self._hang_up()
+
+
+def _will(will: Outgoing) -> aiomqtt.Will:
+    properties = Properties(PacketTypes.WILLMESSAGE)
+    if will.expiry is not None:
+        properties.MessageExpiryInterval = will.expiry
+    return aiomqtt.Will(will.topic, will.payload, will.qos, will.retain, properties)

@@ -31,9 +31,9 @@ _log = logging.getLogger(__name__)
 class Link:
     """`async with Link(settings, subscriptions=[...]) as link`, then `link.send(...)`, `async for m in link`.
 
-    `births` are published after every connect, `will` by the broker when the connection ends in any way, also
-    at the end of the `with` block. `on_state(connected)` is called in the event loop. When the first connect
-    fails the block is not entered (LinkError), unless `wait_for_broker`: then the link keeps trying.
+    The broker publishes `will` when the connection ends in any way, also at the end of the `with` block.
+    `on_state(connected)` is called in the event loop. When the first connect fails the block is not entered
+    (LinkError), unless `wait_for_broker`: then the link keeps trying.
     """
 
     def __init__(
@@ -42,14 +42,12 @@ class Link:
         *,
         subscriptions: Sequence[str] = (),
         will: Outgoing | None = None,
-        births: Sequence[Outgoing] = (),
         on_state: Callable[[bool], None] | None = None,
         wait_for_broker: bool = False,
     ) -> None:
         self._settings = settings
         self._subscriptions = list(subscriptions)
         self._will = will
-        self._births = tuple(births)
         self._on_state = on_state
         self._wait_for_broker = wait_for_broker
         self._connection: Connection | None = None
@@ -189,8 +187,6 @@ class Link:
         connection = Connection(self._settings, self._will, self._arrived)
         await connection.open(self._subscriptions)
         self._connection = connection
-        for birth in self._births:
-            await self._send(connection, birth)
         self._change_state(connected=True)
         return connection
 

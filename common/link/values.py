@@ -17,12 +17,13 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message that the link or the broker publishes by itself: after every connect, or as last will."""
+    """A message to publish, by the link or, as last will, by the broker; `expiry` is in seconds."""
 
     topic: str
     payload: bytes
     qos: int = 1
     retain: bool = True
+    expiry: int | None = None
 
 
 class Delivery(Enum):
