@@ -154,7 +154,10 @@ def _chat_template(folder: Path, tokenizer: Mapping[str, object]) -> str | None:
     """The template named "default"; its own file goes before tokenizer_config.json, as in transformers."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"The chat template {path} cannot be read ({error}): copy it again.") from error
     template = tokenizer.get("chat_template")
     if isinstance(template, list):
         named = [cast("dict[str, object]", item) for item in cast("list[object]", template)]

@@ -107,10 +107,17 @@ def _vocabulary(source: str) -> Mapping[str, int]:
     try:
         path = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
         if path is not None:
-            return Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+            return _read_tokenizer(path).get_vocab(with_added_tokens=True)
         return AutoTokenizer.from_pretrained(source).get_vocab()
     except (OSError, ValueError, ImportError, KeyError, json.JSONDecodeError) as error:
         raise TargetModelError(f"{source} has no readable tokenizer: add its tokenizer.json") from error
+
+
+def _read_tokenizer(path: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(path)
+    except Exception as error:  # tokenizers raises nothing more precise
+        raise TargetModelError(f"{path} is no tokenizer ({error}): copy or download it again") from error
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
