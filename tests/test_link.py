@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from common.codec import MAX_PAYLOAD_BYTES
 from common.link import Delivery, Link, LinkError, LinkSettings, Outgoing, Received
 from common.link.inbox import Inbox
 from common.link.packets import TopicAliases
+from common.link.properties import packed_size, publish_properties
 from evaluation.local_broker import LocalBroker, free_port
 from tests.certificates import Authority
 from tests.packet_counter import PacketCounter, read_packet
@@ -537,3 +540,23 @@ def test_certificates_for_another_host_are_not_trusted(tmp_path: Path, authority
     assert ssl.HAS_TLSv1_3
     with tls_broker(tmp_path, authority, port):
         run(scenario())
+
+
+@pytest.mark.parametrize("expiry", [None, 30])
+@pytest.mark.parametrize("alias", [None, 7])
+def test_packed_properties_are_those_of_paho(expiry: int | None, alias: int | None) -> None:
+    expected = Properties(PacketTypes.PUBLISH)
+    if expiry is not None:
+        expected.MessageExpiryInterval = expiry
+    if alias is not None:
+        expected.TopicAlias = alias
+    assert publish_properties(expiry, alias).pack() == expected.pack()
+    assert packed_size(expected) == len(expected.pack())
+
+
+def test_properties_of_strangers_are_measured_too() -> None:
+    properties = Properties(PacketTypes.PUBLISH)
+    properties.ContentType = "application/cbor"
+    properties.UserProperty = ("a", "b")
+    assert packed_size(properties) == len(properties.pack())
+    assert packed_size(None) == 1

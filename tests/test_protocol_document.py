@@ -160,8 +160,8 @@ def test_the_packet_around_a_payload_is_as_documented() -> None:
     properties.MessageExpiryInterval = 30
     properties.TopicAlias = 1
     packed = bytes(properties.pack())
-    assert publish_size("", bytes(50), packed, qos=0) - 50 == 13
-    assert publish_size("topic", bytes(50), packed, qos=1) - 50 == 13 + 5 + 2
+    assert publish_size("", bytes(50), len(packed), qos=0) - 50 == 13
+    assert publish_size("topic", bytes(50), len(packed), qos=1) - 50 == 13 + 5 + 2
     assert "a PUBLISH packet takes 13 bytes" in TEXT
 
 

@@ -24,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from common.link.explain import HUNG_UP, explain, explain_loss
 from common.link.packets import TopicAliases, publish_size
+from common.link.properties import packed_size, publish_properties
 from common.link.settings import LinkError, LinkSettings
 from common.link.values import FAILURE_FROM, Delivery, Outgoing
 
@@ -94,19 +95,18 @@ class Connection(aiomqtt.Client):
         await asyncio.wait([self._disconnected])
         return explain_loss(self._disconnected.exception())
 
-    async def send(self, outgoing: Outgoing, properties: Properties) -> tuple[Delivery, int]:
+    async def send(self, outgoing: Outgoing) -> tuple[Delivery, int]:
         """Publish; the outcome, and the bytes of the packet (0 when none left)."""
-        topic = outgoing.topic
+        topic, alias = outgoing.topic, None
         if outgoing.qos == 0:
             if sum(self._backlog.values()) > MAX_BACKLOG_BYTES:
                 return Delivery.DROPPED, 0
             topic, alias = self._aliases.assign(topic)
-            if alias is not None:
-                properties.TopicAlias = alias
+        properties = publish_properties(outgoing.expiry, alias)
         info = self._client.publish(topic, outgoing.payload, outgoing.qos, outgoing.retain, properties)
         if info.rc != _SUCCESS:
             return Delivery.DROPPED, 0
-        num_bytes = publish_size(topic, outgoing.payload, properties.pack(), outgoing.qos)
+        num_bytes = publish_size(topic, outgoing.payload, len(properties.pack()), outgoing.qos)
         if outgoing.qos == 0:
             self._backlog[info.mid] = num_bytes
             self._client.loop_write()
@@ -194,10 +194,9 @@ class Connection(aiomqtt.Client):
         self._on_disconnect(client, data, flags, code, properties)
 
     def _arrived(self, _client: PahoClient, _data: object, message: MQTTMessage) -> None:
-        properties = message.properties
-        packed = bytes(properties.pack()) if properties is not None else b"\0"
         payload = bytes(message.payload)
-        self._receive(message.topic, payload, publish_size(message.topic, payload, packed, message.qos))
+        size = publish_size(message.topic, payload, packed_size(message.properties), message.qos)
+        self._receive(message.topic, payload, size)
 
     def _published(
         self, _client: PahoClient, _data: object, mid: int, code: ReasonCode, _properties: Properties

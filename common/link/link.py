@@ -14,8 +14,6 @@ from types import TracebackType
 from typing import Self
 
 import aiomqtt
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from common.link.connection import Connection
 from common.link.inbox import Inbox
@@ -94,21 +92,9 @@ class Link:
 
         `expiry` is in seconds: how long the broker may keep the message for somebody who is not there.
         """
-        return await self._send(self._connection, Outgoing(topic, payload, qos, retain), expiry=expiry)
-
-    async def _send(
-        self,
-        connection: Connection | None,
-        outgoing: Outgoing,
-        *,
-        expiry: int | None = None,
-    ) -> Delivery:
-        properties = Properties(PacketTypes.PUBLISH)
-        if expiry is not None:
-            properties.MessageExpiryInterval = expiry
-        delivery, num_bytes = Delivery.DROPPED, 0
+        connection, delivery, num_bytes = self._connection, Delivery.DROPPED, 0
         if connection is not None:
-            delivery, num_bytes = await connection.send(outgoing, properties)
+            delivery, num_bytes = await connection.send(Outgoing(topic, payload, qos, retain, expiry))
         if num_bytes:
             self._statistics.num_messages_up += 1
             self._statistics.num_bytes_up += num_bytes

@@ -6,9 +6,9 @@ Law: pure bookkeeping; nothing here touches a connection.
 from collections import OrderedDict
 
 
-def publish_size(topic: str, payload: bytes, properties: bytes, qos: int) -> int:
-    """Bytes of the whole packet; `properties` is their packed form, length prefix included."""
-    remaining = 2 + len(topic.encode()) + (2 if qos else 0) + len(properties) + len(payload)
+def publish_size(topic: str, payload: bytes, properties_size: int, qos: int) -> int:
+    """Bytes of the whole packet; `properties_size` counts the packed properties with their length prefix."""
+    remaining = 2 + len(topic.encode()) + (2 if qos else 0) + properties_size + len(payload)
     return 1 + _varint_size(remaining) + remaining
 
 

@@ -1,0 +1,48 @@
+"""The MQTT 5 properties of PUBLISH packets, made and packed once for all packets that are alike.
+
+Law: what these give equals what paho's own `Properties` gives; paho takes 60 us to pack two of them, which is
+more than encoding the message.
+"""
+
+from functools import lru_cache
+from typing import cast
+
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+NUM_CACHED = 512  # more than the topic aliases of a connection
+EXPIRY_BYTES = 5  # an identifier and four bytes
+ALIAS_BYTES = 3  # an identifier and two bytes
+
+_OWN = {"packetType", "types", "names", "properties"}  # what every Properties object has
+_SIZES = {"MessageExpiryInterval": EXPIRY_BYTES, "TopicAlias": ALIAS_BYTES}
+
+
+class PackedProperties(Properties):
+    """Properties that do not change any more."""
+
+    def pack(self) -> bytes:
+        """The bytes, length prefix included."""
+        return cast("bytes", vars(self)["packed"])
+
+
+@lru_cache(maxsize=NUM_CACHED)
+def publish_properties(expiry: int | None, alias: int | None) -> PackedProperties:
+    """The properties of a packet that expires after `expiry` seconds and whose topic is `alias`, if any."""
+    properties = PackedProperties(PacketTypes.PUBLISH)
+    if expiry is not None:
+        properties.MessageExpiryInterval = expiry
+    if alias is not None:
+        properties.TopicAlias = alias
+    vars(properties)["packed"] = bytes(Properties.pack(properties))
+    return properties
+
+
+def packed_size(properties: Properties | None) -> int:
+    """How many bytes received properties took, length prefix included."""
+    if properties is None:
+        return 1
+    names = vars(properties).keys() - _OWN
+    if names <= _SIZES.keys():
+        return 1 + sum(_SIZES[name] for name in names)
+    return len(properties.pack())
