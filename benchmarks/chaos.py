@@ -105,7 +105,7 @@ class Trouble:
         self.counts: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """One fault every one to three seconds."""
+        """One fault every half second to two seconds."""
         faults = (
             self._kill_worker,
             self._stop_worker,
@@ -114,7 +114,7 @@ class Trouble:
             self._cut_links,
         )
         while True:
-            await asyncio.sleep(self._random.uniform(1.0, 3.0))
+            await asyncio.sleep(self._random.uniform(0.5, 2.0))
             fault = self._random.choice(faults)
             self.counts[fault.__name__.strip("_").replace("_", " ")] += 1
             await fault()

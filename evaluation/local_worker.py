@@ -17,6 +17,7 @@ from typing import Self
 
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 20.0
+WORKER = (sys.executable, "-m", "cloud_worker", "run")
 READY = "serves pool"  # what the worker logs when it is connected and subscribed
 
 
@@ -34,7 +35,7 @@ class LocalWorker:
         name: str = "worker",
         folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
-        program: Sequence[str] = (sys.executable, "-m", "cloud_worker", "run"),
+        program: Sequence[str] = WORKER,
     ) -> None:
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="worker-")
         self._folder = folder or Path(self._temporary.name if self._temporary else "")
@@ -107,8 +108,12 @@ class LocalWorker:
 class LocalWorkers:
     """Several workers, started at the same time; `workers[name]` is one of them."""
 
-    def __init__(self, broker_url: str, *arguments: str, names: Sequence[str]) -> None:
-        self._workers = {name: LocalWorker(broker_url, *arguments, name=name) for name in names}
+    def __init__(
+        self, broker_url: str, *arguments: str, names: Sequence[str], program: Sequence[str] = WORKER
+    ) -> None:
+        self._workers = {
+            name: LocalWorker(broker_url, *arguments, name=name, program=program) for name in names
+        }
         self._stack = ExitStack()
 
     def __getitem__(self, name: str) -> LocalWorker:

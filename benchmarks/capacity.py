@@ -1,0 +1,73 @@
+"""How many sessions a worker carries, and how workers add up.
+
+    python -m benchmarks.capacity
+
+First table: one worker whose forward pass takes a set time, 1 to 64 sessions that verify blocks without a
+pause; the latency of a correction as the devices see it. Second table: 1, 2, 4, 8 workers with the same
+sessions each. Broker, links, codec, scheduler and the devices' state machines are the real ones, in real
+processes; only the models are scripted. All of it shares this machine, so the second table ends where the
+machine does.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from benchmarks.device import Device
+from evaluation.local_broker import LocalBroker
+from evaluation.local_worker import LocalWorkers
+
+BLOCK_LENGTH = 4
+
+
+async def load(broker_url: str, num_devices: int, num_tokens: int) -> tuple[list[float], float]:
+    """Latencies in seconds, and tokens a second of all devices together."""
+    async with AsyncExitStack() as stack:
+        devices = [
+            await stack.enter_async_context(Device.open(broker_url, f"device{number}"))
+            for number in range(num_devices)
+        ]
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for device in devices:
+                group.create_task(device.generate(num_tokens, block_length=BLOCK_LENGTH))
+        seconds = time.monotonic() - began
+    latencies = [latency for device in devices for latency in device.latencies]
+    return latencies, sum(device.num_tokens for device in devices) / seconds
+
+
+def measure(num_workers: int, num_devices: int, flags: argparse.Namespace) -> tuple[list[float], float]:
+    """A fresh broker with fresh workers under one load."""
+    program = [sys.executable, "-m", "benchmarks.scripted", "--pass-ms", str(flags.pass_ms)]
+    names = [f"worker{number}" for number in range(num_workers)]
+    with LocalBroker() as broker, LocalWorkers(broker.url, names=names, program=program):
+        return asyncio.run(load(broker.url, num_devices, flags.tokens))
+
+
+def line(name: str, latencies: Sequence[float], rate: float) -> str:
+    """A row: p50 and p99 of the latency, and the throughput."""
+    cuts = statistics.quantiles(latencies, n=100)
+    return f"{name:>12} {1000 * cuts[49]:9.1f} {1000 * cuts[98]:9.1f} {rate:10.0f}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.capacity", description=__doc__)
+    parser.add_argument("--pass-ms", type=float, default=60.0, help="a forward pass of the target")
+    parser.add_argument("--tokens", type=int, default=60, help="of each session")
+    flags = parser.parse_args()
+    heads = f"{'p50 ms':>9} {'p99 ms':>9} {'tokens/s':>10}"
+    print(f"{'sessions':>12} {heads}", flush=True)
+    for num_devices in (1, 2, 4, 8, 16, 32, 64):
+        print(line(str(num_devices), *measure(1, num_devices, flags)), flush=True)
+    print(f"\n{'workers x 8':>12} {heads}", flush=True)
+    for num_workers in (1, 2, 4, 8):
+        print(line(str(num_workers), *measure(num_workers, 8 * num_workers, flags)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
