@@ -79,14 +79,17 @@ class Scheduler:
         if isinstance(message, Close):
             self._forget(key)
             return []
+        answers: list[Answer] = []
         session = self._sessions.get(key)
         if session is None:
             refusal = self._refuse_new(message)
             if refusal is not None:
                 return [Answer(key, refusal)]
-            session = self._open(key)
+            answers += self._make_room(key.device)
+            session = self._sessions[key] = CloudSession(self._target)
+            self._num_by_device[key.device] += 1
         self._sessions.move_to_end(key)
-        answers = [Answer(key, answer) for answer in session.receive(message)]
+        answers += [Answer(key, answer) for answer in session.receive(message)]
         self._enqueue(key)
         return answers
 
@@ -153,14 +156,20 @@ class Scheduler:
             retry_after=self._limits.retry_after,
         )
 
-    def _open(self, key: SessionKey) -> CloudSession:
-        if self._num_by_device[key.device] >= self._limits.max_sessions_per_device:
-            self._forget(next(held for held in self._sessions if held.device == key.device))
+    def _make_room(self, device: str) -> list[Answer]:
+        """Let the oldest session go where a new one exceeds a bound; what it still waited for is refused."""
+        answers: list[Answer] = []
+        if self._num_by_device[device] >= self._limits.max_sessions_per_device:
+            answers += self._evict(next(held for held in self._sessions if held.device == device))
         if len(self._sessions) >= self._limits.max_sessions:
-            self._forget(next(iter(self._sessions)))
-        self._num_by_device[key.device] += 1
-        session = self._sessions[key] = CloudSession(self._target)
-        return session
+            answers += self._evict(next(iter(self._sessions)))
+        return answers
+
+    def _evict(self, key: SessionKey) -> list[Answer]:
+        detail = "this worker holds too many sessions"
+        refusals = self._sessions[key].dismiss(detail, retry_after=self._limits.retry_after)
+        self._forget(key)
+        return [Answer(key, refusal) for refusal in refusals]
 
     def _forget(self, key: SessionKey) -> None:
         if self._sessions.pop(key, None) is None:

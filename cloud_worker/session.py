@@ -143,6 +143,12 @@ class CloudSession:
         drafts = job.drafts if job else ()
         return [self._refuse(draft, Reason.BUSY, detail, retry_after=retry_after) for draft in drafts]
 
+    def dismiss(self, detail: str, *, retry_after: float) -> list[ToDevice]:
+        """The session must go: nobody who waits for it is left without an answer."""
+        waiting, self._waiting = self._waiting, deque()
+        refusals = [self._refuse(draft, Reason.BUSY, detail, retry_after=retry_after) for draft in waiting]
+        return self.abandon(detail, retry_after=retry_after) + refusals
+
     # -- what a draft means for the state -------------------------------------------------------------
 
     def _is_stale(self, draft: Draft) -> bool:

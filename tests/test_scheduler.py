@@ -288,3 +288,12 @@ def test_whatever_devices_send_the_scheduler_keeps_its_limits_and_comes_to_rest(
     if running is not None:
         held.complete(running, rows(running), 1.0)
     run(held, max_steps=500)
+
+
+def test_a_draft_of_an_evicted_session_is_not_left_without_an_answer():
+    crowded = scheduler(max_sessions_per_device=1)
+    crowded.receive(key(1), first_draft(7))
+    answers = crowded.receive(key(2), first_draft())
+    assert [(answer.key, answer.message.n, answer.message.reason) for answer in answers] == [
+        (key(1), 7, Reason.BUSY)
+    ]
