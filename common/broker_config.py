@@ -1,12 +1,16 @@
 """The settings about the broker, the same for both processes."""
 
+import logging
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.link import LinkSettings
 from common.settings import SettingsError, option
 from common.topics import DEFAULT_ROOT, Topics, check_pool, is_name
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,8 @@ class BrokerConfig:
             settings.host.encode("idna")  # as the resolver will, which does not say it in a sentence
         except ValueError as error:
             raise SettingsError(f"broker URL {self.broker!r} names no possible host: check it") from error
+        for secret in (self.password_file, self.key_file):
+            _warn_if_open(secret)
         return settings
 
     def _password(self) -> str | None:
@@ -63,3 +69,16 @@ class BrokerConfig:
             ) from error
         except ValueError as error:  # bytes that are no UTF-8, or a path that cannot be
             raise SettingsError(f"the password file {path} is not a text file: {error}") from error
+
+
+def _warn_if_open(secret: str | None) -> None:
+    """Say so when every account of this machine can read a file that is a secret."""
+    if secret is None:
+        return
+    path = Path(secret).expanduser()
+    try:
+        is_open = bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:  # whoever opens it says what is wrong
+        return
+    if is_open:
+        _log.warning("everyone on this machine can read %s, which is a secret: chmod 600 %s", path, path)

@@ -36,10 +36,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lattice:
-    """Truncated and quantised: ids [k] (most probable first) with integer counts [k] that sum to a total.
+    """Truncated and quantised: distinct ids [k] with integer counts [k] from 1 that sum to a total.
 
-    The probability of ids[i] is counts[i] / total; every other token has 0. Verification with it is exact
-    at any k and total (docs/method.md, "drawn from what is sent").
+    The probability of ids[i] is counts[i] / total; every other token has 0. The largest count comes first,
+    equal counts by ascending id, so that the set alone says which token a uniform number draws. Verification
+    with it is exact at any k and total (docs/method.md, "drawn from what is sent").
     """
 
     ids: IntArray
@@ -170,8 +171,8 @@ def quantise(probs: FloatArray, max_ids: int, total: int) -> Lattice:
     counts = np.floor(shares).astype(np.int64)
     missing = total - int(counts.sum())
     counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1
-    kept = counts > 0
-    return Lattice(ids[kept], counts[kept])
+    order = np.lexsort((ids, -counts))[: int(np.count_nonzero(counts))]
+    return Lattice(ids[order], counts[order])
 
 
 def densify(probs: FloatArray) -> Dense:

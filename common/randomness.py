@@ -33,16 +33,23 @@ def uniforms(seed: int, position: int, purpose: Purpose, count: int) -> FloatArr
     A longer request begins with the numbers of a shorter one. `seed` is 0 .. 2^64 - 1, `position` the
     token's index in the whole sequence (prompt included).
     """
-    generator = np.random.Philox(key=(int(purpose) << 64) | seed, counter=position << 64)
     # 52 bits and a half: with 53 the largest would round to 1
-    return ((generator.random_raw(count) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    raw = _generator(seed, position, purpose).random_raw(count)
+    return ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def uniform(seed: int, position: int, purpose: Purpose) -> float:
     """One number in (0, 1); the first of `uniforms`."""
-    return float(uniforms(seed, position, purpose, 1)[0])
+    raw = int(_generator(seed, position, purpose).random_raw())
+    return ((raw >> 12) + 0.5) * 2.0**-52
 
 
 def gumbel_noise(seed: int, position: int, vocab_size: int) -> FloatArray:
     """Standard Gumbel noise [vocab_size], shared by both ends (Daliri, Musco, Suresh, arXiv 2408.07978)."""
     return -np.log(-np.log(uniforms(seed, position, Purpose.COUPLING, vocab_size)))
+
+
+def _generator(seed: int, position: int, purpose: Purpose) -> np.random.Philox:
+    """Words of 64 bits, the lowest first: numpy takes twice as long to cut large integers up itself."""
+    key = np.array([seed, int(purpose)], np.uint64)
+    return np.random.Philox(key=key, counter=np.array([0, position, 0, 0], np.uint64))

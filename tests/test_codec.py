@@ -38,8 +38,8 @@ def draft_with(**changes: Any) -> Draft:
 
 
 def altered(message: Any, **changes: Any) -> bytes:
-    """The payload of a message with some raw fields replaced (k0=...), or removed (None)."""
-    fields: dict[Any, Any] = cbor2.loads(encode(message))
+    """The plain payload of a message with some raw fields replaced (k0=...), or removed (None)."""
+    fields: dict[Any, Any] = cbor2.loads(encode(message, may_pack=False))
     for name, value in changes.items():
         fields.pop(int(name[1:]), None)
         if value is not None:
@@ -225,6 +225,8 @@ def test_a_hostile_payload_costs_little_time_and_memory(hostile: bytes) -> None:
         ({"k6": [[b"\x64\x00", b"\xfe"]]}, "sum to 255, not to 256"),
         ({"k6": [[b"\x64\x00\x64\x00", b"\x7f\x7f"]]}, "occurs twice"),
         ({"k6": [[b"", b"\xff"]]}, "1 to 65536 ids, not 0"),
+        ({"k6": [[b"\x64\x00\x65\x00", b"\x0f\xef"]]}, "largest count first"),
+        ({"k6": [[b"\x65\x00\x64\x00", b"\x7f\x7f"]]}, "equal counts by ascending id"),
         ({"k7": [b"a"]}, "float16"),
         ({"k7": [b"\x00\x3c" * 101]}, "more than one distribution"),
         ({"k8": [[b"", b""]]}, "array of ids, codes"),
@@ -234,7 +236,12 @@ def test_a_hostile_payload_costs_little_time_and_memory(hostile: bytes) -> None:
         ({"k11": 4}, "num_context_probs must be an integer from 0 to 3"),
         ({"k13": 5}, "tokenizer is missing"),
         ({"k15": 2}, "version 1"),
-        ({"k19": 0}, "no key 19"),
+        ({"k5": None, "k6": None, "k19": 0}, "array of 1 to 64 byte strings"),
+        ({"k5": None, "k6": None, "k19": []}, "array of 1 to 64 byte strings"),
+        ({"k5": None, "k6": None, "k19": [b"a", 1]}, "array of 1 to 64 byte strings"),
+        ({"k5": None, "k6": None, "k19": [b"a"] * 65}, "array of 1 to 64 byte strings"),
+        ({"k19": [b"a"]}, "beside a block in the plain form"),
+        ({"k20": 0}, "no key 20"),
     ],
 )
 def test_a_draft_with_a_wrong_field_is_refused(changes: dict[str, Any], sentence: str) -> None:
@@ -348,11 +355,17 @@ def test_the_dense_distribution_of_the_largest_common_vocabulary_fits() -> None:
         draft_with(opening=OPENING),
         draft_with(context=(2**24,)),
         draft_with(block=(DraftToken(1, Lattice(np.array([1, 2]), np.array([5, 6]))),)),
+        draft_with(block=(DraftToken(1, Lattice(np.array([1, 2]), np.array([56, 200]))),)),
+        draft_with(block=(DraftToken(1, Lattice(np.array([2, 1]), np.array([128, 128]))),)),
+        draft_with(block=(DraftToken(1, Lattice(np.array([1, 1]), np.array([200, 56]))),)),
+        draft_with(block=(DraftToken(1, Lattice(np.array([1, 2]), np.array([256, 0]))),)),
+        draft_with(block=(DraftToken(3, Lattice(np.array([1, 2]), np.array([200, 56]))),)),
+        draft_with(block=(DraftToken(2**24, Lattice(np.array([2**24]), np.array([256]))),)),
         draft_with(block=(DraftToken(1, Dense(np.ones(300000, dtype=np.float16))),)),
     ],
 )
 def test_a_draft_that_cannot_be_sent_is_a_value_error(draft: Draft) -> None:
-    with pytest.raises(ValueError, match=r"opening|beyond|cannot be sent|exceeds"):
+    with pytest.raises(ValueError, match=r"opening|beyond|cannot be sent|exceeds|distinct|not among"):
         encode(draft)
 
 
@@ -404,9 +417,9 @@ def test_a_long_detail_is_cut_rather_than_lost() -> None:
 # -- sizes ---------------------------------------------------------------------------------------------
 
 
-def test_a_one_token_draft_is_ids_counts_and_few_bytes_more() -> None:
+def test_a_plain_one_token_draft_is_ids_counts_and_few_bytes_more() -> None:
     draft = Draft(31, 2, 260, (700,), (DraftToken(100, lattice_of(16)),), bonus=1, check=0x9E3779B9)
-    assert len(encode(draft)) - 16 * (2 + 1) <= 35
+    assert len(encode(draft, may_pack=False)) - 16 * (2 + 1) <= 35
 
 
 def test_a_correction_is_short() -> None:
@@ -419,7 +432,8 @@ def test_close_is_one_byte() -> None:
 
 def test_three_bytes_an_id_are_spent_only_where_one_id_needs_them() -> None:
     short, long = draft_with(context=(65535,) * 10), draft_with(context=(65535,) * 9 + (65536,))
-    assert len(encode(long)) - len(encode(short)) == 10 + 1 + 4 + 2 + 1  # context, block, lattice, key, head
+    grown = len(encode(long, may_pack=False)) - len(encode(short, may_pack=False))
+    assert grown == 10 + 1 + 4 + 2 + 1  # context, block, lattice, key, head
 
 
 def test_what_no_token_of_the_block_has_is_left_out() -> None:

@@ -14,6 +14,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from benchmarks.link_emulator import LinkEmulator
 from common.codec import MAX_PAYLOAD_BYTES
 from common.link import Delivery, Link, LinkError, LinkSettings, Outgoing, Received
 from common.link.inbox import Inbox
@@ -304,9 +305,44 @@ def test_the_will_comes_at_every_end_and_expires(broker: LocalBroker) -> None:
                 pass
             assert (await next_of(watcher)).payload == b"gone"
         await asyncio.sleep(2.5)
-        async with Link(settings(broker), subscriptions=["status", "marker"]) as late:
+        subscriptions = ["status", "marker"]
+        async with Link(settings(broker), subscriptions=subscriptions, wants_retained=True) as late:
             await late.send("marker", b"nothing before")
             assert (await next_of(late)).payload == b"nothing before"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("topic", ["a/b", "$share/pool/a/+"])
+def test_what_a_stranger_retained_is_not_replayed(broker: LocalBroker, topic: str) -> None:
+    async def scenario() -> None:
+        async with Link(settings(broker)) as stranger:
+            await stranger.send("a/b", b"old", qos=1, retain=True)
+            async with Link(settings(broker), subscriptions=[topic, "c"]) as link:
+                await stranger.send("c", b"new", qos=1)
+                assert (await next_of(link)).payload == b"new"
+            async with Link(settings(broker), subscriptions=["a/b"], wants_retained=True) as link:
+                assert (await next_of(link)).payload == b"old"
+            await stranger.send("a/b", b"", qos=1, retain=True)
+
+    run(scenario())
+
+
+def test_what_was_retained_is_not_replayed_after_a_reconnect(broker: LocalBroker) -> None:
+    async def scenario() -> None:
+        async with (
+            Link(settings(broker)) as stranger,
+            LinkEmulator("127.0.0.1", broker.port) as line,
+            Link(LinkSettings(line.url), subscriptions=["a", "b"]) as link,
+        ):
+            await stranger.send("a", b"once", qos=1, retain=True)
+            assert (await next_of(link)).payload == b"once"
+            await line.cut()
+            while link.statistics.num_connects < 2:
+                await asyncio.sleep(0.01)
+            await stranger.send("b", b"new", qos=1)
+            assert (await next_of(link)).payload == b"new"
+            await stranger.send("a", b"", qos=1, retain=True)
 
     run(scenario())
 

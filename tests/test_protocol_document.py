@@ -148,6 +148,11 @@ def test_the_documented_limits_are_the_real_ones() -> None:
     assert f"0..{limits.MAX_BONUS_TOKENS}, " in CDDL
     assert f"{limits.MAX_VOCAB_SIZE}," in CDDL
     assert f"{limits.MAX_BLOCK_TOKENS} tokens" in TEXT
+    assert (
+        f"at most {limits.MAX_NUMBER_BYTES:,} bytes and {limits.MAX_NUMBER_IDS} ids, "
+        f"a packed block {limits.MAX_PACKED_IDS:,} ids"
+    ) in TEXT
+    assert f"bstr .size (0..{limits.MAX_NUMBER_BYTES})" in CDDL
 
 
 def test_the_development_broker_takes_the_largest_payload_and_a_header() -> None:

@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from common.distribution import LATTICE_TOTALS, Dense, Distribution, Lattice, Sampling, TopK, encode_probs
+from common.distribution import (
+    LATTICE_TOTALS,
+    Dense,
+    Distribution,
+    Lattice,
+    Sampling,
+    TopK,
+    encode_probs,
+    quantise,
+)
 from common.messages import Close, Correction, Draft, DraftToken, Opening, Reason, Refusal, ToDevice, ToWorker
 
 VOCAB_SIZE = 300
@@ -36,7 +45,8 @@ def lattices(draw: st.DrawFn, vocab_size: int) -> Lattice:
     ids = draw(st.lists(st.integers(0, vocab_size - 1), min_size=1, max_size=40, unique=True))
     cuts = sorted(draw(st.sets(st.integers(1, total - 1), min_size=len(ids) - 1, max_size=len(ids) - 1)))
     counts = np.diff(np.array([0, *cuts, total], dtype=np.int64))
-    return Lattice(np.array(ids, dtype=np.int64), counts)
+    order = np.lexsort((ids, -counts))
+    return Lattice(np.array(ids, dtype=np.int64)[order], counts[order])
 
 
 @st.composite
@@ -118,30 +128,45 @@ def lattice_of(size: int, total: int = 256, first_id: int = 100) -> Lattice:
     return Lattice(np.arange(first_id, first_id + size, dtype=np.int64), counts)
 
 
+def typical_lattice(size: int, total: int = 256, vocab_size: int = 32000) -> Lattice:
+    """A lattice over `size` ids from anywhere in the vocabulary, with probabilities as 1, 1/2, 1/3, ..."""
+    probs = np.zeros(vocab_size)
+    probs[np.random.default_rng(size).permutation(vocab_size)[:size]] = 1 / np.arange(1, size + 1)
+    return quantise(probs, size, total)
+
+
+def drawn(lattice: Lattice) -> DraftToken:
+    """The most probable token of a lattice."""
+    return DraftToken(int(lattice.ids[0]), lattice)
+
+
 def examples() -> dict[str, ToWorker | ToDevice]:
     """One typical message of every kind, by the name that docs/protocol.md gives it."""
     sampling = Sampling(0.8, 0, 0.95)
     opening = Opening(bytes(range(8)), 32000, sampling, seed=1234567890123)
     long_opening = Opening(bytes(range(8)), 151936, sampling, seed=1234567890123)
-    wide = DraftToken(99990, lattice_of(16, first_id=99990))
+    token = drawn(typical_lattice(16))
+    wide = drawn(typical_lattice(16, vocab_size=151936))
     dense = Dense(np.full(32000, 2.0**-15, dtype=np.float16))
     top_k = TopK(np.arange(16, dtype=np.int64), np.full(16, 60, dtype=np.uint8), 0.03125)
     check = 0x9E3779B9
     return {
         "opening, 200 tokens of context": Draft(
-            0, 0, 0, tuple(range(200)), (DraftToken(100, lattice_of(16)),), bonus=1, opening=opening
+            0, 0, 0, tuple(range(200)), (token,), bonus=1, opening=opening
         ),
-        "one token, nothing skipped": Draft(
-            31, 2, 260, (700,), (DraftToken(100, lattice_of(16)),), 1, 0, check
-        ),
+        "one token, nothing skipped": Draft(31, 2, 260, (700,), (token,), 1, 0, check),
         "one token, four skipped before it": Draft(
-            31, 2, 260, (700, 701, 702, 703, 704), (DraftToken(100, lattice_of(16)),), 1, 0, check
+            31, 2, 260, (700, 701, 702, 703, 704), (token,), 1, 0, check
         ),
-        "block of four": Draft(31, 2, 260, (700,), (DraftToken(100, lattice_of(16)),) * 4, 1, 0, check),
+        "two tokens, one without a distribution": Draft(
+            31, 2, 260, (700,), (token, DraftToken(5)), 1, 0, check
+        ),
+        "block of four": Draft(31, 2, 260, (700,), (token,) * 4, 1, 0, check),
+        "block of sixteen": Draft(31, 2, 260, (700,), (token,) * 16, 1, 0, check),
         "block of four, greedy or coupled": Draft(31, 2, 260, (700,), (DraftToken(100),) * 4, 1, 0, check),
         "one token, large vocabulary": Draft(31, 2, 260, (700,), (wide,), 1, 0, check),
         "one token, total of 65536": Draft(
-            31, 2, 260, (700,), (DraftToken(100, lattice_of(16, total=65536)),), 1, 0, check
+            31, 2, 260, (700,), (drawn(typical_lattice(16, total=65536)),), 1, 0, check
         ),
         "CU-HLM, top 16": Draft(31, 2, 260, (700,), (DraftToken(5, top_k),), 0, 0, check),
         "HLM, 32,000 float16": Draft(31, 2, 260, (700,), (DraftToken(5, dense),), 0, 0, check),

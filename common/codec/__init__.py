@@ -15,11 +15,14 @@ from common.messages import PROTOCOL_VERSION, Close, Correction, Draft, Reason, 
 __all__ = ["MAX_PAYLOAD_BYTES", "CodecError", "check_ids", "decode_to_device", "decode_to_worker", "encode"]
 
 
-def encode(message: ToWorker | ToDevice) -> bytes:
-    """The payload of a message; ValueError when it cannot be sent (its own mistake, or too large)."""
+def encode(message: ToWorker | ToDevice, *, may_pack: bool = True) -> bytes:
+    """The payload of a message; ValueError when it cannot be sent (its own mistake, or too large).
+
+    `may_pack` false keeps distributions in the plain form, as a sender may that has no packing.
+    """
     match message:
         case Draft():
-            fields = encode_draft(message)
+            fields = encode_draft(message, may_pack=may_pack)
         case Close():
             fields = {}
         case Correction():

@@ -57,16 +57,22 @@ def max_id_of(distribution: Distribution | None) -> int:
     return int(distribution.ids.max(initial=0)) if isinstance(distribution, Lattice | TopK) else 0
 
 
+def check_lattice(lattice: Lattice) -> None:
+    """ValueError when a lattice is none that can be sent."""
+    ids, counts = lattice.ids.tolist(), lattice.counts.tolist()  # faster than arrays: most are short
+    if sum(counts) not in LATTICE_TOTALS or len(ids) != len(counts):
+        raise ValueError(f"a lattice of total {sum(counts)} cannot be sent: use one of {LATTICE_TOTALS}")
+    order = [(-count, token) for token, count in zip(ids, counts, strict=True)]
+    if order != sorted(order) or counts[-1] < 1 or min(ids) < 0 or len(set(ids)) < len(ids):
+        raise ValueError("a lattice has distinct ids with counts from 1, as common.distribution orders them")
+
+
 # -- lattice: [ids, counts - 1], one byte a count for a total of 256, two for 65536 --------------------
 
 
 def _lattice_entry(distribution: Distribution | None, id_bytes: int) -> list[object]:
     if not isinstance(distribution, Lattice):
         return [b"", b""]
-    if distribution.total not in LATTICE_TOTALS or len(distribution.ids) != len(distribution.counts):
-        raise ValueError(
-            f"a lattice of total {distribution.total} cannot be sent: use one of {LATTICE_TOTALS}"
-        )
     counts = distribution.counts - 1
     packed = counts.astype("<u1" if distribution.total == BYTE_TOTAL else "<u2").tobytes()
     return [pack_ids(distribution.ids, id_bytes), packed]
@@ -86,6 +92,8 @@ def _read_lattice(entry: object, token: int, id_bytes: int) -> Lattice | None:
     counts = np.frombuffer(packed_counts, dtype=dtype).astype(np.int64) + 1
     if int(counts.sum()) != total:
         raise CodecError(f"the counts sum to {int(counts.sum())}, not to {total}")
+    if not _in_order(ids, counts):
+        raise CodecError("the ids are not in order: the largest count first, equal counts by ascending id")
     if not (ids == token).any():
         raise CodecError(f"the draft token {token} is not among the ids it was drawn from")
     return Lattice(ids, counts)
@@ -139,6 +147,11 @@ def _read_top_k(entry: object, _token: int, id_bytes: int) -> TopK | None:
     if float(decode_probs(codes).sum()) > MAX_TOP_K_SUM:
         raise CodecError("the probabilities sum to more than 1")
     return TopK(ids, codes, draft_prob)
+
+
+def _in_order(ids: IntArray, counts: IntArray) -> bool:
+    steps = np.diff(counts)
+    return bool(((steps < 0) | ((steps == 0) & (np.diff(ids) > 0))).all())
 
 
 def _byte_strings(entry: object, count: int) -> list[bytes]:

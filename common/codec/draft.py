@@ -6,7 +6,12 @@ a draft; with base 0 there is nothing to check, so `check` is 0.
 
 import math
 
-from common.codec.distributions import decode_distributions, encode_distributions, max_id_of
+from common.codec.distributions import (
+    check_lattice,
+    decode_distributions,
+    encode_distributions,
+    max_id_of,
+)
 from common.codec.errors import CodecError
 from common.codec.fields import Fields, shorten
 from common.codec.keys import DraftKey
@@ -17,8 +22,9 @@ from common.codec.limits import (
     MAX_UINT32,
     MAX_VOCAB_SIZE,
 )
+from common.codec.packed import pack_block, unpack_block
 from common.codec.packing import LONG_ID_BYTES, SHORT_ID_BYTES, id_bytes_for, pack_ids, unpack_ids
-from common.distribution import Dense, Sampling
+from common.distribution import Dense, Lattice, Sampling
 from common.fingerprint import FINGERPRINT_BYTES
 from common.messages import PROTOCOL_VERSION, Draft, DraftToken, Opening
 from common.randomness import MAX_SEED
@@ -37,27 +43,39 @@ DEFAULTS: dict[int, object] = {
     DraftKey.TOP_K: 0,
     DraftKey.TOP_P: 1.0,
 }
-_OPENING_KEYS = tuple(key for key in DraftKey if key >= DraftKey.TOKENIZER)
+_OPENING_KEYS = tuple(key for key in DraftKey if DraftKey.TOKENIZER <= key <= DraftKey.TOP_P)
+_PLAIN_KEYS = (DraftKey.BLOCK, DraftKey.LATTICES, DraftKey.DENSES, DraftKey.TOP_KS)
 
 
-def encode_draft(draft: Draft) -> dict[int, object]:
-    """The fields of a draft; ValueError when it breaks this module's law or an id is too large."""
+def encode_draft(draft: Draft, *, may_pack: bool = True) -> dict[int, object]:
+    """The fields of a draft; ValueError when it breaks this module's law or an id is too large.
+
+    Its block is packed where that can be done (which is never longer), unless `may_pack` is false.
+    """
     if (draft.base == 0) != (draft.opening is not None):
         raise ValueError("a draft has an opening exactly when its base is 0")
-    tokens = [draft_token.token for draft_token in draft.block]
-    id_bytes = id_bytes_for(_max_id(draft))
+    for draft_token in draft.block:
+        if isinstance(draft_token.distribution, Lattice):
+            check_lattice(draft_token.distribution)
+    packed = pack_block(draft.block) if may_pack else None
+    if packed is None:
+        id_bytes = id_bytes_for(_max_id(draft))
+        tokens = [draft_token.token for draft_token in draft.block]
+        block = {DraftKey.BLOCK: pack_ids(tokens, id_bytes)} | encode_distributions(draft.block, id_bytes)
+    else:
+        id_bytes = id_bytes_for(max(draft.context, default=0))
+        block = {DraftKey.PACKED: packed}
     fields: dict[int, object] = {
         DraftKey.N: draft.n,
         DraftKey.EPOCH: draft.epoch,
         DraftKey.BASE: draft.base,
         DraftKey.CHECK: draft.check,
         DraftKey.CONTEXT: pack_ids(draft.context, id_bytes),
-        DraftKey.BLOCK: pack_ids(tokens, id_bytes),
         DraftKey.ID_BYTES: id_bytes,
         DraftKey.BONUS: draft.bonus,
         DraftKey.NUM_CONTEXT_PROBS: draft.num_context_probs,
     }
-    fields |= encode_distributions(draft.block, id_bytes)
+    fields |= block
     if draft.opening is not None:
         fields |= _encode_opening(draft.opening)
     return shorten(fields, DEFAULTS)
@@ -68,16 +86,12 @@ def decode_draft(raw_fields: dict[int, object]) -> Draft:
     fields = Fields("draft", raw_fields, DraftKey)
     id_bytes = fields.integer(DraftKey.ID_BYTES, LONG_ID_BYTES, low=SHORT_ID_BYTES, default=SHORT_ID_BYTES)
     context = unpack_ids(fields.data(DraftKey.CONTEXT), id_bytes)
-    tokens = unpack_ids(fields.data(DraftKey.BLOCK), id_bytes)
-    if len(tokens) > MAX_BLOCK_TOKENS:
-        raise fields.error(DraftKey.BLOCK, f"has {len(tokens)} tokens, more than {MAX_BLOCK_TOKENS}")
-    distributions = decode_distributions(fields, tokens, id_bytes)
     draft = Draft(
         n=fields.integer(DraftKey.N, MAX_UINT32),
         epoch=fields.integer(DraftKey.EPOCH, MAX_UINT32, default=0),
         base=fields.integer(DraftKey.BASE, MAX_UINT32, default=0),
         context=tuple(context.tolist()),
-        block=tuple(map(DraftToken, tokens.tolist(), distributions)),
+        block=_decode_block(fields, id_bytes),
         bonus=fields.integer(DraftKey.BONUS, MAX_BONUS_TOKENS, default=0),
         num_context_probs=fields.integer(DraftKey.NUM_CONTEXT_PROBS, len(context), default=0),
         check=fields.integer(DraftKey.CHECK, MAX_UINT32, default=0),
@@ -108,6 +122,17 @@ def _max_id(draft: Draft) -> int:
     """The largest token id anywhere in a draft."""
     block_ids = (max(token.token, max_id_of(token.distribution)) for token in draft.block)
     return max(0, max(draft.context, default=0), max(block_ids, default=0))
+
+
+def _decode_block(fields: Fields, id_bytes: int) -> tuple[DraftToken, ...]:
+    if DraftKey.PACKED in fields:
+        if any(key in fields for key in _PLAIN_KEYS):
+            raise fields.error(DraftKey.PACKED, "stands beside a block in the plain form")
+        return tuple(unpack_block(fields.strings(DraftKey.PACKED, MAX_BLOCK_TOKENS)))
+    tokens = unpack_ids(fields.data(DraftKey.BLOCK), id_bytes)
+    if len(tokens) > MAX_BLOCK_TOKENS:
+        raise fields.error(DraftKey.BLOCK, f"has {len(tokens)} tokens, more than {MAX_BLOCK_TOKENS}")
+    return tuple(map(DraftToken, tokens.tolist(), decode_distributions(fields, tokens, id_bytes)))
 
 
 def _encode_opening(opening: Opening) -> dict[int, object]:

@@ -1,11 +1,17 @@
 """Typed, bounded reading of one map's fields; every mistake is a CodecError that names the field."""
 
 from enum import IntEnum
+from functools import cache
 from typing import TypeVar, cast
 
 from common.codec.errors import CodecError
 
 Default = TypeVar("Default")
+
+
+@cache
+def _numbers(keys: type[IntEnum]) -> frozenset[int]:
+    return frozenset(int(key) for key in keys)
 
 
 class Fields:
@@ -14,9 +20,8 @@ class Fields:
     def __init__(self, kind: str, fields: dict[int, object], keys: type[IntEnum]) -> None:
         self._kind = kind
         self._fields = fields
-        unknown = sorted(fields.keys() - {int(key) for key in keys})
-        if unknown:
-            raise CodecError(f"a {kind} has no key {unknown[0]}")
+        if not fields.keys() <= _numbers(keys):
+            raise CodecError(f"a {kind} has no key {min(fields.keys() - _numbers(keys))}")
 
     def __contains__(self, key: IntEnum) -> bool:
         return int(key) in self._fields
@@ -57,6 +62,15 @@ class Fields:
         if type(value) is not list or len(cast(list[object], value)) != count:
             raise self.error(key, f"must be an array of {count} entries, one for each token of the block")
         return cast(list[object], value)
+
+    def strings(self, key: IntEnum, max_count: int) -> list[bytes]:
+        """An array of 1 to `max_count` byte strings."""
+        value = self._get(key, None)
+        items = cast(list[object], value) if type(value) is list else []
+        strings = [item for item in items if type(item) is bytes]
+        if not 1 <= len(strings) == len(items) <= max_count:
+            raise self.error(key, f"must be an array of 1 to {max_count} byte strings")
+        return strings
 
     def error(self, key: IntEnum, problem: str) -> CodecError:
         """The error for one field: "the draft's seed must be ..."."""

@@ -22,13 +22,14 @@ class DraftKey(IntEnum):
     ID_BYTES = 9
     BONUS = 10
     NUM_CONTEXT_PROBS = 11
-    TOKENIZER = 12  # present in an opening, and only there; the keys below may come with it
+    TOKENIZER = 12  # present in an opening, and only there; those down to TOP_P may come with it
     VOCAB_SIZE = 13
     SEED = 14
     VERSION = 15
     TEMPERATURE = 16
     TOP_K = 17
     TOP_P = 18
+    PACKED = 19  # instead of the block and its distributions
 
 
 class CorrectionKey(IntEnum):

@@ -27,12 +27,14 @@ from common.link.packets import TopicAliases, publish_size
 from common.link.properties import packed_size, publish_properties
 from common.link.settings import LinkError, LinkSettings
 from common.link.values import FAILURE_FROM, Delivery, Outgoing
+from common.link.will import will_of
 
 MAX_BACKLOG_BYTES = 1024 * 1024  # written by us, not yet taken by the network; beyond it QoS 0 is dropped
 CLOSE_TIMEOUT = 1.0
 
 _NO_DELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 _SUCCESS = 0
+_REPLAY, _NO_REPLAY = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE, SubscribeOptions.RETAIN_DO_NOT_SEND
 _SILENT = logging.getLogger(f"{__name__}.paho")  # the link reports in its own words
 _SILENT.setLevel(logging.CRITICAL + 1)
 
@@ -52,7 +54,7 @@ class Connection(aiomqtt.Client):
             password=settings.password,
             identifier=settings.client_id or None,
             protocol=aiomqtt.ProtocolVersion.V5,
-            will=_will(will) if will else None,
+            will=will_of(will) if will else None,
             clean_start=True,
             timeout=settings.connect_timeout,
             keepalive=settings.keepalive,
@@ -68,6 +70,7 @@ class Connection(aiomqtt.Client):
         self._aliases = TopicAliases(0)
         self._acknowledgements: dict[int, asyncio.Future[int | None]] = {}
         self._backlog: dict[int, int] = {}  # bytes of each QoS 0 packet that is not yet written
+        self._is_writing = False
         self._client.connect_timeout = settings.connect_timeout
         self._client.on_connect = self._accepted
         self._client.on_disconnect = self._ended
@@ -76,12 +79,12 @@ class Connection(aiomqtt.Client):
         self._client.on_socket_open = self._opened
         self._client.on_socket_register_write = self._write_wanted
 
-    async def open(self, subscriptions: Sequence[str]) -> None:
-        """Connect and subscribe at QoS 1; LinkError says why not."""
+    async def open(self, subscriptions: Sequence[str], *, wants_retained: bool) -> None:
+        """Connect and subscribe at QoS 1, with or without what is retained; LinkError says why not."""
         try:
             await self.__aenter__()
             self._disconnected.add_done_callback(self._fail_waiting)
-            await self._subscribe_all(subscriptions)
+            await self._subscribe_all(subscriptions, wants_retained)
         except aiomqtt.MqttError as error:
             self._drop()
             raise LinkError(explain(error, self._settings)) from error
@@ -103,18 +106,28 @@ class Connection(aiomqtt.Client):
                 return Delivery.DROPPED, 0
             topic, alias = self._aliases.assign(topic)
         properties = publish_properties(outgoing.expiry, alias)
-        info = self._client.publish(topic, outgoing.payload, outgoing.qos, outgoing.retain, properties)
+        self._is_writing = True
+        try:
+            info = self._client.publish(topic, outgoing.payload, outgoing.qos, outgoing.retain, properties)
+        finally:
+            self._is_writing = False
         if info.rc != _SUCCESS:
             return Delivery.DROPPED, 0
         num_bytes = publish_size(topic, outgoing.payload, len(properties.pack()), outgoing.qos)
         if outgoing.qos == 0:
             self._backlog[info.mid] = num_bytes
-            self._client.loop_write()
+            self._write_now()
             return Delivery.SENT, num_bytes
         acknowledgement: asyncio.Future[int | None] = self._loop.create_future()
         self._acknowledgements[info.mid] = acknowledgement
-        self._client.loop_write()
+        self._write_now()
         return Delivery.of(await acknowledgement), num_bytes
+
+    def _write_now(self) -> None:
+        """Write what was published; only what does not fit waits for the loop, at two system calls."""
+        self._client.loop_write()
+        if self._client.want_write() and (sock := self._client.socket()) is not None:
+            self._write_when_possible(sock)
 
     async def close(self) -> None:
         """Say goodbye (the broker then publishes the will), wait a moment for the line, hang up."""
@@ -133,12 +146,13 @@ class Connection(aiomqtt.Client):
         except TimeoutError:
             raise aiomqtt.MqttError("timeout") from None
 
-    async def _subscribe_all(self, subscriptions: Sequence[str]) -> None:
+    async def _subscribe_all(self, subscriptions: Sequence[str], wants_retained: bool) -> None:
         if not self._client.is_connected():  # it ended before anyone could wait for its end
             raise aiomqtt.MqttCodeError(HUNG_UP)
         if not subscriptions:
             return
-        granted = await self.subscribe([(name, SubscribeOptions(qos=1)) for name in subscriptions])
+        options = SubscribeOptions(qos=1, retainHandling=_REPLAY if wants_retained else _NO_REPLAY)
+        granted = await self.subscribe([(name, options) for name in subscriptions])
         for name, code in zip(subscriptions, granted, strict=True):
             if isinstance(code, ReasonCode) and code.value >= FAILURE_FROM:
                 raise LinkError(
@@ -215,6 +229,8 @@ class Connection(aiomqtt.Client):
         self._loop.call_soon_threadsafe(self._join, sock)
 
     def _write_wanted(self, _client: PahoClient, _data: object, sock: Socket) -> None:
+        if self._is_writing:
+            return  # whoever publishes writes at once
         if threading.get_ident() == self._loop_thread:
             self._write_when_possible(sock)
         else:
@@ -239,10 +255,3 @@ class Connection(aiomqtt.Client):
         finally:
             if not is_understood:
                 self._hang_up()
-
-
-def _will(will: Outgoing) -> aiomqtt.Will:
-    properties = Properties(PacketTypes.WILLMESSAGE)
-    if will.expiry is not None:
-        properties.MessageExpiryInterval = will.expiry
-    return aiomqtt.Will(will.topic, will.payload, will.qos, will.retain, properties)

@@ -31,7 +31,8 @@ class Link:
 
     The broker publishes `will` when the connection ends in any way, also at the end of the `with` block.
     `on_state(connected)` is called in the event loop. When the first connect fails the block is not entered
-    (LinkError), unless `wait_for_broker`: then the link keeps trying.
+    (LinkError), unless `wait_for_broker`: then the link keeps trying. What the broker retains comes only when
+    it is wanted: others may retain what they like on topics that they may write.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Link:
         will: Outgoing | None = None,
         on_state: Callable[[bool], None] | None = None,
         wait_for_broker: bool = False,
+        wants_retained: bool = False,
     ) -> None:
         self._settings = settings
         self._subscriptions = list(subscriptions)
         self._will = will
         self._on_state = on_state
         self._wait_for_broker = wait_for_broker
+        self._wants_retained = wants_retained
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
@@ -171,7 +174,7 @@ class Link:
 
     async def _connect(self) -> Connection:
         connection = Connection(self._settings, self._will, self._arrived)
-        await connection.open(self._subscriptions)
+        await connection.open(self._subscriptions, wants_retained=self._wants_retained)
         self._connection = connection
         self._change_state(connected=True)
         return connection
