@@ -61,20 +61,12 @@ def _run(config: WorkerConfig) -> int:
 
 def _serve(config: WorkerConfig, watch: Watch) -> int:
     # torch takes seconds to import: --help and wrong settings need not wait for it
-    from cloud_worker.target_model import TargetModel, TargetModelError
+    from cloud_worker.target_model import TargetModelError, open_target_model
     from cloud_worker.worker import Worker, serve
 
     try:
-        model = TargetModel.load(
-            config.model,
-            device=config.device,
-            dtype=config.dtype,
-            device_map=config.device_map,
-            num_threads=config.num_threads,
-            cache_bytes=config.cache_mb << 20,
-            chunk_tokens=config.chunk_tokens,
-        )
-        asyncio.run(serve(Worker(config, model), watch))
+        with open_target_model(config) as model:
+            asyncio.run(serve(Worker(config, model), watch))
     except (TargetModelError, LinkError, SettingsError) as error:
         return _complain(str(error), 1)
     return 0

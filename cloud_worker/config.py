@@ -23,13 +23,16 @@ class WorkerConfig(BrokerConfig):
         "the model's numbers; float32 for results that do not depend on the batch",
         choices=("float32", "bfloat16", "float16"),
     )
-    device_map: str | None = option(None, "auto spreads the model over all GPUs")
+    device_map: str | None = option(None, "auto spreads the model's layers over all GPUs")
+    tensor_parallel: int = option(1, "GPUs that share the work of every layer, a process each")
     num_threads: int = option(0, "CPU threads; 0 leaves torch's choice")
     cache_mb: int = option(1024, "memory for the key/value caches of all sessions, in MiB")
     chunk_tokens: int = option(256, "new tokens of one session in one forward pass")
     max_context: int = option(0, "the longest sequence taken, in tokens; 0: what the model can")
     max_sessions: int = option(256, "sessions held; the least recently used one goes")
     max_sessions_per_device: int = option(16, "sessions held for one device")
+    max_rate_per_device: float = option(500.0, "messages a second taken from one device; 0: any number")
+    max_waiting_mb_per_device: int = option(32, "memory for the waiting drafts of one device, in MiB")
     max_batch: int = option(32, "sessions verified in one forward pass")
     max_queue: int = option(256, "sessions that may wait before new ones are sent away")
     worker: str = option(
@@ -45,17 +48,25 @@ class WorkerConfig(BrokerConfig):
         super().__post_init__()
         if self.worker:
             check_name(self.worker, "--worker")
+        if self.tensor_parallel > 1 and self.device_map:
+            raise ValueError("tensor_parallel and device_map are two ways to use several GPUs: choose one")
         positive = (
+            "tensor_parallel",
             "cache_mb",
             "chunk_tokens",
             "max_sessions",
             "max_sessions_per_device",
+            "max_waiting_mb_per_device",
             "max_batch",
             "max_queue",
         )
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.max_rate_per_device <= 1e6:
+            raise ValueError(
+                f"max_rate_per_device must be between 0 and 1000000, got {self.max_rate_per_device:g}"
+            )
         if not 0 <= self.metrics_port <= 65535:
             raise ValueError(f"metrics_port must be between 0 and 65535, got {self.metrics_port}")
         if not 0.1 <= self.status_interval <= 3600:
@@ -71,6 +82,7 @@ class WorkerConfig(BrokerConfig):
             max_sessions_per_device=self.max_sessions_per_device,
             max_batch=self.max_batch,
             max_queue=self.max_queue,
+            max_waiting_bytes_per_device=self.max_waiting_mb_per_device << 20,
         )
 
 

@@ -48,4 +48,10 @@ def _load(reading: Reading) -> Iterator[Metric]:
         "Tokens in the key/value cache, summed over sessions: a shared beginning counts for each.",
         reading.num_cached_tokens,
     )
+    yield _NAMES.gauge(
+        "cache_used_pages",
+        "Pages of the key/value cache that sessions hold; a shared one counts once.",
+        reading.num_used_pages,
+    )
+    yield _NAMES.gauge("cache_pages", "Pages that the key/value cache has.", reading.num_pages)
     yield _NAMES.gauge("uptime_seconds", "Time since this worker began.", reading.uptime)

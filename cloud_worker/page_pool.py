@@ -5,11 +5,12 @@ tokens share pages; a page that more than one session uses is never written to, 
 found again by their content: the id of the page before them and their tokens, compared exactly (no hash
 can collide). Pages nobody uses keep their content until they are needed.
 
-Law: the positions before `Placement.start` hold exactly the content of the tokens that were asked for.
+Law: the positions before `Placement.start` hold exactly the content of the tokens that were asked for; an
+owner of sessions keeps more than its share of the pages only while nobody else needs them.
 """
 
-from collections import OrderedDict
-from collections.abc import Collection, Hashable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,6 +18,8 @@ from cloud_worker.passes import common_prefix
 
 _Content: TypeAlias = tuple[int, tuple[int, ...]]  # the chain id of the page before, and this page's tokens
 _FIRST = 0  # the chain id before the first page
+
+OWNER_SHARE = 0.5  # of the pages, beyond which an owner gives way first
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,36 @@ class _Session:
     tokens: list[int] = field(default_factory=list)
     pages: list[int] = field(default_factory=list)
     chain: list[int] = field(default_factory=list)  # one id per full page: equal ids mean equal beginnings
+    owner: Hashable = None
+
+
+def first_to_go(
+    sessions: Mapping[Hashable, tuple[Hashable, int]], max_owned: int, protected: Collection[Hashable] = ()
+) -> Hashable:
+    """Which of the `sessions` (owner and size of each, oldest first) makes room; one is not protected.
+
+    The oldest of an owner that holds more than `max_owned` in all, else the oldest.
+    """
+    owned: Counter[Hashable] = Counter()
+    for owner, size in sessions.values():
+        owned[owner] += size
+    del owned[None]
+    candidates = [session for session in sessions if session not in protected]
+    above = (session for session in candidates if owned[sessions[session][0]] > max_owned)
+    return next(above, candidates[0])
 
 
 class PagePool:
-    """Pages 0 .. num_pages - 1, dealt out to sessions; the least recently placed one loses its own first."""
+    """Pages 0 .. num_pages - 1, dealt out to sessions.
 
-    def __init__(self, num_pages: int, page_size: int = 16) -> None:
+    When they run out, the least recently placed session loses its own; first those of an owner that holds
+    more than `owner_share` of all.
+    """
+
+    def __init__(self, num_pages: int, page_size: int = 16, owner_share: float = OWNER_SHARE) -> None:
         self.page_size = page_size
+        self.num_pages = num_pages
+        self._max_owned = int(owner_share * num_pages)
         self._num_users = [0] * num_pages
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_pages))  # first out first
         self._sessions: OrderedDict[Hashable, _Session] = OrderedDict()  # least recently placed first
@@ -74,14 +100,19 @@ class PagePool:
         return min(limit, max(num_kept, (num_full + len(shared)) * self.page_size))
 
     def place(
-        self, session: Hashable, tokens: Sequence[int], limit: int, pinned: Collection[Hashable] = ()
+        self,
+        session: Hashable,
+        tokens: Sequence[int],
+        limit: int,
+        pinned: Collection[Hashable] = (),
+        owner: Hashable = None,
     ) -> Placement | None:
-        """Pages for all `tokens`, of which at most `limit` leading positions are taken as present.
+        """Pages for all `tokens` of a session of `owner`, at most `limit` leading positions taken as present.
 
         None when there is no room without evicting a pinned session. What follows the last full page that was
         present counts as absent until `commit`, so a placement may be abandoned at any moment.
         """
-        held = self._sessions.pop(session, None) or _Session()
+        held = self._sessions.pop(session, None) or _Session(owner=owner)
         self._sessions[session] = held  # now the most recently placed
         self._rewind(held, min(common_prefix(held.tokens, tokens), limit))
         self._adopt(held, tokens, limit)
@@ -177,10 +208,10 @@ class PagePool:
     def _take(self, protected: Collection[Hashable]) -> int | None:
         """A page for one user, its old content forgotten; evicts sessions where none is free."""
         while not self._free:
-            oldest = next((session for session in self._sessions if session not in protected), None)
-            if oldest is None:
+            sizes = {session: (held.owner, len(held.pages)) for session, held in self._sessions.items()}
+            if all(session in protected for session in sizes):
                 return None
-            self.release(oldest)
+            self.release(first_to_go(sizes, self._max_owned, protected))
         page = next(iter(self._free))
         self._forget_content(page)
         self._use(page)

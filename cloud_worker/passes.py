@@ -6,17 +6,21 @@ Law: a pass says everything, so its answer never depends on what the model happe
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+SMALL_SHARE = 8  # a pass that lacks at most a chunk's eighth is never cut or put off
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
     """Logits wanted for the last `num_rows` positions of `tokens`; 0 rows only bring the cache up to there.
 
-    `tokens` is the whole sequence from position 0; `session` names the cache that may hold a part of it.
+    `tokens` is the whole sequence from position 0; `session` names the cache that may hold a part of it, and
+    `owner` whose sessions share one allowance (None: nobody's, without bounds).
     """
 
     session: Hashable
     tokens: Sequence[int]
     num_rows: int = 1
+    owner: Hashable = None
 
     def __post_init__(self) -> None:
         if not self.tokens:
@@ -42,7 +46,32 @@ class Pass:
         start = len(self.tokens) - num_missing
         if num_missing <= max_tokens or start >= self.first_row:
             return self
-        return Pass(self.session, self.tokens[: min(start + max_tokens, self.first_row)], num_rows=0)
+        head = self.tokens[: min(start + max_tokens, self.first_row)]
+        return Pass(self.session, head, num_rows=0, owner=self.owner)
+
+
+def in_pieces(passes: Sequence[Pass], num_missing: Sequence[int], chunk_tokens: int) -> list[Pass | None]:
+    """What of each pass is run now: all of it, a head of it without rows, or nothing (None).
+
+    A session advances by `chunk_tokens` at most. Where several owners meet, that is the allowance of each
+    owner for all its sessions, in the order given, so that nobody is slowed down by how many prompts another
+    one brings at once. Small passes are always run.
+    """
+    is_shared = len({one.owner for one in passes}) > 1
+    room: dict[Hashable, int] = {}
+    pieces: list[Pass | None] = []
+    for one, missing in zip(passes, num_missing, strict=True):
+        allowance = one.owner if is_shared else one.session
+        left = room.setdefault(allowance, chunk_tokens)
+        if missing * SMALL_SHARE <= chunk_tokens:
+            pieces.append(one)
+        elif left <= 0:
+            pieces.append(None)
+        else:
+            piece = one.shortened(missing, left)
+            room[allowance] = left - (missing - (len(one.tokens) - len(piece.tokens)))
+            pieces.append(piece)
+    return pieces
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

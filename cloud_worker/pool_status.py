@@ -29,7 +29,9 @@ async def pool_statuses(config: BrokerConfig) -> dict[str, Status]:
     topics = Topics(config.root)
     statuses: dict[str, Status] = {}
     link = Link(
-        config.link_settings(f"status-{secrets.token_hex(3)}"), subscriptions=[topics.worker_filter()]
+        config.link_settings(f"status-{secrets.token_hex(3)}"),
+        subscriptions=[topics.worker_filter()],
+        wants_retained=True,
     )
     async with link:
         end = asyncio.get_running_loop().time() + PATIENCE

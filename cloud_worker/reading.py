@@ -18,6 +18,8 @@ class Reading:
     num_sessions: int
     num_waiting: int  # sessions with work waiting
     num_cached_tokens: int  # summed over sessions: a shared beginning counts for each
+    num_used_pages: int  # of the key/value cache, each counted once however many sessions share it
+    num_pages: int
     uptime: float  # seconds
 
     @property

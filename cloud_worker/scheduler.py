@@ -1,23 +1,23 @@
 """Which sessions there are, and whose work forms the next batch. Pure: no torch, no clock, no sockets.
 
-Law 5: what devices send is bounded here: sessions overall and per device, and the length of the queue. A
-device with too many sessions loses its own oldest one; a full queue says `busy`, early instead of late.
+Law 5: what devices send is bounded here: sessions overall and per device, the length of the queue, and the
+memory of what waits; devices take turns. A device with too many sessions loses its own oldest one; a full
+queue says `busy`, early instead of late; a draft that fails by itself again and again is refused for good.
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cloud_worker.backlog import draft_bytes
+from cloud_worker.fair_queue import FairQueue, SessionKey
 from cloud_worker.session import CloudSession, Job, Rows, Target
 from common.messages import Close, Draft, Reason, Refusal, ToDevice, ToWorker
 
+MAX_FAILURES = 5  # passes for one session alone that fail in a row; the pauses between them double
 
-class SessionKey(NamedTuple):
-    """Whose session it is; the device's name comes from the topic, which the broker guards."""
-
-    device: str
-    session: str
+__all__ = ["Answer", "Limits", "Scheduler", "SessionKey", "Task"]
 
 
 class Answer(NamedTuple):
@@ -35,6 +35,7 @@ class Limits:
     max_sessions_per_device: int = 16
     max_batch: int = 32
     max_queue: int = 256  # sessions with work waiting
+    max_waiting_bytes_per_device: int = 32 << 20
     retry_after: float = 1.0
 
 
@@ -54,10 +55,10 @@ class Scheduler:
         self._target = target
         self._limits = limits
         self._sessions: OrderedDict[SessionKey, CloudSession] = OrderedDict()
-        self._queue: OrderedDict[SessionKey, None] = OrderedDict()
-        self._num_by_device: Counter[str] = Counter()
+        self._of_device: dict[str, dict[SessionKey, CloudSession]] = {}
+        self._queue = FairQueue()
+        self._unfinished: dict[SessionKey, Task] = {}  # passes that go on; their sessions are in the queue
         self._forgotten: list[SessionKey] = []
-        self._unfinished: list[Task] = []
 
     @property
     def num_sessions(self) -> int:
@@ -72,7 +73,7 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         """Sessions with work to do."""
-        return len(self._queue) + len(self._unfinished)
+        return len(self._queue)
 
     def receive(self, key: SessionKey, message: ToWorker) -> list[Answer]:
         """Take a message in. Returns what can be answered at once."""
@@ -81,29 +82,30 @@ class Scheduler:
             return []
         answers: list[Answer] = []
         session = self._sessions.get(key)
+        refusal = self._refuse(key, message)
+        if refusal is not None:
+            return [Answer(key, refusal)]
         if session is None:
-            refusal = self._refuse_new(message)
-            if refusal is not None:
-                return [Answer(key, refusal)]
             answers += self._make_room(key.device)
             session = self._sessions[key] = CloudSession(self._target)
-            self._num_by_device[key.device] += 1
+            self._of_device.setdefault(key.device, {})[key] = session
         self._sessions.move_to_end(key)
         answers += [Answer(key, answer) for answer in session.receive(message)]
         self._enqueue(key)
         return answers
 
     def next_batch(self) -> tuple[list[Task], list[Answer]]:
-        """The tasks of the next forward pass, one a session, longest waiting first; and ready answers."""
-        tasks, self._unfinished = self._unfinished, []
+        """The tasks of the next forward pass, one a session, devices in turn; and ready answers."""
+        tasks: list[Task] = []
         answers: list[Answer] = []
         while self._queue and len(tasks) < self._limits.max_batch:
-            key, _ = self._queue.popitem(last=False)
-            session = self._sessions[key]
-            job, refusals = session.next_job()
-            answers += [Answer(key, refusal) for refusal in refusals]
-            if job is not None:
-                tasks.append(Task(key, session, job))
+            key = self._queue.take()
+            task = self._unfinished.pop(key, None)
+            if task is None:
+                task, refusals = self._task(key)
+                answers += refusals
+            if task is not None:
+                tasks.append(task)
         return tasks, answers
 
     def complete(self, tasks: Sequence[Task], rows: Sequence[Rows | None], compute_ms: float) -> list[Answer]:
@@ -112,25 +114,36 @@ class Scheduler:
         None instead of an array means that the pass was a part of a long one: the task goes on next time.
         """
         answers: list[Answer] = []
+        paused: list[Task] = []
         for task, logits in zip(tasks, rows, strict=True):
             if self._sessions.get(task.key) is not task.session:
                 continue  # closed or evicted meanwhile
             if logits is None:
-                self._unfinished.append(task)
+                paused.append(task)
                 continue
             answers += [Answer(task.key, answer) for answer in task.session.complete(logits, compute_ms)]
             self._enqueue(task.key)
+        for task in reversed(paused):  # the first stays the first
+            self._unfinished[task.key] = task
+            self._queue.add_first(task.key)
         return answers
 
-    def abandon(self, tasks: Sequence[Task], detail: str) -> list[Answer]:
-        """The pass could not be run: say so, and let the edges try again."""
-        answers: list[Answer] = []
-        for task in tasks:
-            if self._sessions.get(task.key) is task.session:
-                refusals = task.session.abandon(detail, retry_after=self._limits.retry_after)
-                answers += [Answer(task.key, refusal) for refusal in refusals]
-                self._enqueue(task.key)
-        return answers
+    def abandon(self, task: Task, detail: str, *, is_its_fault: bool = False) -> list[Answer]:
+        """The pass of this task alone failed: the edge may try again later, but not for ever.
+
+        `is_its_fault` means that it can never succeed, so that there is no use in trying again.
+        """
+        session = task.session
+        if self._sessions.get(task.key) is not session:
+            return []
+        session.num_failures += 1
+        if is_its_fault or session.num_failures >= MAX_FAILURES:
+            refusals = session.abandon(detail, reason=Reason.BAD_REQUEST)
+        else:
+            pause = self._limits.retry_after * 2 ** (session.num_failures - 1)
+            refusals = session.abandon(detail, retry_after=pause)
+        self._enqueue(task.key)
+        return [Answer(task.key, refusal) for refusal in refusals]
 
     def farewell(self, detail: str) -> list[Answer]:
         """What to tell every session's edge when this worker leaves: ask another one."""
@@ -142,24 +155,35 @@ class Scheduler:
         taken, self._forgotten = self._forgotten, []
         return taken
 
-    def _refuse_new(self, draft: Draft) -> Refusal | None:
-        """Whether a session may not begin with this draft, and why."""
-        if draft.opening is None:
+    def _task(self, key: SessionKey) -> tuple[Task | None, list[Answer]]:
+        session = self._sessions[key]
+        job, refusals = session.next_job()
+        task = Task(key, session, job) if job is not None else None
+        return task, [Answer(key, refusal) for refusal in refusals]
+
+    def _refuse(self, key: SessionKey, draft: Draft) -> Refusal | None:
+        """Whether this draft may not wait, and why."""
+        is_new = key not in self._sessions
+        if is_new and draft.opening is None:
             return Refusal(draft.n, Reason.NEED_CONTEXT, self._target.worker, have=0)
-        if len(self._queue) < self._limits.max_queue:
-            return None
+        if is_new and len(self._queue) >= self._limits.max_queue:
+            return self.busy(draft, f"{len(self._queue)} sessions are waiting already")
+        held = self._of_device.get(key.device, {}).values()
+        num_bytes = sum(session.num_waiting_bytes for session in held) + draft_bytes(draft)
+        if num_bytes > self._limits.max_waiting_bytes_per_device:
+            return self.busy(draft, "too much from this device is waiting already")
+        return None
+
+    def busy(self, draft: Draft, detail: str) -> Refusal:
+        """What to tell the edge when a draft cannot be taken now."""
         return Refusal(
-            draft.n,
-            Reason.BUSY,
-            self._target.worker,
-            f"{len(self._queue)} sessions are waiting already",
-            retry_after=self._limits.retry_after,
+            draft.n, Reason.BUSY, self._target.worker, detail, retry_after=self._limits.retry_after
         )
 
     def _make_room(self, device: str) -> list[Answer]:
         """Let the oldest session go where a new one exceeds a bound; what it still waited for is refused."""
         answers: list[Answer] = []
-        if self._num_by_device[device] >= self._limits.max_sessions_per_device:
+        if len(self._of_device.get(device, {})) >= self._limits.max_sessions_per_device:
             answers += self._evict(next(held for held in self._sessions if held.device == device))
         if len(self._sessions) >= self._limits.max_sessions:
             answers += self._evict(next(iter(self._sessions)))
@@ -174,12 +198,14 @@ class Scheduler:
     def _forget(self, key: SessionKey) -> None:
         if self._sessions.pop(key, None) is None:
             return
-        self._queue.pop(key, None)
+        self._queue.remove(key)
+        self._unfinished.pop(key, None)
         self._forgotten.append(key)
-        self._num_by_device[key.device] -= 1
-        if not self._num_by_device[key.device]:
-            del self._num_by_device[key.device]
+        held = self._of_device[key.device]
+        del held[key]
+        if not held:
+            del self._of_device[key.device]
 
     def _enqueue(self, key: SessionKey) -> None:
         if self._sessions[key].ready:
-            self._queue[key] = None
+            self._queue.add(key)

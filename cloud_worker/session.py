@@ -11,56 +11,20 @@ what is held is answered with `need_context`, never guessed at. A repeated draft
     otherwise       -                        need_context(have)
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from cloud_worker.admission import Target, beyond_limits
+from cloud_worker.backlog import Backlog
+from cloud_worker.job import Job, Rows, TargetProbs, chain
 from cloud_worker.verification import target_choice, verify_block
 from common.checksum import prefix_check
-from common.codec import CodecError, check_ids
-from common.distribution import encode_probs, fit_vocabulary, warp
-from common.messages import (
-    MAX_CONTEXT_PROBS,
-    PROTOCOL_VERSION,
-    Correction,
-    Draft,
-    Opening,
-    Reason,
-    Refusal,
-    ToDevice,
-)
-from common.randomness import FloatArray
+from common.distribution import encode_probs
+from common.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
 
 MAX_REMEMBERED = 64  # corrections kept for replay: more than any window
-MAX_WAITING = 64  # drafts that a session may have waiting
-MAX_CHAIN_ROWS = 512  # logits of one job that more drafts may join
-
-Rows = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a session must know of the worker that runs it."""
-
-    worker: str
-    tokenizer: bytes
-    vocab_size: int
-    max_tokens: int
-    eos_ids: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One forward pass: logits are wanted for the last `num_rows` positions of `tokens`.
-
-    It serves the given drafts, one after the other; none of them means the next token of a bonus stream.
-    """
-
-    drafts: tuple[Draft, ...]
-    tokens: tuple[int, ...]
-    num_rows: int
 
 
 @dataclass(slots=True)
@@ -77,9 +41,10 @@ class CloudSession:
     def __init__(self, target: Target) -> None:
         self.tokens: list[int] = []
         self.epoch = 0
+        self.num_failures = 0  # passes for this session alone that failed, in a row
         self._target = target
         self._opening: Opening | None = None
-        self._waiting: deque[Draft] = deque()
+        self._waiting = Backlog(max_tokens=2 * target.max_tokens)
         self._running: Job | None = None
         self._stream: _Stream | None = None
         self._last_n = -1
@@ -88,7 +53,12 @@ class CloudSession:
     @property
     def ready(self) -> bool:
         """True when `next_job` has something to do."""
-        return self._running is None and (bool(self._waiting) or self._stream is not None)
+        return self._running is None and (len(self._waiting) > 0 or self._stream is not None)
+
+    @property
+    def num_waiting_bytes(self) -> int:
+        """About how much memory the waiting drafts take."""
+        return self._waiting.num_bytes
 
     def receive(self, draft: Draft) -> list[ToDevice]:
         """Take a draft in. Returns what can be answered at once; the rest waits for `next_job`."""
@@ -97,19 +67,19 @@ class CloudSession:
         running = self._running.drafts if self._running else ()
         if any(draft.n == queued.n for queued in (*self._waiting, *running)):
             return []
-        if len(draft.context) > self._target.max_tokens and (refusal := self._check_limits(draft)):
+        is_huge = len(draft.context) > self._target.max_tokens
+        if is_huge and (refusal := beyond_limits(draft, self._target)):
             return [refusal]  # never worth a place in the queue
-        num_tokens = sum(len(queued.context) for queued in (*self._waiting, draft))
-        if len(self._waiting) >= MAX_WAITING or num_tokens > 2 * self._target.max_tokens:
-            return [self._refuse(draft, Reason.BUSY, "too many drafts are waiting", retry_after=1.0)]
-        self._waiting.append(draft)
+        if not self._waiting.has_room(draft):
+            return [self._target.refuse(draft, Reason.BUSY, "too many drafts are waiting", retry_after=1.0)]
+        self._waiting.add(draft)
         return []
 
     def next_job(self) -> tuple[Job | None, list[ToDevice]]:
         """The next forward pass, covering all waiting drafts that follow one another, and other answers."""
         answers: list[ToDevice] = []
         while self._waiting and self._running is None:
-            draft = self._waiting.popleft()
+            draft = self._waiting.take()
             if self._is_stale(draft):
                 continue
             refusal = self._admit(draft)
@@ -117,17 +87,17 @@ class CloudSession:
                 answers.append(refusal)
             else:
                 self._stream = None
-                self._running = self._chain(draft)
+                self._running = chain(draft, self._waiting, self.tokens, self._target)
         if self._running is None and self._stream is not None:
             self._running = Job((), tuple(self.tokens), 1)
         return self._running, answers
 
     def complete(self, rows: Rows, compute_ms: float) -> list[ToDevice]:
         """Verify the running job with its logits `rows` [num_rows, width]; returns its corrections."""
-        job, self._running = self._running, None
+        job, self._running, self.num_failures = self._running, None, 0
         if job is None or self._opening is None:
             raise RuntimeError("no job is running")
-        probs = _TargetProbs(rows, len(job.tokens) - job.num_rows, self._opening)
+        probs = TargetProbs(job, rows, self._opening)
         if not job.drafts:
             return self._next_bonus(probs, compute_ms)
         corrections: list[ToDevice] = []
@@ -137,16 +107,20 @@ class CloudSession:
                 break
         return corrections
 
-    def abandon(self, detail: str, *, retry_after: float) -> list[ToDevice]:
-        """The running job failed: nothing of it happened, and the edge should try again, maybe elsewhere."""
+    def abandon(
+        self, detail: str, *, reason: Reason = Reason.BUSY, retry_after: float = 0.0
+    ) -> list[ToDevice]:
+        """Nothing of the running job happened; with `BUSY` the edge tries again, maybe elsewhere."""
         job, self._running, self._stream = self._running, None, None
         drafts = job.drafts if job else ()
-        return [self._refuse(draft, Reason.BUSY, detail, retry_after=retry_after) for draft in drafts]
+        return [self._target.refuse(draft, reason, detail, retry_after=retry_after) for draft in drafts]
 
     def dismiss(self, detail: str, *, retry_after: float) -> list[ToDevice]:
         """The session must go: nobody who waits for it is left without an answer."""
-        waiting, self._waiting = self._waiting, deque()
-        refusals = [self._refuse(draft, Reason.BUSY, detail, retry_after=retry_after) for draft in waiting]
+        waiting = self._waiting.clear()
+        refusals = [
+            self._target.refuse(draft, Reason.BUSY, detail, retry_after=retry_after) for draft in waiting
+        ]
         return self.abandon(detail, retry_after=retry_after) + refusals
 
     # -- what a draft means for the state -------------------------------------------------------------
@@ -156,50 +130,14 @@ class CloudSession:
 
     def _admit(self, draft: Draft) -> Refusal | None:
         """Bring `tokens` to the draft's base, or say why it cannot be verified."""
-        refusal = self._check_limits(draft)
+        refusal = beyond_limits(draft, self._target)
         if refusal is not None:
             return refusal
         if draft.opening is not None:
             self._opening, self.tokens, self.epoch = draft.opening, [], draft.epoch
         elif not self._holds(draft):
-            return self._refuse(draft, Reason.NEED_CONTEXT, have=len(self.tokens))
+            return self._target.refuse(draft, Reason.NEED_CONTEXT, have=len(self.tokens))
         del self.tokens[draft.base :]
-        return None
-
-    def _check_limits(self, draft: Draft) -> Refusal | None:
-        target, opening = self._target, draft.opening
-        if opening is not None and opening.version != PROTOCOL_VERSION:
-            return self._refuse(
-                draft, Reason.UNSUPPORTED_VERSION, f"this worker speaks version {PROTOCOL_VERSION}"
-            )
-        if opening is not None and (opening.tokenizer, opening.vocab_size) != (
-            target.tokenizer,
-            target.vocab_size,
-        ):
-            return self._refuse(
-                draft,
-                Reason.TOKENIZER_MISMATCH,
-                f"the target model's vocabulary is {target.tokenizer.hex()} with {target.vocab_size} tokens, "
-                f"the draft model's is {opening.tokenizer.hex()} with {opening.vocab_size}",
-            )
-        try:
-            check_ids(draft, target.vocab_size)
-        except CodecError as error:
-            return self._refuse(draft, Reason.BAD_REQUEST, str(error))
-        start = draft.base + len(draft.context)
-        if start <= draft.num_context_probs or not (draft.block or draft.bonus or draft.num_context_probs):
-            return self._refuse(draft, Reason.BAD_REQUEST, "there is nothing to verify, or nothing before it")
-        if draft.num_context_probs > MAX_CONTEXT_PROBS:
-            return self._refuse(
-                draft, Reason.BAD_REQUEST, f"more than {MAX_CONTEXT_PROBS} context probabilities are wanted"
-            )
-        needed = start + len(draft.block) + min(draft.bonus, 1)
-        if needed > target.max_tokens:
-            return self._refuse(
-                draft,
-                Reason.TOO_LONG,
-                f"the sequence has {needed} tokens and this worker takes {target.max_tokens}",
-            )
         return None
 
     def _holds(self, draft: Draft) -> bool:
@@ -210,36 +148,9 @@ class CloudSession:
             and prefix_check(self.tokens[: draft.base]) == draft.check
         )
 
-    def _chain(self, draft: Draft) -> Job:
-        """One job for the draft and those waiting behind it, assuming that each block is accepted."""
-        drafts = [draft]
-        tokens = [*self.tokens, *_tokens_of(draft)]
-        first_wanted = draft.base + len(draft.context) - draft.num_context_probs
-        while (
-            self._waiting
-            and len(tokens) - first_wanted < MAX_CHAIN_ROWS
-            and self._follows(self._waiting[0], drafts[-1], tokens)
-        ):
-            drafts.append(self._waiting.popleft())
-            tokens += _tokens_of(drafts[-1])
-        if drafts[-1].block and not drafts[-1].bonus:
-            tokens.pop()  # what follows the last token is wanted for a bonus only
-        return Job(tuple(drafts), tuple(tokens), len(tokens) - (first_wanted - 1))
-
-    def _follows(self, following: Draft, draft: Draft, tokens: list[int]) -> bool:
-        return (
-            not draft.bonus
-            and following.opening is None
-            and following.n > draft.n
-            and following.epoch == self.epoch
-            and following.base == len(tokens)
-            and following.check == prefix_check(tokens)
-            and self._check_limits(following) is None
-        )
-
     # -- verification -------------------------------------------------------------------------------
 
-    def _verify(self, draft: Draft, probs: "_TargetProbs", compute_ms: float) -> Correction:
+    def _verify(self, draft: Draft, probs: TargetProbs, compute_ms: float) -> Correction:
         self.tokens.extend(draft.context)
         start = len(self.tokens)
         context_probs = [probs.at(i)[self.tokens[i]] for i in range(start - draft.num_context_probs, start)]
@@ -268,7 +179,7 @@ class CloudSession:
         self._remember(correction)
         return correction
 
-    def _next_bonus(self, probs: "_TargetProbs", compute_ms: float) -> list[ToDevice]:
+    def _next_bonus(self, probs: TargetProbs, compute_ms: float) -> list[ToDevice]:
         stream = self._stream
         if stream is None:
             return []  # a newer draft has taken the stream's place
@@ -292,26 +203,3 @@ class CloudSession:
         self._remembered[correction.n] = correction
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
-
-    def _refuse(
-        self, draft: Draft, reason: Reason, detail: str = "", *, have: int = 0, retry_after: float = 0.0
-    ) -> Refusal:
-        return Refusal(draft.n, reason, self._target.worker, detail, have, retry_after)
-
-
-class _TargetProbs:
-    """The target's warped distribution for each position that the rows of a job predict."""
-
-    def __init__(self, rows: Rows, first_position: int, opening: Opening) -> None:
-        self.opening = opening
-        self._rows = rows
-        self._first_predicted = first_position + 1
-
-    def at(self, position: int) -> FloatArray:
-        """y [vocab_size] for the token at `position`."""
-        row = fit_vocabulary(self._rows[position - self._first_predicted], self.opening.vocab_size)
-        return warp(row, self.opening.sampling)
-
-
-def _tokens_of(draft: Draft) -> list[int]:
-    return [*draft.context, *(item.token for item in draft.block)]

@@ -31,6 +31,7 @@ class Trouble(StrEnum):
 
     TOPIC = "unreadable_topic"
     PAYLOAD = "unreadable_payload"
+    RATE = "over_rate"  # readable or not: it was not looked at
     PASS = "failed_pass"
 
 

@@ -8,23 +8,25 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from cloud_worker.config import WorkerConfig, random_worker_name
-from cloud_worker.passes import Pass
+from cloud_worker.device_rates import DeviceRates
+from cloud_worker.intake import Intake, note
+from cloud_worker.passes import Pass, in_pieces
 from cloud_worker.presence import Presence, State, Status
 from cloud_worker.reading import Reading
-from cloud_worker.scheduler import Answer, Scheduler, SessionKey, Task
+from cloud_worker.scheduler import Answer, Scheduler, Task
 from cloud_worker.session import Rows, Target
 from cloud_worker.tally import Pace, Tally, Trouble
 from cloud_worker.target_model import TargetModel
+from cloud_worker.trouble_log import count_trouble
 from cloud_worker.watch import Watch
-from common.brief import brief
-from common.codec import CodecError, decode_to_worker, encode
+from common.codec import encode
 from common.fingerprint import fingerprint
-from common.link import Link, LinkStatistics, Received
+from common.link import Link, LinkStatistics
 from common.log import about
-from common.messages import Refusal, ToDevice, ToWorker
 from common.topics import Topics
 from common.version import release
 
@@ -43,9 +45,12 @@ class Worker:
         self._model = model
         self._topics = Topics(config.root)
         self._scheduler = Scheduler(self._target(), config.limits)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")  # never two passes at a time
         self._work = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tally = Tally()
+        rates = DeviceRates(config.max_rate_per_device)
+        self._intake = Intake(self.name, self._topics, rates, self._scheduler, self._tally)
         self._began = time.monotonic()
         self._pace = Pace(window=config.status_interval / 2, began=self._began)
         self._state = State.ONLINE
@@ -109,6 +114,8 @@ class Worker:
             num_sessions=self._scheduler.num_sessions,
             num_waiting=self._scheduler.num_waiting,
             num_cached_tokens=sum(cached),
+            num_used_pages=self._model.num_used_pages,
+            num_pages=self._model.num_pages,
             uptime=time.monotonic() - self._began,
         )
 
@@ -147,34 +154,9 @@ class Worker:
 
     async def _read(self, link: Link) -> None:
         async for received in link:
-            await self._send(link, self._receive(received))
+            await self._send(link, self._intake.receive(received, time.monotonic()))
             if self._scheduler.num_waiting:
                 self._work.set()
-
-    def _receive(self, received: Received) -> Sequence[Answer]:
-        """Decode and hand over; what cannot be read is refused and counted, and touches no session."""
-        try:
-            uplink = self._topics.parse_uplink(received.topic)
-        except ValueError as error:
-            self._count_trouble(Trouble.TOPIC, str(error))
-            return ()
-        self._tally.num_uplinks[uplink.way] += 1
-        key = SessionKey(uplink.device, uplink.session)
-        with about(device=key.device, session=key.session):
-            try:
-                message = decode_to_worker(received.payload)
-            except CodecError as error:
-                self._count_trouble(Trouble.PAYLOAD, str(error))
-                return [Answer(key, Refusal(error.n, error.reason, self.name, str(error)))]
-        _note(key, message)
-        return self._scheduler.receive(key, message)
-
-    def _count_trouble(self, trouble: Trouble, detail: str) -> None:
-        """Log the 1st, 2nd, 4th, 8th ... refused message, so that a flood does not flood the log."""
-        self._tally.num_troubles[trouble] += 1
-        num_refused = self._tally.num_troubles[Trouble.TOPIC] + self._tally.num_troubles[Trouble.PAYLOAD]
-        if num_refused & (num_refused - 1) == 0:
-            _log.warning("refused a message: %s; %d in all", detail, num_refused)
 
     async def _verify(self, link: Link) -> None:
         while True:
@@ -191,32 +173,42 @@ class Worker:
     async def _run(self, tasks: Sequence[Task]) -> list[Answer]:
         began = time.perf_counter()
         try:
-            rows = await asyncio.to_thread(self._logits, tasks)
+            rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._logits, tasks)
         except (RuntimeError, MemoryError, ValueError) as error:
             # out of memory is a RuntimeError in torch; a ValueError is an id that only the tokenizer has
-            _log.error("a forward pass over %d sessions failed: %s", len(tasks), error)
-            self._tally.num_troubles[Trouble.PASS] += 1
-            return self._scheduler.abandon(tasks, "the worker's model failed on this batch")
+            return await self._run_apart(tasks, error)
         seconds = time.perf_counter() - began
         answers = self._scheduler.complete(tasks, rows, 1000 * seconds)
         self._tally.passed(len(tasks), seconds)
         self._tally.verified(tasks, answers)
         return answers
 
+    async def _run_apart(self, tasks: Sequence[Task], error: Exception) -> list[Answer]:
+        """After a failed pass: its halves, so that in the end only the task that fails alone is refused."""
+        what = f"a forward pass over {len(tasks)} sessions failed"
+        with about(session=", ".join(task.key.session for task in tasks[:8])):
+            count_trouble(self._tally, Trouble.PASS, str(error).partition("\n")[0], what)
+        if len(tasks) == 1:
+            detail, is_its_fault = "the worker's model fails on this draft", isinstance(error, ValueError)
+            return self._scheduler.abandon(tasks[0], detail, is_its_fault=is_its_fault)
+        middle = len(tasks) // 2
+        return [*await self._run(tasks[:middle]), *await self._run(tasks[middle:])]
+
     def _logits(self, tasks: Sequence[Task]) -> list[Rows | None]:
         """One forward pass; a long prompt advances by a chunk and gives no logits yet."""
-        wanted = [Pass(task.key, task.job.tokens, task.job.num_rows) for task in tasks]
-        passes = [one.shortened(self._model.num_missing(one), self._config.chunk_tokens) for one in wanted]
-        rows = self._model.logits(passes)
+        wanted = [Pass(task.key, task.job.tokens, task.job.num_rows, owner=task.key.device) for task in tasks]
+        missing = [self._model.num_missing(one) for one in wanted]
+        pieces = in_pieces(wanted, missing, self._config.chunk_tokens)
+        made = iter(self._model.logits([piece for piece in pieces if piece is not None]))
+        rows = [next(made) if piece is not None else None for piece in pieces]
         return [
-            logits if made is asked else None
-            for logits, made, asked in zip(rows, passes, wanted, strict=True)
+            logits if piece is one else None for logits, piece, one in zip(rows, pieces, wanted, strict=True)
         ]
 
     async def _send(self, link: Link, answers: Sequence[Answer]) -> None:
         self._tally.refused(answers)
         for key, message in answers:
-            _note(key, message)
+            note(key, message)
             topic = self._topics.correction(key.device, key.session)
             await link.send(topic, encode(message), expiry=EXPIRY)
 
@@ -232,13 +224,6 @@ class Worker:
                 while self._scheduler.num_waiting or self._work.is_set():
                     await asyncio.sleep(0.02)
         await self._send(link, self._scheduler.farewell("this worker is stopping"))
-
-
-def _note(key: SessionKey, message: ToWorker | ToDevice) -> None:
-    """Log a message of a session, on a path where every microsecond counts when nobody wants to know."""
-    if _log.isEnabledFor(logging.DEBUG):
-        with about(device=key.device, session=key.session):
-            _log.debug("%s", brief(message))
 
 
 async def serve(worker: Worker, watch: Watch) -> None:

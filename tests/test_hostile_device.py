@@ -7,7 +7,7 @@ ones, beside a well-behaved device whose text must not change; then an agent who
 import asyncio
 import contextlib
 import pickle
-import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,20 +20,24 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from cloud_worker.session import MAX_CHAIN_ROWS, MAX_WAITING, CloudSession, Target
+from benchmarks.fuzz_flood import Flood
+from benchmarks.fuzz_messages import GARBAGE
+from cloud_worker.backlog import MAX_DRAFTS
+from cloud_worker.job import MAX_CHAIN_ROWS
+from cloud_worker.session import CloudSession, Target
 from common.checksum import prefix_check
 from common.codec import decode_to_worker, encode
-from common.distribution import Dense, Lattice, Sampling, TopK
+from common.distribution import Sampling, TopK
 from common.fingerprint import fingerprint
 from common.link import Link, LinkSettings, Received
-from common.messages import MAX_CONTEXT_PROBS, Close, Correction, Draft, DraftToken, Opening, Reason, Refusal
+from common.messages import MAX_CONTEXT_PROBS, Correction, Draft, DraftToken, Opening, Reason, Refusal
 from common.topics import Topics
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from evaluation.local_broker import LocalBroker
 from evaluation.local_worker import LocalWorker
 from tests.fakes import TOKENIZER, VOCAB_SIZE, FakeModel
-from tests.wire_messages import draft_tokens, lattice_of
+from tests.wire_messages import draft_tokens
 
 # -- the pure session ----------------------------------------------------------------------------------
 
@@ -128,7 +132,7 @@ def test_a_flood_during_a_pass_is_bounded_and_told_so():
     answers = []
     for n in range(1, 5000):
         answers += session.receive(Draft(n, 0, 5, (1,), (DraftToken(2),) * 20))
-    assert len(answers) == 5000 - 1 - MAX_WAITING
+    assert len(answers) == 5000 - 1 - MAX_DRAFTS
     assert {answer.reason for answer in answers} == {Reason.BUSY}
     assert len(pickle.dumps(session)) < 100_000
 
@@ -182,7 +186,7 @@ SEED = 7
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory, models) -> Iterator[tuple[LocalBroker, LocalWorker]]:
-    flags = ("--model", str(models.target("llama")), "--cache-mb", "64")
+    flags = ("--model", str(models.target("llama")), "--cache-mb", "64", "--max-rate-per-device", "0")
     with (
         LocalBroker(tmp_path_factory.mktemp("attacked")) as broker,
         LocalWorker(broker.url, *flags, name="victim") as worker,
@@ -201,117 +205,10 @@ def resident_mb(worker: LocalWorker) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-def valid_drafts(opening: Opening, rng: random.Random) -> Iterator[Draft]:
-    """Endless drafts as the codec lets them through, most of them absurd."""
-    size = opening.vocab_size
-    forms = (
-        lambda _: None,
-        lambda token: lattice_of(8, first_id=min(token, size - 8)),
-        lambda _: Dense(np.full(size, 6e-8, np.float16)),
-        lambda _: TopK(np.arange(size), np.full(size, 255, np.uint8), 1e-45),
-        lambda token: Lattice(np.array([token]), np.array([65536])),
-    )
-    while True:
-        block = []
-        for token in rng.choices(range(size), k=rng.choice([0, 1, 3, 64])):
-            distribution = rng.choice(forms)(token)
-            token = int(distribution.ids[0]) if isinstance(distribution, Lattice) else token
-            block.append(DraftToken(token, distribution))
-        context = tuple(rng.choices(range(size), k=rng.choice([0, 1, 20, 300, 600, 20_000])))
-        sampling = Sampling(
-            rng.choice([0.0, 5e-324, 1e-300, 1e-30, 1.0, 100.0]),
-            rng.choice([0, 1, 2**24]),
-            rng.choice([5e-324, 0.5, 1.0]),
-        )
-        base = rng.choice([0, 0, 0, 1, 30, 511, 2**32 - 1])
-        yield Draft(
-            n=rng.choice([0, 1, 2, 2**32 - 1]),
-            epoch=rng.choice([0, 1, 2**32 - 1]),
-            base=base,
-            context=context,
-            block=tuple(block),
-            bonus=rng.choice([0, 0, 0, 0, 1, 40]),
-            num_context_probs=rng.choice([0, len(context)]),
-            check=rng.getrandbits(32) if base else 0,
-            opening=None if base else replace(opening, sampling=sampling, seed=rng.getrandbits(64)),
-        )
-
-
-def mutated(payload: bytes, rng: random.Random) -> bytes:
-    """A few bytes changed, a piece lost, doubled, or put behind."""
-    data = bytearray(payload)
-    for _ in range(rng.randint(1, 4)):
-        data[rng.randrange(len(data))] = rng.randrange(256)
-    cut = rng.randrange(len(data) + 1)
-    return bytes(rng.choice([data, data[:cut], data[cut:], data + data[:cut], payload + b"\0"]))
-
-
-WRONG_VALUES = (
-    *(-1, 2**32, 2**64, 1.5, float("nan"), float("inf"), -float("inf"), None, True, "text", b"", b"x" * 999),
-    *([], [[]], [[[[]]]], [b""] * 900, {}, {0: 0}, cbor2.CBORTag(4, [1, 2]), cbor2.undefined),
-)
-
-
-def wrong_fields(payload: bytes, rng: random.Random) -> bytes:
-    """A real draft in which some keys hold what they never should."""
-    fields = cbor2.loads(payload)
-    for _ in range(rng.randint(1, 3)):
-        fields[rng.choice([*range(20), 23, 2**40, -1, "n", 1.5])] = rng.choice(WRONG_VALUES)
-    return cbor2.dumps(fields)
-
-
-GARBAGE = (
-    b"",
-    b"\xff" * 1000,
-    b"\xa1" * 10_000,
-    b"\x81" * 100_000,
-    b"\xbf",
-    b"\x5b" + b"\xff" * 8,
-    b"\x9b" + b"\x00" * 7 + b"\xff",
-    b"\xa1\x04\x5a\x7f\xff\xff\xff",
-    b"{}",
-    b'{"n": 0}',
-    bytes(512 * 1024),
-    b"\xa1\x04\x5a\x00\x08\x00\x00" + bytes(512 * 1024),
-    cbor2.dumps({4: bytes(512 * 1024), 0: 1, 12: bytes(8), 13: 384, 14: 1}),
-    cbor2.dumps({key: [b"", b""] * 400 for key in range(20)}),
-)
-
-
-def payloads(opening: Opening, rng: random.Random) -> Iterator[bytes]:
-    """Endless hostile messages, valid ones among them."""
-    for draft in valid_drafts(opening, rng):
-        payload = encode(draft)
-        yield rng.choice(
-            [payload, payload, mutated(payload, rng), wrong_fields(payload, rng), encode(Close())]
-        )
-        if rng.random() < 0.1:
-            yield rng.choice([*GARBAGE, rng.randbytes(rng.randrange(2000))])
-
-
-def topics(rng: random.Random) -> Iterator[str]:
-    """Endless topics that reach the worker, few of them well formed."""
-    topics = Topics()
-    while True:
-        session = rng.choice(["s", "s", "s1", f"s{rng.randrange(5000)}"])
-        device = rng.choice(["attacker", "attacker", "other", f"d{rng.randrange(20)}"])
-        levels = rng.choice(["/", "a b/c", "ä/ö", "$SYS/x", "../..", "x" * 100 + "/y", "😀/\u2028"])
-        yield rng.choice(
-            [
-                topics.open("demo", device, session),
-                topics.draft("demo", "victim", device, session),
-                topics.draft("demo", "victim", device, session),
-                f"hlm/v1/demo/open/{levels}",
-                f"hlm/v1/demo/draft/victim/{levels}",
-            ]
-        )
-
-
-async def attack(broker_url: str, opening: Opening, count: int, seed: int) -> None:
-    rng = random.Random(seed)
-    async with Link(LinkSettings(broker_url)) as link:
-        for number, payload, topic in zip(range(count), payloads(opening, rng), topics(rng), strict=False):
-            await link.send(topic, payload, qos=int(number % 50 == 0))
+async def attack(port: int, opening: Opening, count: int, seed: int) -> None:
+    """From a thread, at a pace that the broker and the worker can follow."""
+    flood = Flood(port, opening, seed)
+    await asyncio.to_thread(flood.send, count, lambda: time.sleep(0.05))
 
 
 def config(broker_url: str, draft: Path, **changes) -> AgentConfig:
@@ -339,7 +236,7 @@ def test_thousands_of_hostile_messages_change_nothing_for_a_well_behaved_device(
 
     async def siege() -> tuple[list[int], list[list[int]], list[int]]:
         before = await text_of(good)
-        attackers = [asyncio.create_task(attack(broker.url, opening, count // 2, seed)) for seed in (1, 2)]
+        attackers = [asyncio.create_task(attack(broker.port, opening, count // 2, seed)) for seed in (1, 2)]
         during = [await text_of(good)]
         while not all(attacker.done() for attacker in attackers):
             during.append(await text_of(good))

@@ -73,7 +73,7 @@ def test_a_scrape_of_a_worker_shows_its_reading():
     tally.num_troubles[Trouble.PAYLOAD] = 1
     tally.passed(2, 0.003)
     link = LinkStatistics(num_bytes_up=10, num_bytes_down=20, num_connects=1)
-    reading = Reading(State.ONLINE, tally, link, True, 5, 4, 300, 60.0)
+    reading = Reading(State.ONLINE, tally, link, True, 5, 4, 300, 20, 64, 60.0)
     shown = samples(WorkerMetrics(lambda: reading, {"worker": "w"}).page().body.decode())
     expected = {
         "hlm_worker_info{w}": 1,
@@ -88,6 +88,8 @@ def test_a_scrape_of_a_worker_shows_its_reading():
         "hlm_worker_sessions": 5,
         "hlm_worker_queue": 4,
         "hlm_worker_cached_tokens": 300,
+        "hlm_worker_cache_used_pages": 20,
+        "hlm_worker_cache_pages": 64,
         "hlm_worker_compute_seconds_count": 1,
         "hlm_worker_compute_seconds_bucket{0.0025}": 0,
         "hlm_worker_compute_seconds_bucket{0.005}": 1,
@@ -113,11 +115,11 @@ def test_a_running_generation_counts_once_before_and_after_its_end():
 
 
 def test_the_document_names_every_metric_and_no_other():
-    reading = Reading(State.ONLINE, Tally(), LinkStatistics(), True, 0, 0, 0, 0.0)
+    reading = Reading(State.ONLINE, Tally(), LinkStatistics(), True, 0, 0, 0, 0, 0, 0.0)
     totals = Totals(_round_trip=0.1)
     pages = [
         WorkerMetrics(lambda: reading, {}).page(),
-        EdgeMetrics(lambda: EdgeReading(totals, LinkStatistics(), True), {}).page(),
+        EdgeMetrics(lambda: EdgeReading(totals, 0.08, LinkStatistics(), True), {}).page(),
     ]
     text = (Path(__file__).parents[1] / "docs" / "watching.md").read_text()
     shown = {name for page in pages for name in samples(page.body.decode())}
@@ -264,6 +266,7 @@ async def generate_and_scrape(served: Served, model: str) -> tuple[Samples, Samp
             midway = midway or await asyncio.to_thread(lambda: served.metrics)
         assert midway["hlm_worker_sessions"] == 1
         assert midway["hlm_worker_cached_tokens"] > 0
+        assert 0 < midway["hlm_worker_cache_used_pages"] < midway["hlm_worker_cache_pages"]
         worker = await asyncio.to_thread(lambda: served.metrics)
         _, text = await asyncio.to_thread(get, f"http://127.0.0.1:{port}/metrics")
     assert 'device="tablet"' in text

@@ -217,7 +217,7 @@ def test_a_failed_pass_says_busy_and_the_draft_can_come_again():
     held.receive(key(1), first_draft(6))
     tasks, _ = held.next_batch()
     held.receive(key(1), Close())
-    (answer,) = held.abandon(tasks, "out of memory")
+    (answer,) = [answer for task in tasks for answer in held.abandon(task, "out of memory")]
     assert answer == Answer(key(0), Refusal(4, Reason.BUSY, "w0", "out of memory", retry_after=0.5))
     assert held.num_waiting == 0
     held.receive(key(0), first_draft(4))
@@ -229,7 +229,7 @@ def test_a_failed_pass_does_not_hold_up_what_waits_behind_it():
     held.receive(key(), first_draft(0))
     tasks, _ = held.next_batch()
     held.receive(key(), first_draft(1))
-    held.abandon(tasks, "out of memory")
+    held.abandon(tasks[0], "out of memory")
     assert [answer.message.n for answer in run(held)] == [1]
 
 
@@ -278,7 +278,8 @@ def test_whatever_devices_send_the_scheduler_keeps_its_limits_and_comes_to_rest(
                 held.complete(running, [None] * len(running), 1.0)
                 running = None
             case "fail" if running is not None:
-                held.abandon(running, "no")
+                for task in running:
+                    held.abandon(task, "no")
                 running = None
             case (device, session, message):
                 held.receive(key(session, f"d{device}"), message)

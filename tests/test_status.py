@@ -177,7 +177,8 @@ def test_the_status_follows_a_worker_from_its_start_to_its_end(pool, draft_folde
 
     async def told() -> list[Status]:
         """All statuses from now on, while a generation runs, the broker restarts and the worker stops."""
-        link = Link(LinkSettings(broker.url, "watcher"), subscriptions=["hlm/v1/worker/one"])
+        subscriptions = ["hlm/v1/worker/one"]
+        link = Link(LinkSettings(broker.url, "watcher"), subscriptions=subscriptions, wants_retained=True)
         config = AgentConfig(broker=broker.url, model=str(draft_folder("llama")), max_tokens=40, seed=1)
         statuses: list[Status] = []
 

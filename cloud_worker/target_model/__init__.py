@@ -2,5 +2,6 @@
 
 from cloud_worker.target_model.loading import TargetModelError
 from cloud_worker.target_model.model import TargetModel
+from cloud_worker.target_model.opening import open_target_model
 
-__all__ = ["TargetModel", "TargetModelError"]
+__all__ = ["TargetModel", "TargetModelError", "open_target_model"]

@@ -32,6 +32,16 @@ class Engine(Protocol):
         """How many sessions have a cache."""
         ...
 
+    @property
+    def num_pages(self) -> int:
+        """How many pages the caches may take."""
+        ...
+
+    @property
+    def num_used_pages(self) -> int:
+        """How many of them sessions hold, each counted once."""
+        ...
+
     def cached_tokens(self, session: Hashable) -> int:
         """How many tokens of a session are cached."""
         ...

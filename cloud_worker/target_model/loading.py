@@ -12,7 +12,8 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils.hub import cached_file
 from transformers.utils.logging import disable_progress_bar
 
@@ -35,15 +36,21 @@ class Loaded:
     max_positions: int
 
 
-def load(name: str, *, device: str, dtype: str, device_map: str | None) -> Loaded:
+def load(
+    name: str, *, device: str, dtype: str, device_map: str | None = None, tensor_parallel: int = 1
+) -> Loaded:
     """A Hugging Face folder or hub name ("demo": the bundled model), ready for inference.
 
-    `device` is auto, cpu or cuda; `dtype` one of DTYPES; `device_map` "auto" spreads the model over all GPUs.
+    `device` is auto, cpu or cuda; `dtype` one of DTYPES; `device_map` "auto" spreads layers over all GPUs.
+    With `tensor_parallel` above 1 this process, one of so many in a process group, loads its share.
     """
     if dtype not in DTYPES:
         raise TargetModelError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     source = _source(name)
-    placement = device_map or _device(device)
+    if tensor_parallel > 1:
+        placement = {"distributed_config": DistributedConfig(tp_size=tensor_parallel)}
+    else:
+        placement = {"device_map": device_map or choose_device(device)}
     model = _model(source, placement, DTYPES[dtype])
     model.eval().requires_grad_(False)
     if getattr(model, "_is_stateful", False):
@@ -71,7 +78,8 @@ def _source(name: str) -> str:
     return name
 
 
-def _device(device: str) -> str:
+def choose_device(device: str) -> str:
+    """cpu or cuda for a setting of auto, cpu or cuda; TargetModelError when there is no such device."""
     has_cuda = torch.cuda.is_available()
     if device == "auto":
         return "cuda" if has_cuda else "cpu"
@@ -84,14 +92,36 @@ def _device(device: str) -> str:
     return device
 
 
-def _model(source: str, placement: str, dtype: torch.dtype) -> PreTrainedModel:
+def check_split(name: str, num_shares: int) -> None:
+    """TargetModelError for a model that cannot be split so: attention is split by heads."""
+    source = _source(name)
+    config = _config(source).get_text_config()
+    num_heads = getattr(config, "num_attention_heads", 1)
+    num_key_value_heads = getattr(config, "num_key_value_heads", None) or num_heads
+    if num_heads % num_shares or num_key_value_heads % num_shares:
+        raise TargetModelError(
+            f"{source} has {num_heads} attention heads and {num_key_value_heads} key/value heads, which "
+            f"cannot be split evenly over {num_shares} processes: choose another tensor_parallel"
+        )
+    if not getattr(config, "base_model_tp_plan", None):
+        raise TargetModelError(f"transformers has no tensor parallel plan for {source}: use device_map")
+
+
+def _config(source: str) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise TargetModelError(f"cannot read the configuration of {source}: {_first_line(error)}") from error
+
+
+def _model(source: str, placement: Mapping[str, object], dtype: torch.dtype) -> PreTrainedModel:
     disable_progress_bar()  # a worker's output is a log
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, device_map=placement, output_loading_info=True
+            source, dtype=dtype, output_loading_info=True, **placement
         )
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        reason = str(error).split("\n")[0]
+        reason = _first_line(error)
         raise TargetModelError(f"cannot load {source} as a causal language model: {reason}") from error
     model, info = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
     if info["missing_keys"]:
@@ -100,6 +130,10 @@ def _model(source: str, placement: str, dtype: torch.dtype) -> PreTrainedModel:
             f"{source} is incomplete: {len(missing)} weights are missing, {missing[0]} first"
         )
     return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]
 
 
 def _vocabulary(source: str) -> Mapping[str, int]:

@@ -66,6 +66,16 @@ class TargetModel:
         """How many sessions have a cache now."""
         return self._engine.num_sessions
 
+    @property
+    def num_pages(self) -> int:
+        """How many pages the caches of all sessions may take together."""
+        return self._engine.num_pages
+
+    @property
+    def num_used_pages(self) -> int:
+        """How many of them sessions hold; a shared page counts once."""
+        return self._engine.num_used_pages
+
     def cached_tokens(self, session: Hashable) -> int:
         """How many tokens of a session are cached; 0 for an unknown or evicted one."""
         return self._engine.cached_tokens(session)
@@ -83,12 +93,16 @@ class TargetModel:
 
         Blocks until done. Raises ValueError for a token outside the model or more than max_positions.
         """
+        self.check(passes)
+        with torch.inference_mode():
+            return self._engine.logits(passes)
+
+    def check(self, passes: Sequence[Pass]) -> None:
+        """Raise the ValueError that `logits` would."""
         if len({one.session for one in passes}) < len(passes):
             raise ValueError("a session occurs twice in one batch")
         for one in passes:
             self._check(one)
-        with torch.inference_mode():
-            return self._engine.logits(passes)
 
     def _check(self, one: Pass) -> None:
         if len(one.tokens) > self.max_positions:

@@ -59,6 +59,16 @@ class PackedEngine:
         """How many sessions hold pages."""
         return self._pool.num_sessions
 
+    @property
+    def num_pages(self) -> int:
+        """How many pages the cache has."""
+        return self._pool.num_pages
+
+    @property
+    def num_used_pages(self) -> int:
+        """How many of them sessions hold."""
+        return self._pool.num_pages - self._pool.num_free
+
     def cached_tokens(self, session: Hashable) -> int:
         """How many tokens of a session are cached."""
         return self._pool.cached_tokens(session)
@@ -103,7 +113,7 @@ class PackedEngine:
         if begin == end:
             job.done = begin == len(tokens)
             return None
-        placement = self._pool.place(session, tokens[:end], begin, pinned)
+        placement = self._pool.place(session, tokens[:end], begin, pinned, job.one.owner)
         if placement is None:
             return None
         for source, target in placement.copies:

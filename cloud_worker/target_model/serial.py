@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from cloud_worker.page_pool import OWNER_SHARE, first_to_go
 from cloud_worker.passes import Pass, common_prefix
 from cloud_worker.target_model.arrays import FloatRows, to_numpy
 
@@ -20,10 +21,14 @@ from cloud_worker.target_model.arrays import FloatRows, to_numpy
 class _Session:
     cache: DynamicCache = field(default_factory=DynamicCache)
     tokens: list[int] = field(default_factory=list)
+    owner: Hashable = None
 
 
 class SerialEngine:
-    """A cache per session, the least recently used ones forgotten when all hold more than `max_tokens`."""
+    """A cache per session, the least recently used ones forgotten when all hold more than `max_tokens`.
+
+    Those of an owner that holds more than OWNER_SHARE of it go first.
+    """
 
     def __init__(self, model: PreTrainedModel, vocab_size: int, max_tokens: int, chunk_tokens: int) -> None:
         self._model = model
@@ -36,6 +41,16 @@ class SerialEngine:
     def num_sessions(self) -> int:
         """How many sessions have a cache."""
         return len(self._sessions)
+
+    @property
+    def num_pages(self) -> int:
+        """How many tokens all caches may hold: without a pool a page is one token."""
+        return self._max_tokens
+
+    @property
+    def num_used_pages(self) -> int:
+        """How many they hold."""
+        return sum(len(session.tokens) for session in list(self._sessions.values()))
 
     def cached_tokens(self, session: Hashable) -> int:
         """How many tokens of a session are cached."""
@@ -56,7 +71,7 @@ class SerialEngine:
         return [self._run(one) for one in passes]
 
     def _run(self, one: Pass) -> FloatRows:
-        session = self._sessions.pop(one.session, None) or _Session()
+        session = self._sessions.pop(one.session, None) or _Session(owner=one.owner)
         start = one.start(common_prefix(session.tokens, one.tokens))
         if start < len(session.tokens):
             session.cache.crop(start - len(session.tokens))  # a negative count: so many from the end
@@ -85,5 +100,6 @@ class SerialEngine:
     def _make_room(self, num_tokens: int) -> None:
         total = sum(len(session.tokens) for session in self._sessions.values())
         while self._sessions and total + num_tokens > self._max_tokens:
-            _, oldest = self._sessions.popitem(last=False)
-            total -= len(oldest.tokens)
+            sizes = {key: (held.owner, len(held.tokens)) for key, held in self._sessions.items()}
+            victim = first_to_go(sizes, int(OWNER_SHARE * self._max_tokens))
+            total -= len(self._sessions.pop(victim).tokens)

@@ -1,0 +1,67 @@
+"""How many messages one device may send: a token bucket each. Pure: time is an argument.
+
+Law 5: a flood costs its sender. It is noticed before anything is decoded, and it is never answered by a
+flood: one answer in RETRY_AFTER seconds, silence in between. The table is bounded too; who is least recently
+heard leaves it, and begins anew with a full bucket.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import Enum, auto
+
+BURST_SECONDS = 2.0  # a bucket holds what may come in this time
+RETRY_AFTER = 1.0  # seconds between two answers, and what they tell the device to wait
+BYTES_PER_MESSAGE = 64 * 1024  # a longer message counts as several
+MAX_DEVICES = 4096
+
+
+class Admission(Enum):
+    """What to do with a message."""
+
+    TAKE = auto()
+    REFUSE = auto()  # say `busy`
+    DROP = auto()  # the device has been told already
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float  # messages that may come at once
+    filled_at: float
+    answered_at: float = float("-inf")
+
+
+class DeviceRates:
+    """The buckets of all devices, least recently heard first; `rate` is in messages a second, 0: no limit."""
+
+    def __init__(self, rate: float, max_devices: int = MAX_DEVICES) -> None:
+        self._rate = rate
+        self._size = max(1.0, rate * BURST_SECONDS)
+        self._max_devices = max_devices
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def admit(self, device: str, num_bytes: int, now: float) -> Admission:
+        """Whether a message of so many bytes is taken; what is not taken costs its sender nothing more."""
+        if self._rate <= 0:
+            return Admission.TAKE
+        bucket = self._bucket(device, now)
+        cost = min(1 + num_bytes // BYTES_PER_MESSAGE, self._size)
+        if bucket.level >= cost:
+            bucket.level -= cost
+            return Admission.TAKE
+        if now - bucket.answered_at < RETRY_AFTER:
+            return Admission.DROP
+        bucket.answered_at = now
+        return Admission.REFUSE
+
+    def _bucket(self, device: str, now: float) -> _Bucket:
+        """The device's bucket with what has flowed in since, now the most recently heard."""
+        bucket = self._buckets.setdefault(device, _Bucket(self._size, now))
+        self._buckets.move_to_end(device)
+        if len(self._buckets) > self._max_devices:
+            self._buckets.popitem(last=False)
+        bucket.level = min(self._size, bucket.level + self._rate * (now - bucket.filled_at))
+        bucket.filled_at = now
+        return bucket

@@ -1,0 +1,36 @@
+"""From a worker's settings to its target model, in this process or in several."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from cloud_worker.config import WorkerConfig
+from cloud_worker.target_model.loading import choose_device
+from cloud_worker.target_model.model import TargetModel
+from cloud_worker.target_model.tensor_parallel import ParallelTargetModel, Plan
+
+
+@contextmanager
+def open_target_model(config: WorkerConfig) -> Generator[TargetModel]:
+    """The model that the settings name, until the block ends; TargetModelError says why it cannot be used."""
+    if config.tensor_parallel == 1:
+        yield TargetModel.load(
+            config.model,
+            device=config.device,
+            dtype=config.dtype,
+            device_map=config.device_map,
+            num_threads=config.num_threads,
+            cache_bytes=config.cache_mb << 20,
+            chunk_tokens=config.chunk_tokens,
+        )
+        return
+    plan = Plan(
+        name=config.model,
+        device=choose_device(config.device),
+        dtype=config.dtype,
+        num_processes=config.tensor_parallel,
+        num_threads=config.num_threads,
+        cache_bytes=config.cache_mb << 20,
+        chunk_tokens=config.chunk_tokens,
+    )
+    with ParallelTargetModel.open(plan) as model:
+        yield model
