@@ -47,11 +47,17 @@ def _parser() -> argparse.ArgumentParser:
         "--show-tokens", action="store_true", help="colour every token by where it came from"
     )
     generate.add_argument("--json", action="store_true", help="print one JSON object a prompt, nothing else")
+    generate.add_argument(
+        "--json-events", action="store_true", help="as --json, with an object for each token before it"
+    )
     generate.add_argument("--quiet", action="store_true", help="no summary")
     chat = commands.add_parser("chat", help="talk to the model", description=settings)
     chat.add_argument("--show-tokens", action="store_true", help="colour every token by where it came from")
     chat.add_argument("--quiet", action="store_true", help="no summaries")
     for command in (generate, chat):
+        command.add_argument(
+            "--tentative", action="store_true", help="on a terminal: show tokens dim before they are verified"
+        )
         add_flags(command, AgentConfig, ENV_PREFIX)
     export = commands.add_parser(
         "export",

@@ -7,36 +7,30 @@ async with EdgeAgent.open(AgentConfig(broker="mqtt://broker")) as agent:
 
 import asyncio
 import logging
-import re
 import secrets
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import TypeAlias
 
-from common.brief import brief
-from common.codec import CodecError, decode_to_device, encode
-from common.link import Delivery, Link, LinkStatistics
+from common.link import LinkStatistics
 from common.log import about
 from common.messages import Opening
 from common.pages import Pages, made_in
-from common.topics import Topics
 from common.version import release
+from edge_agent.auditing import Audits
+from edge_agent.calibration import Calibration
+from edge_agent.calibration_file import find_calibration
 from edge_agent.config import AgentConfig, random_seed
 from edge_agent.draft_model import DraftModel
-from edge_agent.generation import Event, Generation, LinkEvent, NextTokenModel
-from edge_agent.model_files import ModelError, ModelInfo, read_info
+from edge_agent.exchange import Exchange
+from edge_agent.generation import Event, Generation, NextTokenModel
+from edge_agent.model_files import ModelInfo, read_info
 from edge_agent.model_source import resolve
+from edge_agent.prompts import Message, encode_prompt
 from edge_agent.session import EdgeSession, Outgoing
-from edge_agent.session_settings import OnCloudLoss
 from edge_agent.text import StopStrings, Text
 from edge_agent.totals import Totals
-
-EXPIRY = 30  # seconds that the broker keeps a draft for a worker that is away
-
-Message: TypeAlias = Mapping[str, object]
-
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no text
 
 _log = logging.getLogger(__name__)
 
@@ -44,25 +38,17 @@ _log = logging.getLogger(__name__)
 class EdgeAgent:
     """One device. Generations run one at a time; a second waits for the first. Use `open`."""
 
-    def __init__(
-        self,
-        config: AgentConfig,
-        info: ModelInfo,
-        model: NextTokenModel,
-        link: Link | None,
-        inboxes: "dict[str, asyncio.Queue[Event]]",
-    ) -> None:
+    def __init__(self, config: AgentConfig, info: ModelInfo, model: NextTokenModel) -> None:
         self.config = config
         self.text = Text.load(info)
         self._info = info
         self._model = model
-        self._link = link
-        self._topics = Topics(config.root)
         self._turn = asyncio.Lock()
-        self._inboxes = inboxes
-        self._sending: set[asyncio.Task[None]] = set()
-        self._is_pool_empty = False
         self._totals = Totals()
+        self._audits = Audits()
+        self._calibration = self._find_calibration()
+        self._steering = config.steering(self._calibration)
+        self._exchange = Exchange(config, self._totals, self._steering.link) if config.needs_cloud else None
 
     @classmethod
     @asynccontextmanager
@@ -80,38 +66,32 @@ class EdgeAgent:
             num_threads=config.num_threads,
             providers=config.providers,
         )
-        if not config.needs_cloud:
-            agent = cls(config, info, model, None, {})
+        agent = cls(config, info, model)
+        if agent._exchange is None:
             with agent._metrics():
                 yield agent
             return
-        inboxes: dict[str, asyncio.Queue[Event]] = {}
-
-        def tell(connected: bool) -> None:
-            for inbox in inboxes.values():
-                inbox.put_nowait(LinkEvent.UP if connected else LinkEvent.DOWN)
-
-        device = config.device_name
-        link = Link(
-            config.link_settings(f"edge-{device}-{secrets.token_hex(3)}"),
-            subscriptions=[Topics(config.root).correction_filter(device)],
-            wait_for_broker=config.on_cloud_loss != OnCloudLoss.FAIL.value,
-            on_state=tell,
-        )
-        async with link:
-            agent = cls(config, info, model, link, inboxes)
-            reader = asyncio.create_task(agent._read(link), name="reader")
+        async with agent._exchange.running():
             try:
                 with agent._metrics():
                     yield agent
+                await agent.audited()
             finally:
-                reader.cancel()
-                await asyncio.gather(reader, *agent._sending, return_exceptions=True)
+                await agent._audits.cancel()
 
     @property
     def link_statistics(self) -> LinkStatistics:
         """Messages and bytes since the agent began, as they crossed the network."""
-        return self._link.statistics if self._link else LinkStatistics()
+        return self._exchange.statistics if self._exchange else LinkStatistics()
+
+    @property
+    def risk(self) -> float | None:
+        """Measured drift a token over the agent's life; None while nothing was measured."""
+        return self._totals.tally.measured_risk
+
+    async def audited(self) -> None:
+        """Until what was generated so far is measured, as far as it will be: about a round trip."""
+        await self._audits.finished()
 
     def generate(self, prompt: str | Sequence[Message], *, seed: int | None = None) -> Generation:
         """A generation to iterate over. `prompt` is a text, or chat messages as in OpenAI's API.
@@ -119,11 +99,15 @@ class EdgeAgent:
         A text becomes a user message where the model has a chat template, unless the config says `raw`.
         Raises ModelError for a prompt that is empty or too long.
         """
-        tokens = self._encode(prompt)
+        tokens = encode_prompt(
+            self.text, prompt, raw=self.config.raw, max_positions=self._model.max_positions
+        )
         sampling = self.config.sampling(self._info.sampling)
         seed = next(value for value in (seed, self.config.seed, random_seed()) if value is not None)
         opening = Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed)
-        settings = self.config.session_settings(opening, self._info.eos_ids, self._model.max_positions)
+        settings = self.config.session_settings(
+            opening, self._info.eos_ids, self._model.max_positions, audits=self._steering.wants_audit()
+        )
         name = secrets.token_hex(4)
         inbox: asyncio.Queue[Event] = asyncio.Queue()
         session = EdgeSession(tokens, settings)
@@ -131,24 +115,24 @@ class EdgeAgent:
         @asynccontextmanager
         async def turn() -> AsyncGenerator[None]:
             async with self._turn:
-                self._inboxes[name] = inbox
-                if self._link is not None and not self._link.connected:
-                    inbox.put_nowait(LinkEvent.DOWN)
+                if self._exchange is not None:
+                    self._exchange.join(name, inbox)
                 try:
                     with self._totals.counting(session):
                         yield
                 finally:
-                    del self._inboxes[name]
                     with about(session=name):
                         _log.info("%s: %d tokens, %d uplinks", *_outcome(session))
+                    self._conclude(name, session, inbox, send)
 
         async def send(outgoing: Outgoing) -> None:
+            assert self._exchange is not None  # a scheme that sends has one
             with about(session=name):
-                await self._send(name, outgoing)
+                await self._exchange.send(name, outgoing)
 
         return Generation(
             session=session,
-            policy=self.config.policy(sampling, seed),
+            policy=self.config.policy(sampling, seed, self._calibration, self._steering.numbers()),
             model=self._model,
             turn=turn,
             send=send,
@@ -160,11 +144,45 @@ class EdgeAgent:
 
     def explain(self, failure: str) -> str:
         """A generation's failure with what the agent knows of the link and the pool."""
-        if self._link is not None and not self._link.connected:
+        if self._exchange is not None and not self._exchange.connected:
             return f"{failure}: no connection to {self.config.broker}"
-        if self._is_pool_empty:
+        if self._exchange is not None and self._exchange.is_pool_empty:
             return f"{failure}: nobody serves pool {self.config.pool}; start a worker (cloud-worker run)"
         return failure
+
+    def _conclude(
+        self,
+        name: str,
+        session: EdgeSession,
+        inbox: "asyncio.Queue[Event]",
+        send: Callable[[Outgoing], Awaitable[None]],
+    ) -> None:
+        """The text is final: measure what was skipped, if that is wanted, and learn from it."""
+        audit = session.audit(time.monotonic())
+
+        def ended() -> None:
+            if self._exchange is not None:
+                self._exchange.leave(name)
+            if audit is not None:
+                session.tally.add(audit.tally)
+                self._totals.audited(audit.tally)
+            self._steering.ended(session.tally, session.block_length.draft_time)
+
+        if audit is None or self._exchange is None or not self._exchange.connected:
+            ended()
+        else:
+            self._audits.begin(audit, inbox, send, ended)
+
+    def _find_calibration(self) -> Calibration | None:
+        if not self.config.uses_calibration:
+            return None
+        return find_calibration(
+            self._info.folder,
+            self.config.calibration,
+            tokenizer=self.text.fingerprint,
+            sampling=self.config.sampling(self._info.sampling),
+            estimator=self.config.estimator,
+        )
 
     @contextmanager
     def _metrics(self) -> Generator[None]:
@@ -177,7 +195,10 @@ class EdgeAgent:
 
         def read() -> Reading:
             return Reading(
-                self._totals, self.link_statistics, self._link is not None and self._link.connected
+                self._totals,
+                self._steering.numbers().threshold,
+                self.link_statistics,
+                self._exchange is not None and self._exchange.connected,
             )
 
         facts = {"device": config.device_name, "pool": config.pool, "scheme": config.scheme}
@@ -185,91 +206,6 @@ class EdgeAgent:
         page = partial(made_in, asyncio.get_running_loop(), metrics.page)
         with Pages(config.metrics_host, config.metrics_port, {"/metrics": page}):
             yield
-
-    def _encode(self, prompt: str | Sequence[Message]) -> list[int]:
-        texts = [prompt] if isinstance(prompt, str) else [str(message.get("content")) for message in prompt]
-        if any(_HALF_CHARACTER.search(text) for text in texts):
-            raise ModelError("the prompt is not valid Unicode: it holds bytes or surrogates that are no text")
-        if not isinstance(prompt, str):
-            tokens = self.text.chat_prompt(prompt)
-        elif self.text.has_chat_template and not self.config.raw:
-            tokens = self.text.chat_prompt([{"role": "user", "content": prompt}])
-        else:
-            tokens = self.text.encode(prompt)
-        if not tokens:
-            raise ModelError("the prompt is empty: give the model something to continue")
-        if len(tokens) >= self._model.max_positions:
-            raise ModelError(
-                f"the prompt has {len(tokens)} tokens, but the draft model takes {self._model.max_positions} "
-                "together with the answer: shorten it"
-            )
-        return tokens
-
-    async def _send(self, session: str, outgoing: Outgoing) -> None:
-        assert self._link is not None
-        try:
-            payload = encode(outgoing.message)
-        except ValueError as error:
-            raise ModelError(
-                f"a draft cannot be sent: {error}; shorten the prompt, or use lossless"
-            ) from error
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s, to %s", brief(outgoing.message), outgoing.worker or "any worker")
-        device, pool = self.config.device_name, self.config.pool
-        if outgoing.worker is None:
-            # the broker's answer takes a round trip; drafting goes on meanwhile
-            task = asyncio.create_task(self._open(session, payload), name="open")
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
-            return
-        topic = self._topics.draft(pool, outgoing.worker, device, session)
-        await self._link.send(topic, payload, expiry=EXPIRY)
-
-    async def _open(self, session: str, payload: bytes) -> None:
-        assert self._link is not None
-        topic = self._topics.open(self.config.pool, self.config.device_name, session)
-        delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY)
-        inbox = self._inboxes.get(session)
-        self._note_missing_worker(delivery)
-        if inbox is not None and delivery is Delivery.NO_SUBSCRIBERS:
-            inbox.put_nowait(LinkEvent.NO_WORKER)
-        elif inbox is not None and delivery is Delivery.REFUSED:
-            inbox.put_nowait(LinkEvent.FORBIDDEN)
-
-    def _note_missing_worker(self, delivery: Delivery) -> None:
-        """Say it once for each time that the pool is empty."""
-        if delivery is Delivery.NO_SUBSCRIBERS and not self._is_pool_empty:
-            _log.warning("no worker listens in pool %s; asking again", self.config.pool)
-            self._is_pool_empty = True
-
-    async def _read(self, link: Link) -> None:
-        async for received in link:
-            try:
-                session = self._topics.parse_correction(received.topic).session
-            except ValueError as error:
-                self._cannot_read(error)
-                continue
-            with about(session=session):
-                self._receive(session, received.payload)
-
-    def _receive(self, session: str, payload: bytes) -> None:
-        try:
-            message = decode_to_device(payload)
-        except CodecError as error:
-            self._cannot_read(error)
-            return
-        self._is_pool_empty = False
-        self._totals.answered(message)
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s", brief(message))
-        if session in self._inboxes:
-            self._inboxes[session].put_nowait(message)
-
-    def _cannot_read(self, error: ValueError | CodecError) -> None:
-        """Log the 1st, 2nd, 4th, 8th ... of a flood."""
-        self._totals.num_unreadable = num_unread = self._totals.num_unreadable + 1
-        if num_unread & (num_unread - 1) == 0:
-            _log.warning("ignored an answer that cannot be read: %s; %d in all", error, num_unread)
 
 
 def _outcome(session: EdgeSession) -> tuple[str, int, int]:

@@ -6,7 +6,10 @@ Law: it only decides when a block is sent. Acceptance is token by token, so the 
 
 from dataclasses import dataclass
 
+from edge_agent.held import Held
+
 SMOOTHING = 1 / 8
+RISK_PER_TOKEN = 0.01  # see `_pipelined`
 PRIOR_TESTED = 8  # pseudo-observations, so that the first rejection does not shorten everything
 PRIOR_ACCEPTED = 6
 
@@ -42,26 +45,33 @@ class BlockLength:
         """The estimated probability that a draft token is accepted."""
         return (self.num_accepted + PRIOR_ACCEPTED) / (self.num_tested + PRIOR_TESTED)
 
-    def is_full(self, num_held: int, round_trip: float | None) -> bool:
-        """Whether a block of `num_held` tokens should go up now; `round_trip` includes the verification."""
+    def is_full(self, held: Held, round_trip: float | None, num_in_flight: int) -> bool:
+        """Whether the held tokens should go up now; `round_trip` includes the verification."""
+        num_held = len(held)
         if num_held == 0:
             return False
         if self.fixed is not None:
             return num_held >= self.fixed
         if not self.draft_time or round_trip is None:
-            return num_held >= self.fallback
+            is_first = self.window > 1 and num_in_flight == 0  # it finds a worker, which reads the prompt
+            return is_first or num_held >= self.fallback
         if num_held >= self.longest:
             return True
         if self.window > 1:
-            return num_held >= self._pipelined(self.draft_time, round_trip)
+            return self._pipelined(held, self.draft_time, round_trip)
         return not self._pays_to_wait(num_held, self.draft_time, round_trip)
 
-    def _pipelined(self, draft_time: float, round_trip: float) -> float:
-        """The shortest block with which drafting never waits, and the target is not asked twice a pass.
+    def _pipelined(self, held: Held, draft_time: float, round_trip: float) -> bool:
+        """Drafting goes on while blocks are verified: whether another token may cost more than a block.
 
-        `window` blocks must last for a round trip; more blocks than forward passes would only queue up.
+        A block has a least length: `window` of them must last for a round trip, and more of them than forward
+        passes would only queue up. Beyond it, a token held costs its chance to fall times the time by which
+        that is learnt later; a block costs a forward pass, which the next uncertain token may have to wait
+        for. The two are even near RISK_PER_TOKEN of a rejection for each token of the least length
+        (found by replaying the demo pair's drafts; half or twice of it changes speeds by 1 %).
         """
-        return max(round_trip / self.window, self.verify_time) / draft_time
+        least = max(1.0, max(round_trip / self.window, self.verify_time) / draft_time)
+        return len(held) >= least and held.risk >= RISK_PER_TOKEN * least
 
     def _pays_to_wait(self, num_held: int, draft_time: float, round_trip: float) -> bool:
         """Stop and wait: whether one more token raises the expected tokens a second.

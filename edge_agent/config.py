@@ -12,9 +12,12 @@ from common.messages import Opening
 from common.randomness import MAX_SEED
 from common.settings import option
 from common.topics import MAX_NAME_LENGTH, check_name
-from edge_agent.policy import MAX_IDS, Policy
-from edge_agent.schemes import SCHEMES, Form
+from edge_agent.calibration import PUBLISHED_FIT, Calibration
+from edge_agent.policy import DEFAULT_MAX_IDS, MAX_IDS, Policy
+from edge_agent.risk import RiskControl, RiskCurve
+from edge_agent.schemes import SCHEMES, Form, Scheme
 from edge_agent.session_settings import OnCloudLoss, SessionSettings
+from edge_agent.steering import Numbers, Steering
 from edge_agent.uncertainty import ESTIMATORS
 
 ENV_PREFIX = "EDGE_AGENT_"
@@ -33,10 +36,27 @@ class AgentConfig(BrokerConfig):
     )
     scheme: str = option("lossless", "when and what to send to the target model", choices=SCHEMES)
     threshold: float | None = option(
-        None, "uncertainty above which a token is verified (default: the scheme's)"
+        None, "uncertainty above which a token is verified; below 0: every token (default: the scheme's)"
+    )
+    risk: float | None = option(
+        None, "opportunistic: the drift a token to keep to; the threshold follows what is measured"
+    )
+    audit: float | None = option(
+        None, "opportunistic: the share of answers whose unsent tokens are measured after the end"
+    )
+    rejection_cost: float = option(
+        0.0, "skip what asking about costs more than this many seconds times the expected rejection; 0: off"
+    )
+    calibration: str | None = option(
+        None, "a file that `evaluation calibrate` wrote (default: the one beside the model)"
     )
     estimator: str = option("perturbation-mean", "how uncertainty is measured", choices=ESTIMATORS)
-    max_ids: int = option(32, "ids that a truncated distribution keeps (k)")
+    max_ids: int | None = option(
+        None, "ids that a truncated distribution keeps (k); 0: as many as are worth their bytes"
+    )
+    byte_price: float | None = option(
+        None, "with max_ids 0: the time of a byte over that of a rejection (default: measured)"
+    )
     resolution: int = option(LATTICE_TOTALS[0], f"what quantised counts sum to: {LATTICE_TOTALS}")
     uplink_probability: float = option(0.5, "rand-hlm: the share of tokens that go up")
     theta: float = option(0.1, "cu-hlm-online: the truncation error tolerated")
@@ -68,8 +88,12 @@ class AgentConfig(BrokerConfig):
         if self.device:
             check_name(self.device, "--device")
         ranges: list[tuple[str, float | None, float, float]] = [
-            ("threshold", self.threshold, 0, 1),
-            ("max_ids", self.max_ids, 1, MAX_IDS),
+            ("threshold", self.threshold, -1, 1),
+            ("risk", self.risk, 1e-6, 1),
+            ("audit", self.audit, 0, 1),
+            ("rejection_cost", self.rejection_cost, 0, 1e6),
+            ("max_ids", self.max_ids, 0, MAX_IDS),
+            ("byte_price", self.byte_price, 0, 1),
             ("uplink_probability", self.uplink_probability, 0, 1),
             ("theta", self.theta, 0, 1),
             ("window", self.window, 1, 32),
@@ -88,6 +112,30 @@ class AgentConfig(BrokerConfig):
                 raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value:g}")
         if self.resolution not in LATTICE_TOTALS:
             raise ValueError(f"resolution must be one of {LATTICE_TOTALS}, got {self.resolution}")
+        self._check_steering()
+
+    def _check_steering(self) -> None:
+        """What would have no effect, or two effects, is refused."""
+        scheme = SCHEMES[self.scheme]
+        if not scheme.measures_risk and (self.risk is not None or self.audit):
+            name = "audit" if self.risk is None else "risk"
+            raise ValueError(f"{name} is for the scheme opportunistic: {scheme.name} measures no risk")
+        if self.rejection_cost and not scheme.skips_certain:
+            raise ValueError(f"rejection_cost is for schemes that skip certain tokens, not for {scheme.name}")
+        if self.max_ids == 0 and scheme.form is Form.TOP_K:
+            raise ValueError(
+                f"max_ids 0 keeps the text exact, which {scheme.name} is not: give a number of ids"
+            )
+        if self.byte_price is not None and self.max_ids != 0:
+            raise ValueError("byte_price is for max_ids 0: set both, or neither")
+        givers = {
+            "threshold": self.threshold,
+            "risk": self.risk,
+            "rejection_cost": self.rejection_cost or None,
+        }
+        given = [name for name, value in givers.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} each decide about the threshold: set one of them")
 
     @property
     def needs_cloud(self) -> bool:
@@ -103,15 +151,60 @@ class AgentConfig(BrokerConfig):
             default.top_p if self.top_p is None else self.top_p,
         )
 
-    def policy(self, sampling: Sampling, seed: int) -> Policy:
-        """The scheme with its numbers."""
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether anything here would be decided by a calibration."""
+        return self.calibration is not None or SCHEMES[self.scheme].skips_certain
+
+    def steering(self, calibration: Calibration | None = None) -> Steering:
+        """What chooses the numbers of each generation over an agent's life."""
+        control = None
+        if self.risk is not None:
+            curve = RiskCurve.measured(calibration.operating_points) if calibration else None
+            curve = curve or RiskCurve.guessed(SCHEMES[self.scheme].threshold, self.risk)
+            control = RiskControl(self.risk, curve)
+        return Steering(
+            threshold=self._threshold(calibration),
+            fit=calibration.fit if calibration else PUBLISHED_FIT,
+            byte_price=self.byte_price,
+            control=control,
+            rejection_cost=self.rejection_cost,
+            audit_share=float(self.risk is not None) if self.audit is None else self.audit,
+        )
+
+    def _threshold(self, calibration: Calibration | None) -> float:
         scheme = SCHEMES[self.scheme]
+        if self.threshold is not None:
+            return self.threshold
+        if calibration is not None and scheme.is_risk_averse:
+            return calibration.fit.risk_averse
+        return scheme.threshold
+
+    def _max_ids(self, scheme: Scheme, calibration: Calibration | None) -> int:
+        if self.max_ids is not None:
+            return self.max_ids
+        if calibration is not None and scheme.form is Form.TOP_K:
+            return calibration.offline_k
+        return DEFAULT_MAX_IDS
+
+    def policy(
+        self,
+        sampling: Sampling,
+        seed: int,
+        calibration: Calibration | None = None,
+        numbers: Numbers | None = None,
+    ) -> Policy:
+        """The scheme with its numbers: those of `numbers` where the agent has chosen them."""
+        scheme = SCHEMES[self.scheme]
+        numbers = numbers or self.steering(calibration).numbers()
         return Policy(
             scheme=scheme,
             sampling=sampling,
             seed=seed,
-            threshold=scheme.threshold if self.threshold is None else self.threshold,
-            max_ids=self.max_ids,
+            threshold=numbers.threshold,
+            max_ids=self._max_ids(scheme, calibration),
+            byte_price=numbers.byte_price,
+            fit=calibration.fit if calibration else PUBLISHED_FIT,
             resolution=self.resolution,
             uplink_probability=self.uplink_probability,
             theta=self.theta,
@@ -119,7 +212,7 @@ class AgentConfig(BrokerConfig):
         )
 
     def session_settings(
-        self, opening: Opening, stop_ids: frozenset[int], max_positions: int
+        self, opening: Opening, stop_ids: frozenset[int], max_positions: int, *, audits: bool = False
     ) -> SessionSettings:
         """What one generation's state machine is run with."""
         scheme = SCHEMES[self.scheme]
@@ -133,6 +226,7 @@ class AgentConfig(BrokerConfig):
             drafts=scheme.drafts,
             wants_bonus=window == 1 and scheme.holds and target_decides,
             measures_risk=scheme.measures_risk,
+            audits=audits,
             window=window,
             block_length=self.block_length,
             on_cloud_loss=OnCloudLoss(self.on_cloud_loss),

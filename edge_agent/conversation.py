@@ -7,11 +7,13 @@ import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 
-from edge_agent.agent import EdgeAgent, Message
+from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
+from edge_agent.emission import Emitted
 from edge_agent.model_files import ModelError
+from edge_agent.prompts import Message
 from edge_agent.report import Report
-from edge_agent.terminal import coloured, legend
+from edge_agent.terminal import legend, painter
 from edge_agent.typed_lines import typed_lines
 
 
@@ -31,7 +33,12 @@ async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
         if flags.show_tokens:
             print(legend(), file=sys.stderr)
         async for prompt in _prompts(flags.prompt):
-            succeeded, _ = await _answer(agent, prompt, flags, as_json=flags.json)
+            try:
+                succeeded, _ = await _answer(agent, prompt, flags, as_json=flags.json or flags.json_events)
+            except ModelError as error:
+                if flags.prompt != "-":
+                    raise
+                succeeded = _pass_over(prompt, error, as_json=flags.json or flags.json_events)
             code = code if succeeded else 1
     return code
 
@@ -51,10 +58,14 @@ async def _answer(
     """Stream one answer; returns whether it succeeded, and its text."""
     generation = agent.generate(prompt)
     before = agent.link_statistics
-    async for token in generation:
+    paint = painter(sys.stdout, shows_tokens=flags.show_tokens, shows_tentative=flags.tentative)
+    async for event in generation.events():
         if not as_json:
-            print(coloured(token) if flags.show_tokens else token.text, end="", flush=True)
-    report = Report.of(generation, before, agent.link_statistics)
+            print(paint(event), end="", flush=True)
+        elif flags.json_events:
+            print(_event_json(event), flush=True)
+    await agent.audited()
+    report = Report.of(generation, before, agent.link_statistics, agent.risk)
     failure = generation.session.failure
     explained = agent.explain(failure) if failure else None
     if as_json:
@@ -66,6 +77,19 @@ async def _answer(
     if explained:
         print(f"edge-agent: {explained}", file=sys.stderr)
     return failure is None, report.text
+
+
+def _pass_over(prompt: str, error: ModelError, *, as_json: bool) -> bool:
+    """Say why this line has no answer; those after it may have one. False: it has not succeeded."""
+    if as_json:
+        print(json.dumps({"prompt": prompt, "text": "", "error": str(error)}), flush=True)
+    print(f"edge-agent: {error}", file=sys.stderr)
+    return False
+
+
+def _event_json(event: Emitted) -> str:
+    """{"event": "token", "tentative" or "retraction", ...} with the fields of the event."""
+    return json.dumps({"event": type(event).__name__.lower(), **dataclasses.asdict(event)})
 
 
 async def _chat(config: AgentConfig, flags: argparse.Namespace) -> int:

@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from common.distribution import fit_vocabulary
 from common.messages import ToDevice
+from edge_agent.emission import Emission, Emitted, Token
 from edge_agent.policy import Policy, Proposal
 from edge_agent.session import EdgeSession, Outgoing
 from edge_agent.text import StopStrings, TextStream
-from edge_agent.transcript import Fate, FinalToken
+from edge_agent.transcript import FinalToken
 
 
 class NextTokenModel(Protocol):
@@ -47,18 +48,6 @@ class LinkEvent(Enum):
 Event: TypeAlias = ToDevice | LinkEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A final token with the text that it completes: "" while a character lacks bytes.
-
-    The last one may be text without a token (None): what was held back in case a stop string began there.
-    """
-
-    text: str
-    token: int | None
-    fate: Fate
-
-
 @dataclass(slots=True)
 class Clock:
     """Where the time of a generation went, in seconds."""
@@ -71,7 +60,7 @@ class Clock:
 
 @dataclass(slots=True)
 class Generation:
-    """`async for token in generation`, once; afterwards `session`, `clock` and `text` tell about it.
+    """`async for token in generation`, or over `events()`, once; `session`, `clock`, `text` then tell more.
 
     `turn` is entered for as long as it lasts (one model, one generation at a time), `send` publishes a
     message, `inbox` receives what comes for this session.
@@ -95,37 +84,46 @@ class Generation:
         return self.session.failure
 
     async def __aiter__(self) -> AsyncIterator[Token]:
+        async with aclosing(self.events()) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event
+
+    async def events(self) -> AsyncGenerator[Emitted]:
+        """As the iteration, but each token is also a `Tentative` at once, with a `Retraction` if it falls."""
         async with self.turn():
             began = time.monotonic()
             try:
-                async with aclosing(self._tokens(began)) as tokens:
-                    async for token in tokens:
-                        yield token
+                async with aclosing(self._events(began)) as events:
+                    async for event in events:
+                        yield event
             finally:
                 self.session.stop()  # does nothing when it has finished
                 await self._transmit()
                 self.clock.total = time.monotonic() - began
 
-    async def _tokens(self, began: float) -> AsyncGenerator[Token]:
-        fate = Fate.LOCAL
-        async with aclosing(self._final_tokens()) as finals:
-            async for final in finals:
-                fate = final.fate
-                self.clock.first_token = self.clock.first_token or time.monotonic() - began
-                yield self._token(self.stops.push(self.stream.push(final.token)), final.token, fate)
-                if self.stops.stopped:
+    async def _events(self, began: float) -> AsyncGenerator[Emitted]:
+        emission = Emission(self.stream, self.stops)
+        async with aclosing(self._steps()) as steps:
+            async for finals in steps:
+                for event in emission.update(finals, self.session.tentative):
+                    if isinstance(event, Token):
+                        self.text += event.text
+                        self.clock.first_token = self.clock.first_token or time.monotonic() - began
+                    yield event
+                if emission.stopped:
                     self.session.stop()
-        rest = self.stops.push(self.stream.flush()) + self.stops.flush()
-        if rest:
-            yield self._token(rest, None, fate)
+        for event in emission.finish():
+            self.text += event.text if isinstance(event, Token) else ""
+            yield event
 
-    async def _final_tokens(self) -> AsyncGenerator[FinalToken]:
+    async def _steps(self) -> AsyncGenerator[list[FinalToken]]:
+        """What each step of the session made final."""
         session = self.session
         session.start(time.monotonic())
         while True:
             await self._transmit()
-            for final in session.take_final():
-                yield final
+            yield session.take_final()
             if session.finished:
                 return
             if session.wants_draft:
@@ -179,7 +177,3 @@ class Generation:
                 self.session.reconnected(now)
             case _:
                 self.session.receive(event, now)
-
-    def _token(self, text: str, token: int | None, fate: Fate) -> Token:
-        self.text += text
-        return Token(text, token, fate)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.checksum import prefix_check
-from common.messages import Draft, DraftToken, Opening
+from common.messages import Correction, Draft, DraftToken, Opening
 
 
 @dataclass(slots=True)
@@ -42,6 +42,18 @@ class InFlight:
     def is_stream(self) -> bool:
         """Whether further bonus tokens follow the verdict."""
         return self.bonus > 1
+
+    def fits(self, correction: Correction, vocab_size: int) -> bool:
+        """Whether a correction can be meant for this draft; a faulty worker must not break the text."""
+        is_whole = correction.num_accepted == len(self.block)
+        token_fits = correction.token is None or correction.token < vocab_size
+        token_needed = not is_whole or self.bonus > 0
+        return (
+            correction.num_accepted <= len(self.block)
+            and token_fits
+            and (correction.token is not None) == token_needed
+            and correction.index == self.next_index
+        )
 
     def message(self, tokens: Sequence[int], opening: Opening, *, whole: bool) -> Draft:
         """The draft with everything before its block (`whole`) or only what came after `base`."""

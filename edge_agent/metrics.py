@@ -15,6 +15,7 @@ class Reading:
     """One moment of an agent."""
 
     totals: Totals
+    threshold: float  # of the next generation
     link: LinkStatistics
     is_connected: bool
 
@@ -29,6 +30,7 @@ class Metrics(Exposition):
 def _families(reading: Reading, about: Mapping[str, str]) -> Iterator[Metric]:
     yield _NAMES.info("The device, its pool, model, scheme and release.", about)
     yield from _tokens(reading.totals)
+    yield _NAMES.gauge("threshold", "Uncertainty above which a token is verified.", reading.threshold)
     yield from _answers(reading.totals)
     yield from _NAMES.link(reading.link, is_connected=reading.is_connected)
 
@@ -41,6 +43,10 @@ def _tokens(totals: Totals) -> Iterator[Metric]:
     yield _NAMES.counter("repeats", "Drafts sent again.", tally.num_resent)
     yield _NAMES.counter("tested_tokens", "Draft tokens that were accepted or rejected.", tally.num_tested)
     yield _NAMES.counter("accepted_tokens", "Draft tokens that were accepted.", tally.num_accepted)
+    yield _NAMES.counter("skipped_tokens", "Final tokens that were never verified.", tally.num_skipped)
+    yield _NAMES.counter("measured_tokens", "Skipped tokens whose risk is known.", tally.num_measured)
+    yield _NAMES.counter("measured_risk", "Sum of their rejection probabilities.", tally.measured_risk_sum)
+    yield _NAMES.counter("audits", "Drafts that measured what was skipped last.", tally.num_audits)
     yield _NAMES.counters("generations", "Ended generations by outcome.", "outcome", totals.num_generations)
     yield _NAMES.gauge("generating", "1 while a generation runs.", int(totals.is_generating))
 

@@ -15,9 +15,11 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils.logging import set_verbosity_error
 
 from edge_agent.model_files import DEMO, DEMO_FOLDER, ONNX_FILES, ModelError
 
+TIMEOUT = 5.0  # seconds for the hub's first answer
 TEXT_FILES = ("*.json", "*.jinja")
 
 # The hub's errors extend those of the HTTP library, which is requests or httpx by the hub's version.
@@ -36,8 +38,9 @@ def resolve(name: str, *, model_file: str | None = None, offline: bool = False) 
     if folder is not None:
         return folder
     offline = offline or HF_HUB_OFFLINE
-    graphs = _graphs_to_fetch(name, model_file, offline=offline)
-    return fetch(name, [*TEXT_FILES, *(f"{graph}*" for graph in graphs)], offline=offline)
+    files = None if offline else _files_on_hub(name)
+    graphs = _graphs_to_fetch(name, model_file, files)
+    return fetch(name, [*TEXT_FILES, *(f"{graph}*" for graph in graphs)], offline=files is None)
 
 
 def local_folder(name: str) -> Path | None:
@@ -52,6 +55,7 @@ def local_folder(name: str) -> Path | None:
 
 def fetch(name: str, patterns: Sequence[str], *, offline: bool = False) -> Path:
     """Download the files of hub repository `name` that match `patterns`, or find them in the cache."""
+    set_verbosity_error()  # what it says comes twice, and again in the sentence of our error
     try:
         return Path(snapshot_download(name, allow_patterns=list(patterns), local_files_only=offline))
     except LocalEntryNotFoundError as error:
@@ -63,18 +67,22 @@ def fetch(name: str, patterns: Sequence[str], *, offline: bool = False) -> Path:
         raise _cannot_fetch(name, error) from error
 
 
-def _graphs_to_fetch(name: str, model_file: str | None, *, offline: bool) -> list[str]:
-    """The one graph to download; every known name when offline, because the cache cannot be asked first."""
+def _files_on_hub(name: str) -> list[str] | None:
+    """What the repository holds, asked once and without the hub's patience; None without a connection."""
+    try:
+        return [file.rfilename for file in HfApi().model_info(name, timeout=TIMEOUT).siblings or []]
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise _cannot_fetch(name, error) from error
+    except _FAILURES:
+        return None  # `fetch` looks into the cache and says what is wrong
+
+
+def _graphs_to_fetch(name: str, model_file: str | None, files: Sequence[str] | None) -> list[str]:
+    """The one graph to download; every known name where the cache must do, because it cannot be asked."""
     if model_file is not None:
         return [model_file]
-    if offline:
+    if files is None:
         return list(ONNX_FILES)
-    try:
-        files = HfApi().list_repo_files(name)
-    except _FAILURES as error:
-        if isinstance(error, HFValidationError | RepositoryNotFoundError):
-            raise _cannot_fetch(name, error) from error
-        return list(ONNX_FILES)  # no connection: `fetch` looks into the cache and says what is wrong
     graphs = [graph for graph in ONNX_FILES if graph in files]
     if not graphs:
         raise ModelError(

@@ -23,10 +23,13 @@ from common.distribution import (
 )
 from common.messages import DraftToken
 from common.randomness import FloatArray, Purpose, gumbel_noise, uniform
+from edge_agent.calibration import PUBLISHED_FIT, Fit
+from edge_agent.num_ids import DEFAULT_BYTE_PRICE, cheapest_num_ids
 from edge_agent.schemes import Form, Gate, Scheme
 from edge_agent.truncation import online_k
 from edge_agent.uncertainty import ESTIMATORS, Estimator
 
+DEFAULT_MAX_IDS = 32
 MAX_IDS = 65536  # of one truncated distribution, by the protocol
 
 
@@ -56,10 +59,12 @@ class Policy:
     sampling: Sampling
     seed: int
     threshold: float
-    max_ids: int = 32  # k: how many ids a truncated distribution keeps
+    max_ids: int = DEFAULT_MAX_IDS  # k: how many ids a truncated distribution keeps; 0: chosen per token
+    byte_price: float = DEFAULT_BYTE_PRICE  # for that choice: the time of a byte over that of a rejection
     resolution: int = LATTICE_TOTALS[0]  # what the counts of a lattice distribution sum to
     uplink_probability: float = 0.5  # Rand-HLM's coin
     theta: float = 0.1  # CU-HLM online: the tolerated truncation error
+    fit: Fit = PUBLISHED_FIT  # what CU-HLM online takes for the rejection probability
     estimator: Estimator = field(default=ESTIMATORS["perturbation-mean"])
 
     def propose(self, logits: npt.NDArray[np.floating], position: int) -> Proposal:
@@ -69,7 +74,7 @@ class Policy:
         if self.sampling.greedy or form is Form.COUPLED:
             token, distribution = self._coupled_choice(probs, position), None
         elif form is Form.LATTICE:
-            distribution = quantise(probs, self.max_ids, self.resolution)
+            distribution = quantise(probs, self._num_ids(probs), self.resolution)
             token = distribution.draw(self._draft_uniform(position))
         elif form is Form.DENSE:
             distribution = densify(probs)
@@ -86,6 +91,10 @@ class Policy:
             self._decide(uncertainty, position),
         )
 
+    def _num_ids(self, probs: FloatArray) -> int:
+        """k, before the token is drawn: a function of the probabilities alone (`num_ids`)."""
+        return self.max_ids or cheapest_num_ids(probs, self.resolution, self.byte_price)
+
     def _draft_uniform(self, position: int) -> float:
         return uniform(self.seed, position, Purpose.DRAFT)
 
@@ -99,7 +108,7 @@ class Policy:
         draft_prob = float(probs[token])
         k = self.max_ids
         if self.scheme.adaptive_k:
-            k = min(MAX_IDS, online_k(probs, draft_prob, uncertainty, theta=self.theta))
+            k = min(MAX_IDS, online_k(probs, draft_prob, uncertainty, theta=self.theta, fit=self.fit))
         ids = top_ids(probs, k)
         return TopK(ids, encode_probs(probs[ids]), draft_prob)
 

@@ -16,6 +16,8 @@ class Report:
     finish_reason: str
     scheme: str
     seed: int
+    threshold: float
+    byte_price: float | None  # with max_ids 0
     num_prompt_tokens: int
     num_tokens: int
     num_by_fate: dict[str, int]
@@ -25,7 +27,11 @@ class Report:
     num_tested: int
     num_accepted: int
     acceptance_rate: float | None
-    measured_risk: float | None
+    num_skipped: int
+    num_measured: int
+    num_audits: int
+    measured_risk: float | None  # drift a token
+    measured_risk_of_agent: float | None  # the same over all its generations
     num_bytes_up: int
     num_bytes_down: int
     cloud_loss: str | None  # why tokens went unverified
@@ -37,8 +43,14 @@ class Report:
     peak_memory_mb: float
 
     @classmethod
-    def of(cls, generation: Generation, before: LinkStatistics, after: LinkStatistics) -> "Report":
-        """The report of a finished generation and the link's counts around it."""
+    def of(
+        cls,
+        generation: Generation,
+        before: LinkStatistics,
+        after: LinkStatistics,
+        risk_of_agent: float | None = None,
+    ) -> "Report":
+        """The report of a finished generation, the link's counts around it, and the agent's measured risk."""
         session, clock = generation.session, generation.clock
         tally = session.tally
         return cls(
@@ -46,6 +58,8 @@ class Report:
             finish_reason=session.finish_reason or "stop",
             scheme=generation.policy.scheme.name,
             seed=generation.policy.seed,
+            threshold=generation.policy.threshold,
+            byte_price=None if generation.policy.max_ids else generation.policy.byte_price,
             num_prompt_tokens=len(session.tokens) - tally.num_tokens,
             num_tokens=tally.num_tokens,
             num_by_fate={str(fate): count for fate, count in tally.num_by_fate.items()},
@@ -55,7 +69,11 @@ class Report:
             num_tested=tally.num_tested,
             num_accepted=tally.num_accepted,
             acceptance_rate=tally.acceptance_rate,
+            num_skipped=tally.num_skipped,
+            num_measured=tally.num_measured,
+            num_audits=tally.num_audits,
             measured_risk=tally.measured_risk,
+            measured_risk_of_agent=risk_of_agent,
             num_bytes_up=after.num_bytes_up - before.num_bytes_up,
             num_bytes_down=after.num_bytes_down - before.num_bytes_down,
             cloud_loss=session.cloud.reason,
@@ -81,10 +99,16 @@ class Report:
         if self.num_uplinks:
             lines.insert(1, self._uplink_line())
         if self.measured_risk is not None:
-            lines.append(f"risk of the skipped tokens, measured afterwards: {self.measured_risk:.4f} a token")
+            lines.append(self._risk_line(self.measured_risk))
         if self.cloud_loss is not None:
             lines.append(f"the cloud was away: {self.cloud_loss}")
         return lines
+
+    def _risk_line(self, risk: float) -> str:
+        of_agent = self.measured_risk_of_agent
+        since = "" if of_agent is None else f"; since the start {of_agent:.4f}"
+        measured = f"{self.num_measured} of {self.num_skipped} skipped tokens"
+        return f"measured risk: {risk:.4f} a token, from {measured} at threshold {self.threshold:.6g}{since}"
 
     def _uplink_line(self) -> str:
         resent = f" and {self.num_resent} repeats" if self.num_resent else ""

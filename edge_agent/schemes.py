@@ -39,8 +39,14 @@ class Scheme:
     drafts: bool = True  # False: the target model writes alone
     adaptive_k: bool = False  # k per token (CU-HLM online) instead of the setting's
     threshold: float = 1.0  # the default; the settings may override it
+    is_risk_averse: bool = False  # it is the papers' risk-averse one: a calibration's takes its place
     window: int = 1  # drafts in flight by default: the papers wait for each answer
     measures_risk: bool = False  # asks for the target's probability of the tokens that were skipped
+
+    @property
+    def skips_certain(self) -> bool:
+        """Whether a token below the threshold is final without the target model."""
+        return self.gate is Gate.UNCERTAIN and not self.holds
 
 
 RISK_AVERSE_U_HLM = 0.073  # -b / a as published: no rejection is expected below (docs/method.md)
@@ -59,6 +65,7 @@ SCHEMES = {
             Gate.UNCERTAIN,
             "as hlm, for uncertain tokens only",
             threshold=RISK_AVERSE_U_HLM,
+            is_risk_averse=True,
         ),
         Scheme(
             "cu-hlm-offline",
@@ -66,6 +73,7 @@ SCHEMES = {
             Gate.UNCERTAIN,
             "uncertain tokens with their k largest probabilities",
             threshold=RISK_AVERSE_CU_HLM,
+            is_risk_averse=True,
         ),
         Scheme(
             "cu-hlm-online",
@@ -73,6 +81,7 @@ SCHEMES = {
             Gate.UNCERTAIN,
             "the same with k chosen for each token",
             threshold=RISK_AVERSE_CU_HLM,
+            is_risk_averse=True,
             adaptive_k=True,
         ),
         Scheme(

@@ -2,25 +2,25 @@
 
 Law 3: the text is a function of the prompt, the seed and the models. So nothing here depends on when an
 answer comes: a draft that is asked again keeps its number and its block, a late or repeated answer is
-ignored, and a rejection rewinds to where the target disagreed.
-
-    tokens  | prompt | final ......... | in flight: [context|block] [context|block] | held or skipped |
-                                       ^ num_final
+ignored, and a rejection rewinds to where the target disagreed (`EdgeSequence`).
 """
 
 from collections.abc import Sequence
 
-from common.messages import MAX_CONTEXT_PROBS, Correction, DraftToken, Reason, Refusal, ToDevice
+from common.messages import Correction, Reason, Refusal, ToDevice
+from edge_agent.audit import Audit
 from edge_agent.block_length import BlockLength
 from edge_agent.cloud_watch import CloudWatch
+from edge_agent.ending import Ending
 from edge_agent.in_flight import InFlight
 from edge_agent.policy import Decision, Proposal
 from edge_agent.refusals import explain
 from edge_agent.round_trip import RoundTrip
+from edge_agent.sequence import EdgeSequence
 from edge_agent.session_settings import OnCloudLoss, SessionSettings
 from edge_agent.tally import Tally
-from edge_agent.transcript import Fate, FinalToken, Transcript
-from edge_agent.uplink import Outgoing, Uplink
+from edge_agent.transcript import Fate, FinalToken
+from edge_agent.uplink import Outgoing
 
 
 class EdgeSession:
@@ -34,31 +34,38 @@ class EdgeSession:
         """`prompt` holds at least one token; it must leave room for one more within `max_positions`."""
         if not prompt:
             raise ValueError("the prompt has no tokens")
-        self.epoch = 0
         self.tally = Tally()
         self.round_trip = RoundTrip(settings.first_timeout, settings.min_timeout, settings.max_timeout)
         self.block_length = BlockLength(settings.window, settings.block_length)
         self.cloud = CloudWatch(settings.on_cloud_loss, settings.cloud_timeout)
         self.failure: str | None = None
-        self.finish_reason: str | None = None
         self._settings = settings
-        self._transcript = Transcript(prompt)
-        self._uplink = Uplink(self._transcript, settings.opening, self.round_trip, self.tally)
-        self._num_final = len(prompt)
-        self._held: list[DraftToken] = []
-        self._final: list[FinalToken] = []
+        self._sequence = EdgeSequence(prompt, settings, self.round_trip, self.tally)
+        self._uplink = self._sequence.uplink
+        self._ending = Ending(self._sequence.transcript, settings, self.tally)
+        self._num_held = 0  # by the worker, when all was over
 
     # -- what the shell asks --------------------------------------------------------------------------
 
     @property
     def tokens(self) -> Sequence[int]:
         """The whole sequence as assumed now: what the draft model should continue."""
-        return self._transcript.tokens
+        return self._sequence.transcript.tokens
+
+    @property
+    def tentative(self) -> Sequence[int]:
+        """The end of `tokens` that is not final yet, and may fall."""
+        return self.tokens[self._ending.num_final :]
 
     @property
     def worker(self) -> str | None:
         """The worker that holds the session; None while none has answered."""
         return self._uplink.worker
+
+    @property
+    def finish_reason(self) -> str | None:
+        """`stop`, `length` or `error`; None while tokens may come."""
+        return self._ending.reason
 
     @property
     def finished(self) -> bool:
@@ -71,7 +78,7 @@ class EdgeSession:
         return (
             self._settings.drafts
             and not self.finished
-            and not self._tail_ended
+            and not self._ending.tail_ended
             and len(self._uplink) < self._settings.window
         )
 
@@ -87,8 +94,7 @@ class EdgeSession:
 
     def take_final(self) -> list[FinalToken]:
         """The tokens that became final, in order; each is given once."""
-        taken, self._final = self._final, []
-        return taken
+        return self._ending.take_final()
 
     # -- what happens -------------------------------------------------------------------------------
 
@@ -96,24 +102,23 @@ class EdgeSession:
         """Begin: the target model is asked to write when there is no drafting."""
         self.cloud.answered(now)
         if not self._settings.drafts:
-            self._launch((), self._tokens_left, now)
+            self._sequence.launch(self._ending.tokens_left, now)
 
     def propose(self, proposal: Proposal, now: float, seconds: float = 0.0) -> None:
         """Take in the draft model's next token, which took `seconds`; only while `wants_draft`."""
         self.block_length.drafted(seconds)
-        fate = None
+        held, fate = self._sequence.held, None
         if proposal.decision is Decision.SKIP:
             fate = Fate.LOCAL
         elif self.cloud.is_away(now):
             fate = Fate.UNVERIFIED
         else:
-            self._held.append(proposal.draft)
-        self._transcript.append(proposal.draft.token, fate, proposal.prob)
-        is_full = self.block_length.is_full(len(self._held), self.round_trip.smoothed)
-        if self._held and (is_full or self._tail_ended or proposal.decision is Decision.UPLINK):
-            wants_bonus = self._settings.wants_bonus and not self._tail_ended
-            block, self._held = tuple(self._held), []
-            self._launch(block, int(wants_bonus), now)
+            held.add(proposal.draft, proposal.uncertainty)
+        self._sequence.transcript.append(proposal.draft.token, fate, proposal.prob)
+        tail_ended = self._ending.tail_ended
+        is_full = self.block_length.is_full(held, self.round_trip.smoothed, len(self._uplink))
+        if len(held) and (is_full or tail_ended or proposal.decision is Decision.UPLINK):
+            self._sequence.launch(int(self._settings.wants_bonus and not tail_ended), now)
         self._settle()
 
     def receive(self, message: ToDevice, now: float) -> None:
@@ -121,7 +126,7 @@ class EdgeSession:
         record = self._uplink.find(message.n)
         if isinstance(message, Refusal):
             self._refused(record, message, now)
-        elif record is None or not self._fits(record, message):
+        elif record is None or not record.fits(message, self._settings.opening.vocab_size):
             self.tally.num_ignored += 1
         else:
             self._corrected(record, message, now)
@@ -137,7 +142,7 @@ class EdgeSession:
         elif oldest.next_index > 0:  # a stream broke off: ask for the rest of it
             self._uplink.clear()
             self._uplink.leave_worker(now)
-            self._launch((), self._tokens_left, now)
+            self._sequence.launch(self._ending.tokens_left, now)
         else:
             self._uplink.ask_anyone(now)
         self._settle()
@@ -174,79 +179,15 @@ class EdgeSession:
 
     # -- answers ------------------------------------------------------------------------------------
 
-    def _launch(self, block: tuple[DraftToken, ...], bonus: int, now: float) -> None:
-        start = len(self.tokens) - len(block)
-        num_skipped = start - max(self._uplink.synced, self._transcript.num_prompt)
-        num_measured = MAX_CONTEXT_PROBS if self._settings.measures_risk else 0
-        num_context_probs = min(max(0, num_skipped), num_measured)
-        self._uplink.launch(
-            block, bonus=bonus, epoch=self.epoch, num_context_probs=num_context_probs, now=now
-        )
-
-    def _fits(self, record: InFlight, correction: Correction) -> bool:
-        """Whether a correction can be meant for this draft; a faulty worker must not break the text."""
-        vocab_size = self._settings.opening.vocab_size
-        is_whole = correction.num_accepted == len(record.block)
-        token_fits = correction.token is None or correction.token < vocab_size
-        token_needed = not is_whole or record.bonus > 0
-        return (
-            correction.num_accepted <= len(record.block)
-            and token_fits
-            and (correction.token is not None) == token_needed
-            and correction.index == record.next_index
-        )
-
     def _corrected(self, record: InFlight, correction: Correction, now: float) -> None:
+        """Learn from the answer's times, then let the sequence take it in."""
         if record.num_tries == 1 and record.next_index == 0:
             self.round_trip.observe(now - record.sent_at)
-        self._uplink.answered_by(correction.worker)
-        self.cloud.answered(now)
-        for earlier in self._uplink.take_before(record):
-            self._accept(earlier, len(earlier.block))
         if record.next_index == 0:
-            self._measure(record, correction.context_codes)
-            self._accept(record, correction.num_accepted)
             num_tested = min(len(record.block), correction.num_accepted + 1)
             self.block_length.verified(correction.compute_ms / 1000, num_tested, correction.num_accepted)
-        if correction.num_accepted < len(record.block):
-            self._reject(record, correction)
-        elif correction.token is not None:
-            self._append_bonus(record, correction.token, now)
-        else:
-            self._uplink.settle_oldest()
-        self._uplink.send_waiting(now)
-
-    def _accept(self, record: InFlight, count: int) -> None:
-        self._transcript.mark(record.start, count, Fate.VERIFIED)
-        self.tally.num_accepted += count
-        self.tally.num_tested += count
-
-    def _reject(self, record: InFlight, correction: Correction) -> None:
-        """Rewind to the rejected token and put the target's in its place."""
-        self._transcript.rewind(record.start + correction.num_accepted)
-        self._uplink.clear()
-        self._held.clear()
-        self._append(correction.token, Fate.CORRECTED)
-        self.epoch += 1
-        self.tally.num_tested += 1
-        self.tally.num_rejections += 1
-
-    def _append_bonus(self, record: InFlight, token: int, now: float) -> None:
-        self._append(token, Fate.TARGET)
-        record.next_index += 1
-        record.deadline = now + self.round_trip.timeout(1, whole_context=False)
-        if record.next_index >= record.bonus:
-            self._uplink.settle_oldest()
-
-    def _append(self, token: int | None, fate: Fate) -> None:
-        assert token is not None  # _fits has seen to it
-        self._transcript.append(token, fate)
-        self._uplink.synced = len(self.tokens)
-
-    def _measure(self, record: InFlight, codes: bytes) -> None:
-        if codes and len(codes) == record.num_context_probs:
-            start = record.start - record.num_context_probs
-            self.tally.measure(self._transcript.draft_probs(start, record.start), codes)
+        self.cloud.answered(now)
+        self._sequence.correct(record, correction, now)
 
     def _refused(self, record: InFlight | None, refusal: Refusal, now: float) -> None:
         match refusal.reason:
@@ -268,47 +209,39 @@ class EdgeSession:
         if self.cloud.policy is not OnCloudLoss.LOCAL or not self._settings.drafts:
             self.fail(reason)
             return
-        self._transcript.mark_open(Fate.UNVERIFIED)
-        self._held.clear()
-        self._uplink.clear()
-        self._uplink.leave_worker(now)
-        self._uplink.synced = len(self.tokens)
-        self.epoch += 1
+        self._sequence.settle_for_drafts(now)
         self.cloud.lose(reason, now, until_told=until_told)
 
-    # -- what is final, and the end ---------------------------------------------------------------------
-
-    @property
-    def _tokens_left(self) -> int:
-        generated = self._settings.max_tokens - self._transcript.num_generated
-        return min(generated, self._settings.max_positions - len(self.tokens))
-
-    @property
-    def _tail_ended(self) -> bool:
-        """Whether the sequence, as assumed now, is at its end."""
-        has_stopped = self._transcript.num_generated > 0 and self.tokens[-1] in self._settings.stop_ids
-        return has_stopped or self._tokens_left <= 0
+    # -- the end ------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
         """Emit every token before the first that still awaits its verification; end at a stop token."""
-        oldest = self._uplink.oldest
-        boundary = len(self.tokens) - len(self._held)
-        if oldest is not None and not oldest.is_stream:
-            boundary = oldest.start
-        while self._num_final < boundary and not self.finished:
-            final = self._transcript.final(self._num_final)
-            self._num_final += 1
-            self._final.append(final)
-            self.tally.num_by_fate[final.fate] += 1
-            if final.token in self._settings.stop_ids:
-                self._finish("stop")
-            elif self._num_final == len(self.tokens) and self._tokens_left <= 0:
-                self._finish("length")
+        reason = self._ending.settle(self._sequence.boundary)
+        if reason is not None:
+            self._finish(reason)
 
     def _finish(self, reason: str) -> None:
         if self.finished:
             return
-        self.finish_reason = reason
-        self._transcript.rewind(self._num_final)
-        self._held.clear()
-        self._uplink.close()
+        self._ending.end(reason)
+        self._sequence.held.clear()
+        self._num_held = min(self._uplink.num_held, self._ending.num_final)
+        if self._settings.audits and self.failure is None:
+            self._uplink.clear()  # the audit will say goodbye
+        else:
+            self._uplink.close()
+
+    def audit(self, now: float) -> Audit | None:
+        """Of a finished session that is to be audited: what remains to be asked; None of any other."""
+        if not (self._settings.audits and self.finished and self.failure is None):
+            return None
+        return Audit(
+            self._sequence.transcript,
+            self._settings.opening,
+            self.round_trip,
+            worker=self.worker,
+            num_held=self._num_held,
+            next_n=self._uplink.next_n,
+            epoch=self._sequence.epoch,
+            now=now,
+        )

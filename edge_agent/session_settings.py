@@ -25,6 +25,7 @@ class SessionSettings:
     drafts: bool = True  # False: the target model writes alone
     wants_bonus: bool = False  # ask for the target's token after an accepted block (window 1 only)
     measures_risk: bool = False  # ask for the target's probability of skipped tokens
+    audits: bool = False  # after the end, ask for those that no later draft brought along
     window: int = 1  # drafts in flight
     block_length: int | None = None  # None: as measured times and acceptance tell
     on_cloud_loss: OnCloudLoss = OnCloudLoss.FAIL

@@ -1,12 +1,12 @@
 """The counts of one generation, and the rates that follow from them. Pure values."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from common.distribution import decode_probs
 from common.randomness import FloatArray
-from edge_agent.transcript import Fate
+from edge_agent.transcript import SKIPPED, Fate
 
 
 @dataclass(slots=True)
@@ -19,6 +19,7 @@ class Tally:
     num_accepted: int = 0
     num_rejections: int = 0
     num_ignored: int = 0  # late, repeated or malformed answers
+    num_audits: int = 0  # drafts that measure what was skipped, sent after the text was final
     num_measured: int = 0  # skipped tokens whose rejection probability became known
     measured_risk_sum: float = 0.0  # the sum of those probabilities
     num_by_fate: dict[Fate, int] = field(default_factory=lambda: dict.fromkeys(Fate, 0))
@@ -34,9 +35,28 @@ class Tally:
         return self.num_accepted / self.num_tested if self.num_tested else None
 
     @property
+    def num_skipped(self) -> int:
+        """Final tokens that were never verified."""
+        return sum(self.num_by_fate[fate] for fate in SKIPPED)
+
+    @property
     def measured_risk(self) -> float | None:
-        """Mean rejection probability of the tokens that were skipped; None when none was measured."""
-        return self.measured_risk_sum / self.num_measured if self.num_measured else None
+        """Drift a token of the text: what skipping risked, over all tokens; None when none was measured.
+
+        Skipped tokens that were not measured are taken to be like those that were.
+        """
+        if not self.num_measured:
+            return None
+        return self.measured_risk_sum / self.num_measured * self.num_skipped / max(1, self.num_tokens)
+
+    def add(self, other: "Tally") -> None:
+        """Count what the other counted, too."""
+        for one in fields(Tally):
+            if one.name == "num_by_fate":
+                for fate, count in other.num_by_fate.items():
+                    self.num_by_fate[fate] += count
+            else:
+                setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
     def measure(self, draft_probs: FloatArray, codes: bytes) -> None:
         """Deferred verification: the target's probabilities `codes` [m] of m tokens that were skipped."""

@@ -94,6 +94,12 @@ class TextStream:
         self._num_shown = len(self._window)
         self._shown = tokenizer.decode(self._window).rstrip(_INCOMPLETE)
 
+    def __copy__(self) -> "TextStream":
+        """A stream that goes on from here by itself."""
+        twin = TextStream.__new__(TextStream)
+        vars(twin).update(vars(self), _window=list(self._window))
+        return twin
+
     def push(self, token: int) -> str:
         """The text that `token` completes; empty while a character lacks bytes."""
         self._window.append(token)

@@ -5,7 +5,7 @@ Law: counts only grow, so a running generation counts already, and is counted on
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from common.messages import Reason, Refusal, ToDevice
 from edge_agent.session import EdgeSession
@@ -54,6 +54,10 @@ class Totals:
             outcome = session.finish_reason or "stop"
             self.num_generations[outcome] = self.num_generations.get(outcome, 0) + 1
 
+    def audited(self, tally: Tally) -> None:
+        """A generation that has ended was measured further."""
+        self._ended.add(tally)
+
     def answered(self, message: ToDevice) -> None:
         """A worker's answer arrived."""
         if isinstance(message, Refusal):
@@ -63,11 +67,5 @@ class Totals:
 def _sum(*tallies: Tally) -> Tally:
     total = Tally()
     for tally in tallies:
-        for one in fields(Tally):
-            value = getattr(tally, one.name)
-            if one.name == "num_by_fate":
-                for fate, count in tally.num_by_fate.items():
-                    total.num_by_fate[fate] += count
-            else:
-                setattr(total, one.name, getattr(total, one.name) + value)
+        total.add(tally)
     return total

@@ -19,6 +19,9 @@ class Fate(StrEnum):
     UNVERIFIED = "unverified"  # should have been verified, but the cloud was away
 
 
+SKIPPED = (Fate.LOCAL, Fate.UNVERIFIED)  # final, though the target model never judged them
+
+
 @dataclass(frozen=True, slots=True)
 class FinalToken:
     """A token that will not change any more."""
@@ -35,6 +38,7 @@ class Transcript:
         self.num_prompt = len(prompt)
         self._fates: list[Fate | None] = []
         self._probs: list[float] = []
+        self._measured: list[bool] = []
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -49,12 +53,14 @@ class Transcript:
         self.tokens.append(token)
         self._fates.append(fate)
         self._probs.append(draft_prob)
+        self._measured.append(False)
 
     def rewind(self, length: int) -> None:
         """Forget every token from position `length` on."""
         del self.tokens[length:]
         del self._fates[length - self.num_prompt :]
         del self._probs[length - self.num_prompt :]
+        del self._measured[length - self.num_prompt :]
 
     def mark(self, start: int, count: int, fate: Fate) -> None:
         """Settle the fate of the tokens [start, start + count)."""
@@ -64,6 +70,24 @@ class Transcript:
     def mark_open(self, fate: Fate) -> None:
         """Settle the fate of every token that still awaits verification."""
         self._fates = [fate if known is None else known for known in self._fates]
+
+    def mark_measured(self, start: int, count: int) -> None:
+        """The target's probabilities of the tokens [start, start + count) are known."""
+        first = start - self.num_prompt
+        self._measured[first : first + count] = [True] * count
+
+    def unmeasured(self) -> list[range]:
+        """Runs of positions that were never verified, and whose risk is not known either."""
+        runs: list[range] = []
+        for index, (fate, measured) in enumerate(zip(self._fates, self._measured, strict=True)):
+            position = self.num_prompt + index
+            if measured or fate not in SKIPPED:
+                continue
+            if runs and runs[-1].stop == position:
+                runs[-1] = range(runs[-1].start, position + 1)
+            else:
+                runs.append(range(position, position + 1))
+        return runs
 
     def final(self, position: int) -> FinalToken:
         """The token at a position whose fate is settled."""

@@ -7,14 +7,12 @@ tolerance theta.
 import numpy as np
 
 from common.randomness import FloatArray
-
-SLOPE = 0.815  # beta ~ SLOPE * u + INTERCEPT, as published for CU-HLM
-INTERCEPT = -0.066
+from edge_agent.calibration import PUBLISHED_FIT, Fit
 
 
-def expected_rejection(uncertainty: float) -> float:
-    """beta_d = clip(a u + b, 0, 1), the papers' linear fit."""
-    return min(1.0, max(0.0, SLOPE * uncertainty + INTERCEPT))
+def expected_rejection(uncertainty: float, fit: Fit = PUBLISHED_FIT) -> float:
+    """beta_d = clip(a u + b, 0, 1): the papers' linear fit, or a calibration's."""
+    return fit.rejection(uncertainty)
 
 
 def truncation_errors(sorted_probs: FloatArray) -> FloatArray:
@@ -32,13 +30,19 @@ def truncation_errors(sorted_probs: FloatArray) -> FloatArray:
     return 2.0 * np.maximum(prefix[num_above] - prefix[kept] - means * (num_above - kept), 0.0)
 
 
-def online_k(probs: FloatArray, draft_prob: float, uncertainty: float, *, theta: float) -> int:
+def error_weight(draft_prob: float, rejection: float) -> float:
+    """The denominator of eq. 26: (1 - x_d) l(-1) + x_d l(-beta_d), l(v) = ln(1 + e^v) (softplus, eta = 1)."""
+    return float((1.0 - draft_prob) * np.log1p(np.exp(-1.0)) + draft_prob * np.log1p(np.exp(-rejection)))
+
+
+def online_k(
+    probs: FloatArray, draft_prob: float, uncertainty: float, *, theta: float, fit: Fit = PUBLISHED_FIT
+) -> int:
     """k(t): the least k with truncation error / [(1 - x_d) l(-1) + x_d l(-beta_d)] <= theta.
 
-    l(v) = ln(1 + e^v) is the softplus with eta = 1; `probs` [|V|] in any order.
+    l is the softplus; `probs` [|V|] in any order.
     """
-    beta = expected_rejection(uncertainty)
-    weight = (1.0 - draft_prob) * np.log1p(np.exp(-1.0)) + draft_prob * np.log1p(np.exp(-beta))
+    weight = error_weight(draft_prob, expected_rejection(uncertainty, fit))
     errors = truncation_errors(np.sort(probs)[::-1])
     within = np.flatnonzero(errors <= theta * weight)
     return int(within[0]) + 1 if len(within) else len(probs)

@@ -50,6 +50,16 @@ class Uplink:
         """The draft whose answer everything else waits for."""
         return self._in_flight[0] if self._in_flight else None
 
+    @property
+    def num_held(self) -> int:
+        """Tokens that the worker holds for sure: none while anything is in flight."""
+        return 0 if self._in_flight or self.worker is None else self.synced
+
+    @property
+    def next_n(self) -> int:
+        """The number of the next draft."""
+        return self._next_n
+
     def find(self, n: int | None) -> InFlight | None:
         """The draft in flight with this number."""
         return next((record for record in self._in_flight if record.n == n), None)

@@ -35,6 +35,7 @@ class Circle:
     max_positions: int = 512
     num_workers: int = 2
     cloud_timeout: float = 20.0
+    audits: bool = False
     to_workers: list[Outgoing] = field(default_factory=list)
     to_device: list[ToDevice] = field(default_factory=list)
     now: float = 0.0
@@ -55,6 +56,7 @@ class Circle:
                 drafts=scheme.drafts,
                 wants_bonus=self.window == 1 and scheme.holds and exact_choice,
                 measures_risk=scheme.measures_risk,
+                audits=self.audits,
                 window=self.window,
                 block_length=self.block_length,
                 on_cloud_loss=self.on_cloud_loss,

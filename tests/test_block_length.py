@@ -2,11 +2,19 @@
 
 import pytest
 
+from common.messages import DraftToken
 from edge_agent.block_length import BlockLength
+from edge_agent.held import Held
 
 
-def length(rule: BlockLength, round_trip: float | None) -> int:
-    return next(n for n in range(1, 200) if rule.is_full(n, round_trip))
+def length(
+    rule: BlockLength, round_trip: float | None, uncertainty: float = 0.5, num_in_flight: int = 1
+) -> int:
+    """How many tokens of this uncertainty make a block."""
+    held = Held()
+    while not rule.is_full(held, round_trip, num_in_flight):
+        held.add(DraftToken(1), uncertainty)
+    return len(held)
 
 
 def measured(window: int, draft_time: float, verify_time: float, acceptance: float) -> BlockLength:
@@ -21,8 +29,31 @@ def test_nothing_measured_yet_falls_back():
     assert length(BlockLength(4), None) == 8
 
 
+def test_the_first_token_goes_up_at_once_to_find_a_worker_but_not_when_each_block_is_waited_for():
+    assert length(BlockLength(4), None, num_in_flight=0) == 1
+    assert length(BlockLength(1), None, num_in_flight=0) == 8
+
+
+def test_certain_tokens_wait_longer_than_uncertain_ones():
+    rule = measured(8, 0.02, 0.06, 0.98)
+    assert length(rule, 0.16, uncertainty=0.2) == 3
+    assert 8 < length(rule, 0.16, uncertainty=0.0) <= rule.longest
+
+
+def test_one_uncertain_token_takes_the_certain_ones_before_it_along():
+    rule, held = measured(8, 0.02, 0.06, 0.98), Held()
+    for _ in range(5):
+        held.add(DraftToken(1), 0.0)
+    assert not rule.is_full(held, 0.16, 1)
+    held.add(DraftToken(1), 0.3)
+    assert rule.is_full(held, 0.16, 1)
+    assert len(held.take()) == 6
+    assert not rule.is_full(held, 0.16, 1)
+
+
 def test_a_fixed_length_stays_fixed():
     assert length(BlockLength(4, fixed=3), 10.0) == 3
+    assert length(BlockLength(4, fixed=3), None, num_in_flight=0) == 3
 
 
 @pytest.mark.parametrize("acceptance", [0.5, 0.8, 0.95])

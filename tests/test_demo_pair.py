@@ -1,7 +1,6 @@
 """The pair that ships: small enough, one vocabulary, and lossless through the broker."""
 
 import asyncio
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +11,16 @@ from common.fingerprint import fingerprint
 from edge_agent.config import AgentConfig
 from edge_agent.model_files import read_info
 from edge_agent.text import Text
+from evaluation.held_out import held_out
 from evaluation.local_worker import LocalWorker
 from tests.processes import answers, generate, greedy_answers
 
 DRAFT = Path(edge_agent.__file__).parent / "demo_model"
 TARGET = Path(cloud_worker.__file__).parent / "demo_model"
-HELD_OUT = Path(__file__).parents[1] / "evaluation" / "held_out.jsonl"
 
 
 def commands(count: int) -> list[str]:
-    return [json.loads(line)["command"] for line in HELD_OUT.read_text().splitlines()[:count]]
+    return [each.command for each in held_out(count)]
 
 
 def test_all_files_together_take_at_most_16_mb():

@@ -88,6 +88,14 @@ def test_an_unknown_variable_is_one_sentence():
     check(done, 2, "EDGE_AGENT_MODLE", "did you mean model?")
 
 
+def test_a_hub_that_cannot_be_reached_is_one_sentence_without_a_second_try():
+    """The address is this machine's own, where nobody listens, so no network is asked."""
+    unreachable = {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HUB_OFFLINE": "0"}
+    done = run("generate", "hi", "--model", "some-org/some-model", env=os.environ | unreachable)
+    check(done, 1, "some-org/some-model", "the hub cannot be reached")
+    assert len(done.stderr.splitlines()) == 1  # it retried for 26 s, and said so twice each time
+
+
 def test_a_missing_model_is_one_sentence(tmp_path):
     check(run("generate", "hi", "--model", str(tmp_path / "none")), 1, "none", "folder")
 
@@ -157,6 +165,15 @@ def test_a_terminal_that_lacks_a_character_shows_another(draft_folder):
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = run(*local(draft_folder, "Öffne 今日 🙂", "--max-tokens", "60", "--seed", "1"), env=environment)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_line_that_cannot_be_answered_does_not_keep_those_after_it_from_their_answers(draft_folder):
+    model = ("--model", str(draft_folder("llama")), "--scheme", "slm", "--max-tokens", "4")
+    done = run("generate", "-", "--json", *model, input="light " * 3000 + "\nturn on the light\n")
+    check(done, 1, "shorten it")
+    refused, answered = (json.loads(line) for line in done.stdout.splitlines())
+    assert "shorten it" in refused["error"]
+    assert (answered["error"], answered["num_tokens"]) == (None, 4)
 
 
 def test_a_full_disk_is_one_sentence(draft_folder):

@@ -1,5 +1,6 @@
 """The examples: settings files that the real loader takes, programs that run."""
 
+import json
 import os
 import subprocess
 import sys
@@ -74,6 +75,20 @@ def test_the_pipe_answers_every_line(draft_folder):
     flags = ["--scheme", "slm", "--max-tokens", "4", "--stop", "\n", "--model", str(draft_folder("llama"))]
     output = run("sh", "examples/json_pipe.sh", *flags, prompts="turn on the light\nclose the window\n")
     assert len(output.splitlines()) == 2
+
+
+def test_the_tentative_example_ends_with_the_answer_alone(broker, family_folder, draft_folder):
+    flags = ["--broker", broker.url, "--model", str(draft_folder("llama")), "--max-tokens", "24"]
+    flags += ["--temperature", "1", "--seed", "7"]
+    with LocalWorker(broker.url, "--model", str(family_folder("llama"))):
+        output = run(sys.executable, "examples/tentative.py", "turn on the light", *flags)
+        events = run(
+            sys.executable, "-m", "edge_agent", "generate", "turn on the light", "--json-events", *flags
+        )
+    *objects, report = [json.loads(line) for line in events.splitlines()]
+    assert {one["event"] for one in objects} == {"token", "tentative", "retraction"}
+    assert "".join(one["text"] for one in objects if one["event"] == "token") == report["text"]
+    assert output.splitlines()[-1] == f"{report['text']!r} []"
 
 
 def test_the_comparison_shows_every_scheme(broker, family_folder, draft_folder):

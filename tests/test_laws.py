@@ -207,6 +207,13 @@ def test_a_lattice_is_a_distribution_of_at_most_k_ids(seed, size, k, total):
     assert len(set(lattice.ids.tolist())) == len(lattice.ids) <= min(k, size)
 
 
+@given(st.integers(0, 10_000), st.integers(1, 200), st.integers(1, 200), st.sampled_from([256, 65536]))
+def test_the_order_of_a_lattice_follows_from_its_ids_and_counts_alone(seed, size, k, total):
+    lattice = quantise(random_probs(seed, size), k, total)
+    pairs = list(zip((-lattice.counts).tolist(), lattice.ids.tolist(), strict=True))
+    assert pairs == sorted(pairs)
+
+
 def test_a_lattice_is_drawn_in_exact_proportion_to_its_counts():
     lattice = Lattice(np.array([5, 2, 9]), np.array([200, 50, 6]))
     drawn = [lattice.draw((i + 0.5) / 256) for i in range(256)]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
@@ -143,9 +144,9 @@ class Hub:
         monkeypatch.setattr(model_source, "HfApi", lambda: self)
         monkeypatch.setattr(model_source, "snapshot_download", self.download)
 
-    def list_repo_files(self, name: str) -> list[str]:
-        assert name == "someone/model"
-        return self.files
+    def model_info(self, name: str, *, timeout: float) -> SimpleNamespace:
+        assert (name, timeout < 10) == ("someone/model", True)
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in self.files])
 
     def download(self, name: str, *, allow_patterns: list[str], local_files_only: bool) -> str:
         assert name == "someone/model"
@@ -176,12 +177,13 @@ def test_a_repository_without_a_graph_says_how_to_make_one(
 def test_without_a_connection_the_cache_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub(tmp_path, monkeypatch)
 
-    def fail(_: str) -> list[str]:
+    def fail(_: str, **_settings: float) -> None:
         raise HfHubHTTPError.__bases__[0]("no route")  # of the HTTP library, and not always an OSError
 
-    monkeypatch.setattr(hub, "list_repo_files", fail)
+    monkeypatch.setattr(hub, "model_info", fail)
     assert resolve("someone/model") == tmp_path
     assert "onnx/model.onnx*" in hub.patterns
+    assert hub.patterns[-1] == "offline"
 
 
 def test_a_model_that_cannot_be_fetched_is_one_sentence() -> None:

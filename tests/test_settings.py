@@ -32,6 +32,12 @@ VALUES: dict[str, object] = {
     "log_format": "json",
     "dtype": "bfloat16",
 }
+NEEDS = {  # settings that mean nothing without another one
+    "risk": ("--scheme", "opportunistic"),
+    "audit": ("--scheme", "opportunistic"),
+    "rejection_cost": ("--scheme", "u-hlm"),
+    "byte_price": ("--max-ids", "0"),
+}
 EXAMPLES = {str: "text", int: 7, float: 0.25, bool: True}
 
 
@@ -87,12 +93,13 @@ def test_every_setting_is_a_flag_a_variable_and_a_key(kind, field, tmp_path, mon
     assert value != field.default
     file = tmp_path / "settings.toml"
     file.write_text(f"{field.name} = {toml(value)}\n")
-    assert getattr(settings(kind, "--config", str(file)), field.name) == value
+    needs = NEEDS.get(field.name, ())
+    assert getattr(settings(kind, "--config", str(file), *needs), field.name) == value
     if not field.metadata["secret"]:
-        assert getattr(settings(kind, *as_flags(field.name, value)), field.name) == value
+        assert getattr(settings(kind, *as_flags(field.name, value), *needs), field.name) == value
     text = ",".join(value) if isinstance(value, tuple) else str(value)
     monkeypatch.setenv(KINDS[kind] + field.name.upper(), text)
-    assert getattr(settings(kind), field.name) == value
+    assert getattr(settings(kind, *needs), field.name) == value
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,6 +153,17 @@ def test_a_password_file_gives_its_first_line(tmp_path):
     path.write_bytes(b"open sesame\r\nnot this\n")
     config = AgentConfig(username="me", password_file=str(path))
     assert config.link_settings("me").password == "open sesame"
+
+
+@pytest.mark.parametrize("setting", ["password_file", "key_file"])
+@pytest.mark.parametrize(("mode", "is_open"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_secret_that_everyone_can_read_is_warned_of(tmp_path, caplog, setting, mode, is_open):
+    path = tmp_path / "secret"
+    path.write_text("open sesame")
+    path.chmod(mode)
+    files = {"cert_file": "cert.pem"} | {setting: str(path)}
+    AgentConfig(broker="mqtts://broker", username="me", **files).link_settings("me")
+    assert (f"chmod 600 {path}" in caplog.text) == is_open
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x80"])
@@ -269,7 +287,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
     [
         (AgentConfig, ["--threshold", "1.5"]),
         (AgentConfig, ["--threshold", "nan"]),
-        (AgentConfig, ["--max-ids", "0"]),
+        (AgentConfig, ["--max-ids", "-1"]),
         (AgentConfig, ["--uplink-probability", "-0.1"]),
         (AgentConfig, ["--theta", "2"]),
         (AgentConfig, ["--window", "33"]),
@@ -327,3 +345,33 @@ def test_a_tilde_in_a_variable_is_the_home_folder(tmp_path, monkeypatch):
     (tmp_path / "password").write_text("hush")
     monkeypatch.setenv("EDGE_AGENT_CONFIG", "~/agent.toml")
     assert settings(AgentConfig).link_settings("me").password == "hush"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--risk", "0.02"), "risk is for the scheme opportunistic: lossless measures no risk"),
+        (
+            ("--scheme", "u-hlm", "--audit", "1"),
+            "audit is for the scheme opportunistic: u-hlm measures no risk",
+        ),
+        (
+            ("--rejection-cost", "1"),
+            "rejection_cost is for schemes that skip certain tokens, not for lossless",
+        ),
+        (
+            ("--scheme", "opportunistic", "--risk", "0.02", "--threshold", "0.1"),
+            "threshold and risk each decide about the threshold: set one of them",
+        ),
+        (
+            ("--scheme", "opportunistic", "--risk", "0.02", "--rejection-cost", "1"),
+            "risk and rejection_cost each decide about the threshold: set one of them",
+        ),
+        (("--byte-price", "0.1"), "byte_price is for max_ids 0: set both, or neither"),
+        (("--scheme", "cu-hlm-offline", "--max-ids", "0"), "max_ids 0 keeps the text exact"),
+        (("--scheme", "opportunistic", "--risk", "0"), "risk must be between 1e-06 and 1, got 0"),
+    ],
+)
+def test_settings_that_would_have_no_effect_or_two_are_refused(flags, sentence):
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        settings(AgentConfig, *flags)
