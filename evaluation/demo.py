@@ -9,14 +9,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from evaluation.held_out import HeldOut, held_out
 from evaluation.local_broker import BrokerError, LocalBroker
 from evaluation.local_worker import LocalWorker, WorkerError
-from evaluation.smart_home.scoring import read_actions
 
-HELD_OUT = Path(__file__).parent / "held_out.jsonl"
 NUM_COMMANDS = 10
 SHOWN = 3  # its numbers are hard for the draft model
 SEED = "7"
@@ -95,8 +93,8 @@ def _leave(_number: int, _frame: object) -> None:
 
 
 def _show(broker_url: str) -> int:
-    commands = [json.loads(line) for line in HELD_OUT.read_text().splitlines()[:NUM_COMMANDS]]
-    shown = commands[SHOWN]["command"]
+    commands = held_out(NUM_COMMANDS)
+    shown = commands[SHOWN].command
     for scheme in ("slm", "opportunistic"):
         print(f"$ edge-agent generate {shown!r} --scheme {scheme} --show-tokens", flush=True)
         _agent(broker_url, shown, "--scheme", scheme, "--show-tokens")
@@ -110,15 +108,12 @@ def _show(broker_url: str) -> int:
     return 0
 
 
-def _run(broker_url: str, scheme: str, commands: Sequence[dict[str, Any]]) -> Row:
+def _run(broker_url: str, scheme: str, commands: Sequence[HeldOut]) -> Row:
     """One agent process for all commands under one scheme."""
-    prompts = "".join(command["command"] + "\n" for command in commands)
+    prompts = "".join(command.command + "\n" for command in commands)
     output = _agent(broker_url, "-", "--json", "--scheme", scheme, prompts=prompts)
     reports = [json.loads(line) for line in output.splitlines()]
-    exact = [
-        read_actions(report["text"]) == command["actions"]
-        for report, command in zip(reports, commands, strict=True)
-    ]
+    exact = [command.is_right(report["text"]) for report, command in zip(reports, commands, strict=True)]
 
     def total(name: str) -> Any:
         return sum(report[name] for report in reports)

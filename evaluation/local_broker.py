@@ -55,6 +55,12 @@ class LocalBroker:
         return f"mqtt://127.0.0.1:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """The process's number; only while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log_file(self) -> Path:
         """What the broker wrote, over all its starts."""
         return self.folder / "mosquitto.log"

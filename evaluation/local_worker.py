@@ -74,11 +74,11 @@ class LocalWorker:
                 raise WorkerError(f"the worker did not start: {self.log.strip()[-500:]}")
             time.sleep(0.05)
 
-    def stop(self) -> int:
-        """SIGTERM, as an operator would; returns the exit code."""
+    def stop(self, timeout: float = STOP_TIMEOUT) -> int:
+        """SIGTERM, as an operator would; returns the exit code, or raises subprocess.TimeoutExpired."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(STOP_TIMEOUT)
+        return self._process.wait(timeout)
 
     def kill(self) -> None:
         """kill -9."""

@@ -1,0 +1,145 @@
+"""All that a calibration finds in the walks of its prompts: figures for the report and the file. Pure.
+
+What the agent uses is found on the hybrid's own text, which is what it will meet; the target's text is there
+to see how much that choice matters.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_agent.calibration import CalibrationError, OperatingPoint
+from evaluation.calibrate.association import Associations, associate
+from evaluation.calibrate.rejection_line import (
+    Bin,
+    Curve,
+    Line,
+    fit_line,
+    isotonic_curve,
+    least_squares,
+    reliability,
+)
+from evaluation.calibrate.samples import HYBRID, TARGET, Samples, Walk
+from evaluation.calibrate.tradeoff import cost, offline_k, operating_points
+from evaluation.resampling import Estimate, mean_of
+
+MIN_PROMPTS = 2  # fewer cannot be resampled
+
+Progress = Callable[[Iterable[int]], Iterable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Means over the draft tokens of one text."""
+
+    num_tokens: int
+    rejection: Estimate
+    distance: Estimate
+    untruncated_distance: Estimate
+    rejected: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A threshold somebody may choose, with what it costs."""
+
+    name: str
+    threshold: float
+    risk: Estimate
+    uplink_rate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Everything, for one estimator as the agent uses it (`estimator`) and all of them to compare."""
+
+    estimator: str
+    samples: Mapping[str, Samples]  # by whose text
+    levels: Mapping[str, Level]
+    lines: Mapping[str, Line]
+    associations: Mapping[str, Associations]
+    curve: Curve
+    bins_of_line: Sequence[Bin]
+    bins_of_curve: Sequence[Bin]
+    points: tuple[OperatingPoint, ...]
+    points_of: Mapping[str, Sequence[OperatingPoint]]
+    choices: Sequence[Choice]
+    theta: float
+    offline_k: int
+
+    @property
+    def hybrid(self) -> Samples:
+        """The draft tokens that the agent's figures come from."""
+        return self.samples[HYBRID]
+
+    @property
+    def line(self) -> Line:
+        """The line that the agent uses."""
+        return self.lines[HYBRID]
+
+
+def analyse(
+    walks: Mapping[str, Sequence[Walk]],
+    estimator: str,
+    budgets: Sequence[float],
+    theta: float,
+    progress: Progress = iter,
+) -> Analysis:
+    """CalibrationError when there is too little to say anything."""
+    if len(walks[HYBRID]) < MIN_PROMPTS:
+        raise CalibrationError(f"one prompt is not enough to calibrate on: give at least {MIN_PROMPTS}")
+    samples = {name: Samples.of(walks[name]) for name in (HYBRID, TARGET)}
+    lines = {name: fit_line(each, estimator) for name, each in samples.items()}
+    hybrid, line = samples[HYBRID], lines[HYBRID]
+    points_of = {name: operating_points(hybrid, name) for name in hybrid.uncertainty}
+    by_line, by_curve = _held_apart(hybrid, estimator)
+    return Analysis(
+        estimator=estimator,
+        samples=samples,
+        levels={name: _level(each) for name, each in samples.items()},
+        lines=lines,
+        associations={name: associate(each, progress=progress) for name, each in samples.items()},
+        curve=isotonic_curve(hybrid.uncertainty[estimator], hybrid.rejection),
+        bins_of_line=by_line,
+        bins_of_curve=by_curve,
+        points=points_of[estimator],
+        points_of=points_of,
+        choices=_choices(hybrid, estimator, line, points_of[estimator], budgets),
+        theta=theta,
+        offline_k=offline_k(hybrid, theta),
+    )
+
+
+def _level(samples: Samples) -> Level:
+    columns = (samples.rejection, samples.distance, samples.untruncated_distance, 1.0 - samples.accepted)
+    found = mean_of(columns, samples.prompt)
+    return Level(samples.num_tokens, *(found.estimate(i) for i in range(4)))
+
+
+def _held_apart(samples: Samples, estimator: str) -> tuple[list[Bin], list[Bin]]:
+    """Reliability of line and curve: learned from every second prompt, judged by the others."""
+    learns = samples.prompt % 2 == 0
+    uncertainty, rejection = samples.uncertainty[estimator], samples.rejection
+    slope, intercept = least_squares(uncertainty[learns], rejection[learns], np.ones(int(learns.sum())))
+    curve = isotonic_curve(uncertainty[learns], rejection[learns])
+    judged, truth, prompts = uncertainty[~learns], rejection[~learns], samples.prompt[~learns]
+    by_line = np.clip(slope * judged + intercept, 0.0, 1.0)
+    return reliability(by_line, truth, prompts), reliability(curve.at(judged), truth, prompts)
+
+
+def _choices(
+    samples: Samples,
+    estimator: str,
+    line: Line,
+    points: Sequence[OperatingPoint],
+    budgets: Sequence[float],
+) -> list[Choice]:
+    named = [
+        ("risk-averse, -b / a", line.fit.risk_averse),
+        ("risk-prone, (D - b) / a", line.risk_prone.value),
+    ]
+    for budget in budgets:
+        threshold = max((each.threshold for each in points if each.risk <= budget), default=0.0)
+        named.append((f"risk budget {budget:g}", threshold))
+    return [Choice(name, value, *cost(samples, estimator, value)) for name, value in named]

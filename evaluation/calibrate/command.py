@@ -1,0 +1,203 @@
+"""How a pair's uncertainty foretells rejection, and the thresholds that follow.
+
+Both models write answers to the prompts; each draft token is judged by the target model. Writes
+calibration.json beside the draft model, where edge-agent finds it, and a page with tables and pictures.
+Interrupt it when you like: the same command goes on where it was.
+
+    python -m evaluation calibrate                                      # the demo pair
+    python -m evaluation calibrate --draft drafts/small --target LARGE --prompts prompts.txt
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tqdm import tqdm
+
+from common.distribution import Sampling
+from common.settings import SettingsError
+from edge_agent.calibration import FILE_NAME, Calibration, CalibrationError
+from edge_agent.config import AgentConfig
+from edge_agent.model_files import DEMO
+from edge_agent.schemes import SCHEMES
+from edge_agent.uncertainty import ESTIMATORS
+from evaluation.calibrate.analysis import Analysis, analyse
+from evaluation.calibrate.page import to_html, to_markdown
+from evaluation.calibrate.prompts import NUM_FRESH, fresh_commands, read_prompts
+from evaluation.calibrate.report import blocks
+from evaluation.calibrate.samples import HYBRID, TARGET, Walk
+from evaluation.calibrate.tradeoff import THETA
+from evaluation.calibrate.walking import walk_both
+from evaluation.finished import Finished
+from evaluation.pair import Pair, add_pair_flags, default_cache, open_pair
+from evaluation.results import header, write_csv, write_section
+
+SCHEME = "opportunistic"  # writes the hybrid's text, and draws from what it would send
+RISKS = (0.001, 0.01, 0.02, 0.05)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command."""
+    add_pair_flags(parser)
+    scheme = SCHEMES[SCHEME]
+    parser.add_argument(
+        "--prompts",
+        type=Path,
+        help="file with a prompt a line, or .jsonl (default for the demo: fresh commands)",
+    )
+    parser.add_argument("--field", default="prompt", help="of a .jsonl line (default: prompt)")
+    parser.add_argument(
+        "--num", type=int, help=f"how many of the prompts (default: all; {NUM_FRESH} fresh commands)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the first prompt; the next has the next one")
+    parser.add_argument("--temperature", type=float, help="0 is greedy (default: the model's)")
+    parser.add_argument("--top-k", type=int, help="(default: the model's)")
+    parser.add_argument("--top-p", type=float, help="(default: the model's)")
+    parser.add_argument("--max-tokens", type=int, default=256, help="of an answer (default: 256)")
+    parser.add_argument(
+        "--max-ids", type=int, default=32, help="ids that are sent of a distribution (default: 32)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=scheme.threshold,
+        help=f"while the hybrid writes (default: {scheme.threshold})",
+    )
+    parser.add_argument(
+        "--estimator",
+        default="perturbation-mean",
+        choices=tuple(ESTIMATORS),
+        help="that the thresholds are for (default: perturbation-mean)",
+    )
+    parser.add_argument(
+        "--theta", type=float, default=THETA, help=f"truncation error tolerated for k* (default: {THETA})"
+    )
+    parser.add_argument(
+        "--risk", type=float, action="append", help=f"a risk budget to report; repeatable (default: {RISKS})"
+    )
+    parser.add_argument(
+        "--out", type=Path, help=f"the calibration file (default: {FILE_NAME} beside the draft model)"
+    )
+    parser.add_argument(
+        "--page", type=Path, default=Path("calibration"), help="folder for the page (default: calibration)"
+    )
+    parser.add_argument(
+        "--work", type=Path, help="folder for finished prompts (default: below the user's cache folder)"
+    )
+
+
+def run(flags: argparse.Namespace) -> int:
+    """Measure, analyse, write; 0 when all is done."""
+    prompts = _prompts(flags)
+    config = _config(flags)
+    with open_pair(flags, keeps_logits=False) as pair:
+        finished = Finished(flags.work or default_cache().parent / "calibrate", _identity(pair, config))
+        walks = _walk(pair, config, prompts, flags.seed, finished)
+    sampling = config.sampling(pair.info.sampling)
+    try:
+        found = analyse(walks, flags.estimator, flags.risk or RISKS, flags.theta, _bar)
+    except CalibrationError as error:
+        raise SettingsError(str(error)) from error
+    out = flags.out or pair.info.folder / FILE_NAME
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(_calibration(pair, sampling, found).to_json(), encoding="utf-8")
+    _write_page(flags, pair, sampling, found, len(prompts))
+    _say(found, out, flags.page)
+    return 0
+
+
+def _prompts(flags: argparse.Namespace) -> list[str]:
+    if flags.num is not None and flags.num < 1:
+        raise SettingsError(f"--num must be at least 1, got {flags.num}")
+    if flags.prompts is not None:
+        return read_prompts(flags.prompts, flags.field)[: flags.num]
+    if flags.draft != DEMO:
+        raise SettingsError("give prompts that your pair is meant for: --prompts FILE, one a line")
+    return fresh_commands(flags.num or NUM_FRESH)
+
+
+def _config(flags: argparse.Namespace) -> AgentConfig:
+    names = ("temperature", "top_k", "top_p", "max_tokens", "max_ids", "threshold")
+    try:
+        return AgentConfig(scheme=SCHEME, **{name: getattr(flags, name) for name in names})
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _identity(pair: Pair, config: AgentConfig) -> str:
+    """All that a walk depends on, beside prompt and seed."""
+    sampling = config.sampling(pair.info.sampling)
+    return (
+        f"{pair.key} {sampling} {config.threshold} {config.max_ids} {config.max_tokens} {sorted(ESTIMATORS)}"
+    )
+
+
+def _walk(
+    pair: Pair, config: AgentConfig, prompts: Sequence[str], seed: int, finished: Finished
+) -> dict[str, list[Walk]]:
+    walks: dict[str, list[Walk]] = {HYBRID: [], TARGET: []}
+    for number, prompt in enumerate(tqdm(prompts, desc="prompts", unit="prompt", file=sys.stderr)):
+        key = f"{seed + number} {prompt}"
+        done = finished.get(key)
+        if done is None:
+            both = walk_both(pair, config, prompt, seed + number)
+            done = {name: walk.to_json() for name, walk in both.items()}
+            finished.add(key, done)
+        for name, fields in done.items():
+            walks[name].append(Walk.from_json(fields))
+    return walks
+
+
+def _bar(items: Iterable[int]) -> Iterable[int]:
+    return tqdm(items, desc="intervals", unit="resample", file=sys.stderr)
+
+
+def _calibration(pair: Pair, sampling: Sampling, found: Analysis) -> Calibration:
+    return Calibration(
+        tokenizer=pair.text.fingerprint.hex(),
+        draft_model=pair.draft_name,
+        target_model=pair.target_name,
+        sampling=sampling,
+        estimator=found.estimator,
+        num_tokens=found.hybrid.num_tokens,
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        fit=found.line.fit,
+        risk_prone=found.line.risk_prone.value,
+        offline_k=found.offline_k,
+        operating_points=found.points,
+    )
+
+
+def _write_page(
+    flags: argparse.Namespace, pair: Pair, sampling: Sampling, found: Analysis, num_prompts: int
+) -> None:
+    command = shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
+    name = f"Draft model {pair.draft_name}, target model {pair.target_name}"
+    report = blocks(found, header=header(command), pair=name, sampling=sampling, num_prompts=num_prompts)
+    flags.page.mkdir(parents=True, exist_ok=True)
+    write_section(flags.page / "calibration.md", "calibration", to_markdown(report, flags.page))
+    (flags.page / "calibration.html").write_text(to_html("Calibration", report), encoding="utf-8")
+    rows = [
+        (name, each.threshold, each.risk, each.uplink_rate)
+        for name, points in found.points_of.items()
+        for each in points
+    ]
+    write_csv(flags.page / "calibration.csv", ("estimator", "threshold", "risk", "uplink_rate"), rows)
+
+
+def _say(found: Analysis, out: Path, page: Path) -> None:
+    line = found.line
+    level = found.levels[HYBRID]
+    print(f"{level.num_tokens} draft tokens; rejected with probability {level.rejection:.4f}")
+    print(f"beta ~ {line.slope:.3f} u + {line.intercept:.4f}, u of {found.estimator}")
+    print(f"best by AUROC: {found.associations[HYBRID].best('auroc')}")
+    for each in found.choices:
+        print(
+            f"{each.name}: threshold {each.threshold:.4f}, risk {each.risk:.4f}, "
+            f"uplink rate {each.uplink_rate:.3f}"
+        )
+    print(f"offline k* = {found.offline_k}")
+    print(f"wrote {out} and {page / 'calibration.html'}")

@@ -1,0 +1,115 @@
+"""Rejection probability as a function of uncertainty: the papers' line, an isotonic curve, and how they hold.
+
+Pure. The line is least squares (arXiv 2412.12687), its intervals and those of the thresholds that follow
+come from resampled prompts. The isotonic curve is the best one that never falls (Barlow et al. 1972).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import isotonic_regression
+
+from common.distribution import IntArray
+from common.randomness import FloatArray
+from edge_agent.calibration import CalibrationError, Fit
+from evaluation.calibrate.samples import Samples
+from evaluation.resampling import Estimate, mean_of, resample
+
+NUM_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """beta ~ slope * u + intercept, the share D = P(y_d < x_d), and both thresholds."""
+
+    slope: Estimate
+    intercept: Estimate
+    share_below: Estimate
+    risk_averse: Estimate
+    risk_prone: Estimate
+    explained: float  # the share of the variance, R^2
+
+    @property
+    def fit(self) -> Fit:
+        """As the calibration file has it."""
+        return Fit(self.slope.value, self.intercept.value)
+
+
+def fit_line(samples: Samples, estimator: str) -> Line:
+    """Least squares over all draft tokens; CalibrationError when the uncertainty never varies."""
+    uncertainty, rejection = samples.uncertainty[estimator], samples.rejection
+    if np.ptp(uncertainty) == 0.0 or np.ptp(rejection) == 0.0:
+        raise CalibrationError(
+            f"all {samples.num_tokens} draft tokens have the same uncertainty or the same rejection "
+            "probability, so nothing can be fitted: take more prompts, or a higher temperature"
+        )
+
+    def figures(weights: FloatArray) -> FloatArray:
+        slope, intercept = least_squares(uncertainty, rejection, weights)
+        share_below = float(np.average(samples.below, weights=weights))
+        return np.array(
+            [slope, intercept, share_below, -intercept / slope, (share_below - intercept) / slope]
+        )
+
+    resampled = resample(figures, samples.prompt)
+    slope, intercept = resampled.values[:2]
+    residual = rejection - slope * uncertainty - intercept
+    explained = 1.0 - float(np.var(residual) / np.var(rejection))
+    return Line(
+        slope=resampled.estimate(0),
+        intercept=resampled.estimate(1),
+        share_below=resampled.estimate(2),
+        risk_averse=resampled.estimate(3),
+        risk_prone=resampled.estimate(4),
+        explained=explained,
+    )
+
+
+def least_squares(uncertainty: FloatArray, rejection: FloatArray, weights: FloatArray) -> tuple[float, float]:
+    """Slope and intercept where a token counts `weights` times; nan where the uncertainty does not vary."""
+    middle = float(np.average(uncertainty, weights=weights))
+    centred = uncertainty - middle
+    spread = weights * centred @ centred
+    slope = float(weights * centred @ rejection / spread) if spread > 0 else float("nan")
+    return slope, float(np.average(rejection, weights=weights)) - slope * middle
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """A curve that never falls, through the points (uncertainty, rejection), straight between them."""
+
+    uncertainty: FloatArray
+    rejection: FloatArray
+
+    def at(self, uncertainty: FloatArray) -> FloatArray:
+        """The expected rejection probability."""
+        return np.interp(uncertainty, self.uncertainty, self.rejection)
+
+
+def isotonic_curve(uncertainty: FloatArray, rejection: FloatArray) -> Curve:
+    """The least-squares curve that never falls; equal uncertainties are one point."""
+    points, group, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
+    means = np.bincount(group, weights=rejection) / counts
+    return Curve(points, np.asarray(isotonic_regression(means, weights=counts).x))
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Tokens of like prediction: what was foretold and what came, with its interval."""
+
+    num_tokens: int
+    predicted: float
+    observed: Estimate
+
+
+def reliability(predicted: FloatArray, rejection: FloatArray, prompts: IntArray) -> list[Bin]:
+    """Bins of about equal expected rejections, ascending: most tokens are sure and would fill all others."""
+    order = np.argsort(predicted, kind="stable")
+    mass = np.cumsum(np.maximum(predicted[order], 0.0) + 1e-9)
+    edges = np.searchsorted(mass, mass[-1] * np.arange(1, NUM_BINS) / NUM_BINS)
+    bins: list[Bin] = []
+    for rows in np.split(order, np.unique(edges)):
+        if len(rows):
+            observed = mean_of([rejection[rows]], prompts[rows])
+            bins.append(Bin(len(rows), float(predicted[rows].mean()), observed.estimate(0)))
+    return bins

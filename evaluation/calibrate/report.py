@@ -1,0 +1,163 @@
+"""What a calibration found, in words, tables and pictures: the blocks of its page."""
+
+from collections.abc import Sequence
+
+from common.distribution import Sampling
+from evaluation.calibrate import pictures
+from evaluation.calibrate.analysis import Analysis
+from evaluation.calibrate.association import FIGURES
+from evaluation.calibrate.page import Block, Heading, Paragraph, Picture, Table
+from evaluation.calibrate.samples import HYBRID, TARGET
+from evaluation.results import Cell
+
+PUBLISHED = (("U-HLM", 0.82, -0.06, 0.073, 0.43), ("CU-HLM", 0.815, -0.066, 0.081, 0.81))
+NOISE_FREE, VOTE = "perturbation-mean", "perturbation-vote"
+TEXT_OF = {HYBRID: "the hybrid's own", TARGET: "the target's"}
+SHOWN_K = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def blocks(found: Analysis, *, header: str, pair: str, sampling: Sampling, num_prompts: int) -> list[Block]:
+    """The whole page; `header` says how it was made, `pair` which models."""
+    first = (
+        f"{pair}, {num_prompts} prompts, temperature {sampling.temperature:g}, top-k {sampling.top_k}, "
+        f"top-p {sampling.top_p:g}. Intervals are 95 %, from 1,000 resamples of whole prompts."
+    )
+    return [
+        Paragraph(header),
+        Paragraph(first),
+        Heading("What was walked along"),
+        *_levels(found),
+        Heading("Which uncertainty tells what will be rejected"),
+        *_estimators(found),
+        Heading("The line"),
+        *_line(found),
+        Heading("Thresholds"),
+        *_thresholds(found),
+        Heading("How many probabilities are enough"),
+        *_truncation(found),
+    ]
+
+
+def _levels(found: Analysis) -> list[Block]:
+    rows: list[Sequence[Cell]] = [
+        (
+            TEXT_OF[name],
+            level.num_tokens,
+            f"{level.rejection:.4f}",
+            f"{level.distance:.4f}",
+            f"{level.untruncated_distance:.4f}",
+            f"{level.rejected:.4f}",
+        )
+        for name, level in found.levels.items()
+    ]
+    return [
+        Table(("text", "draft tokens", "mean β", "mean TV(q, y)", "mean TV(x, y)", "rejected"), rows),
+        Paragraph(
+            "β is the rejection probability of the token drawn, q what is sent of the draft model's "
+            "distribution x, y the target's. Over draws the mean of β is TV(q, y), so the third and fourth "
+            "column must agree; what truncation adds is the difference to the fifth. All figures below are "
+            "from the hybrid's own text, unless they say otherwise."
+        ),
+    ]
+
+
+def _estimators(found: Analysis) -> list[Block]:
+    associations = found.associations[HYBRID]
+    rows: list[Sequence[Cell]] = [
+        (name, *(f"{associations.of(name, figure):.3f}" for figure in FIGURES))
+        for name in associations.estimators
+    ]
+    best = ", ".join(
+        f"`{associations.best(figure)}` by {title}"
+        for figure, title in zip(FIGURES, ("Pearson", "Spearman", "AUROC"), strict=True)
+    )
+    gains = ", ".join(
+        f"{title} {associations.difference(NOISE_FREE, VOTE, figure):+.3f}"
+        for figure, title in zip(FIGURES, ("Pearson", "Spearman", "AUROC"), strict=True)
+    )
+    figure = pictures.histogram(found.hybrid, tuple(found.hybrid.uncertainty))
+    return [
+        Table(("estimator", "Pearson with β", "Spearman with β", "AUROC of rejected"), rows),
+        Paragraph(f"Best: {best}."),
+        Paragraph(f"The noise-free form `{NOISE_FREE}` against the 20 votes of `{VOTE}`, paired: {gains}."),
+        Picture("calibration-uncertainty", "How often each uncertainty occurs", figure),
+    ]
+
+
+def _line(found: Analysis) -> list[Block]:
+    rows: list[Sequence[Cell]] = [
+        (
+            TEXT_OF[name],
+            f"{line.slope:.3f}",
+            f"{line.intercept:.4f}",
+            line.explained,
+            f"{line.risk_averse:.4f}",
+            f"{line.risk_prone:.3f}",
+            f"{line.share_below:.3f}",
+        )
+        for name, line in found.lines.items()
+    ]
+    rows += [
+        (f"published, {name}", f"{a}", f"{b}", None, f"{averse}", f"{prone}", None)
+        for name, a, b, averse, prone in PUBLISHED
+    ]
+    columns = (
+        "text",
+        "slope a",
+        "intercept b",
+        "R²",
+        "risk-averse -b/a",
+        "risk-prone (D-b)/a",
+        "D = P(y_d < x_d)",
+    )
+    scatter = pictures.scatter(found.hybrid, found.estimator, found.line, found.curve)
+    return [
+        Paragraph(f"β ≈ a u + b with u of `{found.estimator}`:"),
+        Table(columns, rows),
+        Picture("calibration-fit", "Rejection probability against uncertainty, with both fits", scatter),
+        Picture(
+            "calibration-reliability",
+            "Reliability: learned from every second prompt, judged by the others",
+            pictures.reliability(found.bins_of_line, found.bins_of_curve),
+        ),
+    ]
+
+
+def _thresholds(found: Analysis) -> list[Block]:
+    rows: list[Sequence[Cell]] = [
+        (each.name, f"{each.threshold:.4f}", f"{each.risk:.4f}", f"{each.uplink_rate:.3f}")
+        for each in found.choices
+    ]
+    budgets = [float(each.name.split()[-1]) for each in found.choices if each.name.startswith("risk budget")]
+    figure = pictures.tradeoff(dict(found.points_of), budgets)
+    return [
+        Table(("choice", "threshold", "risk of a token", "uplink rate"), rows),
+        Paragraph(
+            "Risk is the mean of β over all tokens, where those above the threshold count 0, because they "
+            "are verified. It bounds how far skipping moves the distribution of a token."
+        ),
+        Picture("calibration-tradeoff", "Risk against uplink rate for each estimator", figure),
+    ]
+
+
+def _truncation(found: Analysis) -> list[Block]:
+    samples = found.hybrid
+    rows: list[Sequence[Cell]] = [
+        (k, float(tail), float(bound))
+        for k, tail, bound in zip(
+            samples.ks.tolist(), samples.tail_mass, samples.truncation_bound, strict=True
+        )
+        if k in SHOWN_K or k == found.offline_k
+    ]
+    return [
+        Table(("k", "mean tail mass", "mean error bound"), rows),
+        Paragraph(
+            "The offline k* of CU-HLM, the least k whose mean error bound (their eq. 26, with the true β) is "
+            f"at most {found.theta:g}, is {found.offline_k}."
+        ),
+        Picture(
+            "calibration-truncation",
+            "Tail mass and error bound against k",
+            pictures.truncation(samples, found.offline_k, found.theta),
+        ),
+    ]

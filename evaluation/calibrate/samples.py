@@ -1,0 +1,115 @@
+"""What was seen of draft tokens, as columns: uncertainty, rejection probability, distance. Pure values.
+
+Law: a row is a draft token as the agent would have drawn it, judged by the target model at the same prefix.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.distribution import IntArray
+from common.randomness import FloatArray
+
+TARGET, HYBRID = "target", "hybrid"  # whose text is walked along
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One draft token: q is what would be sent of the draft distribution, y the target's.
+
+    `rejection` is beta = max(0, 1 - y_d / q_d), `distance` TV(q, y); of the untruncated x are
+    `untruncated_distance`, TV(x, y), and `below`, y_d < x_d.
+    """
+
+    uncertainty: Mapping[str, float]
+    rejection: float
+    distance: float
+    untruncated_distance: float
+    below: bool
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One prompt walked through once: its draft tokens, and sums over them of what truncation to k costs.
+
+    `tail_mass` and `truncation_bound` [len(ks)]: the mass beyond the k most probable ids, and the error bound
+    of CU-HLM (arXiv 2505.11788, eq. 26) with the true rejection probability.
+    """
+
+    seen: tuple[Seen, ...]
+    ks: tuple[int, ...]
+    tail_mass: tuple[float, ...]
+    truncation_bound: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the reverse is `from_json`."""
+        estimators = self.seen[0].uncertainty if self.seen else ()
+        return {
+            "uncertainty": {name: [one.uncertainty[name] for one in self.seen] for name in estimators},
+            "rejection": [one.rejection for one in self.seen],
+            "distance": [one.distance for one in self.seen],
+            "untruncated_distance": [one.untruncated_distance for one in self.seen],
+            "below": [int(one.below) for one in self.seen],
+            "accepted": [int(one.accepted) for one in self.seen],
+            "ks": list(self.ks),
+            "tail_mass": list(self.tail_mass),
+            "truncation_bound": list(self.truncation_bound),
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Walk":
+        """What `to_json` wrote."""
+        seen = tuple(
+            Seen(
+                uncertainty={name: values[i] for name, values in fields["uncertainty"].items()},
+                rejection=fields["rejection"][i],
+                distance=fields["distance"][i],
+                untruncated_distance=fields["untruncated_distance"][i],
+                below=bool(fields["below"][i]),
+                accepted=bool(fields["accepted"][i]),
+            )
+            for i in range(len(fields["rejection"]))
+        )
+        return cls(seen, tuple(fields["ks"]), tuple(fields["tail_mass"]), tuple(fields["truncation_bound"]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """The draft tokens of many walks as arrays [num_tokens]; `prompt` says which walk each is of."""
+
+    prompt: IntArray
+    uncertainty: Mapping[str, FloatArray]
+    rejection: FloatArray
+    distance: FloatArray
+    untruncated_distance: FloatArray
+    below: FloatArray
+    accepted: FloatArray
+    ks: IntArray
+    tail_mass: FloatArray  # [len(ks)], means over tokens
+    truncation_bound: FloatArray
+
+    @classmethod
+    def of(cls, walks: Sequence[Walk]) -> "Samples":
+        """All walks in one; there must be a token."""
+        tokens = [(number, seen) for number, walk in enumerate(walks) for seen in walk.seen]
+        names = tokens[0][1].uncertainty
+        return cls(
+            prompt=np.array([number for number, _ in tokens]),
+            uncertainty={name: np.array([seen.uncertainty[name] for _, seen in tokens]) for name in names},
+            rejection=np.array([seen.rejection for _, seen in tokens]),
+            distance=np.array([seen.distance for _, seen in tokens]),
+            untruncated_distance=np.array([seen.untruncated_distance for _, seen in tokens]),
+            below=np.array([float(seen.below) for _, seen in tokens]),
+            accepted=np.array([float(seen.accepted) for _, seen in tokens]),
+            ks=np.array(walks[0].ks),
+            tail_mass=np.sum([walk.tail_mass for walk in walks], axis=0) / len(tokens),
+            truncation_bound=np.sum([walk.truncation_bound for walk in walks], axis=0) / len(tokens),
+        )
+
+    @property
+    def num_tokens(self) -> int:
+        """How many draft tokens there are."""
+        return len(self.rejection)

@@ -1,0 +1,133 @@
+"""A prompt walked through both models: each draft token, and what the target model thinks of it.
+
+Two ways: along the *target*'s own text (teacher-forced: the draft model is asked at each prefix but never
+heard), and along the *hybrid*'s own text, which the real session, policy and verification write. Draft
+tokens are drawn by the seed, from what would be sent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_worker.verification import target_choice, verify_token
+from common.distribution import Sampling, fit_vocabulary, warp
+from common.messages import DraftToken
+from common.randomness import FloatArray
+from edge_agent.config import AgentConfig
+from edge_agent.policy import Proposal
+from edge_agent.truncation import error_weight, truncation_errors
+from edge_agent.uncertainty import ESTIMATORS
+from evaluation.calibrate.samples import HYBRID, TARGET, Seen, Walk
+from evaluation.pair import Pair
+from evaluation.undelayed import write
+
+NUM_EVERY_K = 128  # every k up to here, then about 12 an octave
+
+
+def walk_both(pair: Pair, config: AgentConfig, prompt: str, seed: int) -> Mapping[str, Walk]:
+    """Both walks of one prompt, by whose text they follow."""
+    tokens = pair.prompt(prompt)
+    return {
+        TARGET: _along_target(pair, config, tokens, seed),
+        HYBRID: _along_hybrid(pair, config, tokens, seed),
+    }
+
+
+def _along_target(pair: Pair, config: AgentConfig, prompt: list[int], seed: int) -> Walk:
+    sampling = config.sampling(pair.info.sampling)
+    policy = config.policy(sampling, seed)
+    notes = _Notes(sampling, seed, pair.vocab_size)
+    tokens = list(prompt)
+    for position in range(len(prompt), min(len(prompt) + config.max_tokens, pair.max_positions)):
+        target_probs = warp(fit_vocabulary(pair.target.row(tokens), pair.vocab_size), sampling)
+        logits = fit_vocabulary(pair.draft.logits(tokens), pair.vocab_size)
+        notes.note(position, logits, policy.propose(logits, position), target_probs)
+        tokens.append(target_choice(target_probs, seed, position))
+        if tokens[-1] in pair.info.eos_ids:
+            break
+    return notes.walk()
+
+
+def _along_hybrid(pair: Pair, config: AgentConfig, prompt: list[int], seed: int) -> Walk:
+    drafted: dict[int, Proposal] = {}
+
+    def watch(position: int, proposal: Proposal) -> None:
+        drafted[position] = proposal
+
+    written = write(pair, config, prompt, seed, watch=watch)
+    sampling = config.sampling(pair.info.sampling)
+    notes = _Notes(sampling, seed, pair.vocab_size)
+    tokens = [*prompt, *written.tokens]
+    rows = pair.target.rows(tokens[:-1], len(written.tokens))
+    for position, row in enumerate(rows, len(prompt)):
+        logits = fit_vocabulary(pair.draft.logits(tokens[:position]), pair.vocab_size)
+        target_probs = warp(fit_vocabulary(row, pair.vocab_size), sampling)
+        notes.note(position, logits, drafted[position], target_probs)
+    return notes.walk()
+
+
+def truncation_lengths(vocab_size: int) -> tuple[int, ...]:
+    """The k at which truncation is judged, ascending; the last is |V| - 1."""
+    last = vocab_size - 1
+    coarse = np.geomspace(NUM_EVERY_K, last, 1 + max(0, round(12 * np.log2(last / NUM_EVERY_K))))
+    every = range(1, min(NUM_EVERY_K, last) + 1)
+    return tuple(sorted({*every, *(int(k) for k in coarse if k <= last), last}))
+
+
+@dataclass(slots=True)
+class _Notes:
+    """Collects the draft tokens of one walk."""
+
+    sampling: Sampling
+    seed: int
+    vocab_size: int
+    seen: list[Seen] = field(default_factory=list)
+    ks: npt.NDArray[np.int64] = field(init=False)
+    tail_mass: FloatArray = field(init=False)
+    bound: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ks = np.array(truncation_lengths(self.vocab_size))
+        self.tail_mass, self.bound = np.zeros(len(self.ks)), np.zeros(len(self.ks))
+
+    def note(
+        self, position: int, logits: npt.NDArray[np.floating], proposal: Proposal, target_probs: FloatArray
+    ) -> None:
+        """Judge one draft token: `logits` and `target_probs` [vocab_size] are of the token at `position`."""
+        draft, token = proposal.draft, proposal.draft.token
+        draft_probs = warp(logits, self.sampling)
+        sent = draft.distribution.dense(self.vocab_size) if draft.distribution else draft_probs
+        rejection = max(0.0, 1.0 - float(target_probs[token]) / proposal.prob)
+        self.seen.append(
+            Seen(
+                {name: each(logits, token, self.seed, position) for name, each in ESTIMATORS.items()},
+                rejection,
+                _distance(sent, target_probs),
+                _distance(draft_probs, target_probs),
+                bool(target_probs[token] < draft_probs[token]),
+                self._accepted(target_probs, draft, position),
+            )
+        )
+        descending = np.sort(draft_probs)[::-1]
+        self.tail_mass += np.maximum(0.0, 1.0 - np.cumsum(descending)[self.ks - 1])
+        errors = truncation_errors(descending)[self.ks - 1]
+        self.bound += errors / error_weight(float(draft_probs[token]), rejection)
+
+    def walk(self) -> Walk:
+        """What was noted."""
+        return Walk(
+            tuple(self.seen),
+            tuple(self.ks.tolist()),
+            tuple(self.tail_mass.tolist()),
+            tuple(self.bound.tolist()),
+        )
+
+    def _accepted(self, target_probs: FloatArray, draft: DraftToken, position: int) -> bool:
+        return verify_token(target_probs, draft, self.seed, position) == draft.token
+
+
+def _distance(first: FloatArray, second: FloatArray) -> float:
+    """TV, the total variation distance."""
+    return float(np.abs(first - second).sum() / 2)

@@ -1,0 +1,114 @@
+"""Traces and message sizes of a real pair, scheme by scheme: what a fleet's sessions are replayed from.
+
+Law: each token is drawn by the real policy and judged by the real verification, on the text so far; by law 3
+the result is the text of a whole run with that seed, whatever blocks it was cut into there.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cloud_worker.verification import verify_block
+from common.codec import encode
+from common.distribution import Sampling, fit_vocabulary, warp
+from common.link.packets import publish_size
+from common.link.properties import publish_properties
+from common.messages import Correction, Draft, DraftToken, Opening, ToDevice, ToWorker
+from common.topics import Topics
+from edge_agent.policy import Decision, Policy
+from edge_agent.schemes import Scheme
+from evaluation.fleet.traces import ASKED, HELD, SKIPPED, SchemeTraces, Trace
+from evaluation.pair import Pair
+
+EXPIRY = 30
+POOL, DEVICE, SESSION, WORKER = "demo", "sensor-0001", "0a1b2c3d", "worker-1"
+LETTERS = {Decision.SKIP: SKIPPED, Decision.HOLD: HELD, Decision.UPLINK: ASKED}
+
+
+@dataclass(slots=True)
+class _Sizes:
+    """Payload bytes of tokens that were verified, beyond those of the empty draft."""
+
+    num_tokens: int = 0
+    num_bytes: int = 0
+
+
+def collect(
+    pair: Pair, scheme: Scheme, prompts: Iterable[Sequence[int]], *, max_tokens: int, seed: int
+) -> SchemeTraces:
+    """One generation a prompt at temperature 1, with the scheme's default threshold."""
+    sizes = _Sizes()
+    traces = [
+        _trace(pair, scheme, prompt, sizes, max_tokens=max_tokens, seed=seed + number)
+        for number, prompt in enumerate(prompts)
+    ]
+    opening = pair.opening(Sampling(), seed)
+    topics = Topics()
+    to_worker, to_device = topics.draft(POOL, WORKER, DEVICE, SESSION), topics.correction(DEVICE, SESSION)
+    follow_up = Draft(3, 1, 40, (), (), check=1 << 31)
+    longer = Draft(3, 1, 40, tuple(range(100)), (), check=1 << 31)
+    opener = Draft(0, 0, 0, (), (), opening=opening)
+    return SchemeTraces(
+        window=scheme.window,
+        drafts=scheme.drafts,
+        open_bytes=_packet(topics.open(POOL, DEVICE, SESSION), opener, qos=1),
+        draft_bytes=_packet(to_worker, follow_up, alias=1),
+        context_bytes=(_size(longer) - _size(follow_up)) / 100,
+        token_bytes=sizes.num_bytes / max(1, sizes.num_tokens),
+        correction_bytes=_packet(to_device, Correction(3, 4, None, WORKER, compute_ms=21.5), alias=1),
+        traces=tuple(each for each in traces if each.steps),
+    )
+
+
+def _trace(
+    pair: Pair, scheme: Scheme, prompt: Sequence[int], sizes: _Sizes, *, max_tokens: int, seed: int
+) -> Trace:
+    opening = pair.opening(Sampling(), seed)
+    policy = Policy(scheme, opening.sampling, seed, scheme.threshold)
+    tokens, steps, uncertainties = list(prompt), "", list[float]()
+    last = min(len(prompt) + max_tokens, pair.max_positions)
+    while len(tokens) < last and (len(steps) == 0 or tokens[-1] not in pair.info.eos_ids):
+        step, token, uncertainty = _step(pair, policy, opening, tokens, sizes)
+        tokens.append(token)
+        uncertainties.append(round(uncertainty, 3))
+        steps += step
+    return Trace(len(prompt), steps, tuple(uncertainties) if scheme.holds else ())
+
+
+def _step(
+    pair: Pair, policy: Policy, opening: Opening, tokens: Sequence[int], sizes: _Sizes
+) -> tuple[str, int, float]:
+    """The letter, the token and the uncertainty of the next position."""
+    if not policy.scheme.drafts:
+        return ASKED, _verdict(pair, opening, tokens, ())[1], 0.0
+    logits = fit_vocabulary(pair.draft.logits(tokens), pair.vocab_size)
+    proposal = policy.propose(logits, len(tokens))
+    letter = LETTERS[proposal.decision]
+    if proposal.decision is Decision.SKIP:
+        return letter, proposal.draft.token, proposal.uncertainty
+    sizes.num_tokens += 1
+    sizes.num_bytes += _size(Draft(3, 1, 40, (), (proposal.draft,), check=1)) - _size(
+        Draft(3, 1, 40, (), (), check=1)
+    )
+    num_accepted, token = _verdict(pair, opening, tokens, (proposal.draft,))
+    if num_accepted:
+        return letter, proposal.draft.token, proposal.uncertainty
+    return letter.upper(), token, proposal.uncertainty
+
+
+def _verdict(
+    pair: Pair, opening: Opening, tokens: Sequence[int], block: tuple[DraftToken, ...]
+) -> tuple[int, int]:
+    row = fit_vocabulary(pair.target.row(tokens), opening.vocab_size)
+    probs = warp(row, opening.sampling)
+    verdict = verify_block(lambda _: probs, block, seed=opening.seed, position=len(tokens), bonus=not block)
+    return verdict.num_accepted, -1 if verdict.token is None else verdict.token
+
+
+def _size(message: ToDevice | ToWorker) -> int:
+    return len(encode(message))
+
+
+def _packet(topic: str, message: ToDevice | ToWorker, *, qos: int = 0, alias: int | None = None) -> int:
+    """Bytes of the whole packet; with an alias the topic is left out, as in every one but the first."""
+    properties = len(publish_properties(EXPIRY, alias).pack())
+    return publish_size("" if alias else topic, encode(message), properties, qos)

@@ -1,0 +1,145 @@
+"""How many devices a pool of workers carries, simulated from ten to a million.
+
+    python -m evaluation fleet --devices 1000000 --prompts-per-hour 4 --p99-ms 400
+    python -m evaluation fleet --report
+
+Sessions replay texts of the real pair through the scheduler's queue, the agent's deadlines and block lengths,
+and a broker with measured costs (docs/results/fleet_inputs.json). Give --workers to see how a pool does, or
+leave it out to learn how many a p99 target needs. --report writes docs/results/fleet.md.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cloud_worker.scheduler import Limits
+from common.settings import SettingsError
+from evaluation.fleet.inputs import Inputs, PassTime, load_inputs
+from evaluation.fleet.report import Plan, write_report
+from evaluation.fleet.sentence import answer, in_words
+from evaluation.fleet.session import DeviceTime
+from evaluation.fleet.simulation import Effort, Load, Outcome, Site, simulate
+from evaluation.fleet.sizing import enough_brokers, enough_workers
+from evaluation.results import RESULTS
+
+INPUTS = RESULTS / "fleet_inputs.json"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The fleet, what is run for it, and how much of it is simulated."""
+    fleet = parser.add_argument_group("the fleet")
+    fleet.add_argument("--devices", type=int, default=10_000)
+    fleet.add_argument("--prompts-per-hour", type=float, default=4.0, help="of one device, mean of the day")
+    fleet.add_argument("--peak", type=float, default=3.0, help="the busiest hour over the mean")
+    fleet.add_argument(
+        "--burst", type=float, default=1.0, help="rate in a burst (a tenth of the time), 1 to 10"
+    )
+    fleet.add_argument("--scheme", default="lossless")
+    fleet.add_argument("--draft-ms", type=float, default=20.0, help="a draft token on the device")
+    fleet.add_argument("--block-length", type=int, help="fixed (default: as the agent chooses)")
+    fleet.add_argument("--round-trip-ms", type=float, default=40.0, help="between device and broker")
+    site = parser.add_argument_group("what is run for it")
+    site.add_argument("--target", default="demo-cpu", help="a profile of the inputs")
+    site.add_argument(
+        "--pass-ms", type=float, help="a forward pass, whatever is in it, in place of a profile"
+    )
+    site.add_argument("--workers", type=int, help="how many there are (default: as many as the target needs)")
+    site.add_argument("--p99-ms", type=float, default=250.0, help="99 of 100 corrections come sooner")
+    site.add_argument("--brokers", type=int, help="(default: none loaded above 70 %%)")
+    site.add_argument("--max-batch", type=int, default=Limits().max_batch)
+    site.add_argument("--max-sessions", type=int, default=Limits().max_sessions)
+    effort = parser.add_argument_group("how")
+    effort.add_argument("--seed", type=int, default=1)
+    effort.add_argument("--slice", type=int, default=4, help="workers that are simulated of a larger pool")
+    effort.add_argument("--answers", type=int, default=10_000, help="corrections to simulate, about")
+    effort.add_argument("--inputs", type=Path, default=INPUTS, help="measured times and texts")
+    effort.add_argument("--report", action="store_true", help="write the page with tables and pictures")
+
+
+def run(flags: argparse.Namespace) -> int:
+    """Answer in a sentence, or write the report."""
+    _check(flags)
+    inputs = load_inputs(flags.inputs)
+    load, site, effort = load_of(flags, inputs), site_of(flags, inputs), effort_of(flags)
+    if flags.report:
+        plan = Plan(load, site, effort, flags.p99_ms / 1000, inputs)
+        print(f"wrote {write_report(plan)}")
+        return 0
+    outcome, site = find(flags, load, site, effort)
+    print(answer(outcome, load, site, flags.p99_ms / 1000, is_given=flags.workers is not None))
+    if outcome is not None:
+        print(in_words(outcome))
+    return 0 if outcome is not None else 1
+
+
+def find(flags: argparse.Namespace, load: Load, site: Site, effort: Effort) -> tuple[Outcome | None, Site]:
+    """The operating point that was asked for or looked for, and the site with its brokers."""
+    with tqdm(desc="operating points", unit="", leave=False) as bar:
+
+        def tell(outcome: Outcome) -> None:
+            bar.set_postfix_str(f"{outcome.num_workers} workers")
+            bar.update()
+
+        site = replace(site, num_brokers=flags.brokers or enough_brokers(load, site, effort))
+        if flags.workers:
+            return simulate(load, site, effort), site
+        return enough_workers(load, site, effort, flags.p99_ms / 1000, tell), site
+
+
+def load_of(flags: argparse.Namespace, inputs: Inputs) -> Load:
+    """The fleet that the flags describe."""
+    if flags.scheme not in inputs.schemes:
+        raise SettingsError(f"no texts of scheme {flags.scheme}: choose one of {', '.join(inputs.schemes)}")
+    device = DeviceTime(flags.draft_ms / 1000, flags.block_length)
+    rate = flags.prompts_per_hour * flags.peak / 3600
+    scheme = inputs.schemes[flags.scheme]
+    if rate * scheme.mean_tokens * device.draft_seconds >= 1:
+        raise SettingsError(
+            f"a device that drafts {scheme.mean_tokens:.0f} tokens a prompt cannot answer {3600 * rate:.0f} "
+            "prompts an hour: lower --prompts-per-hour, --peak or --draft-ms"
+        )
+    return Load(flags.devices, rate, scheme, device, flags.burst)
+
+
+def site_of(flags: argparse.Namespace, inputs: Inputs) -> Site:
+    """The workers and brokers that the flags describe."""
+    if flags.target not in inputs.targets:
+        raise SettingsError(f"no profile {flags.target}: choose one of {', '.join(inputs.targets)}")
+    pass_time = inputs.targets[flags.target]
+    if flags.pass_ms is not None:
+        source = f"given: {flags.pass_ms:g} ms a pass"
+        pass_time = PassTime(flags.pass_ms / 1000, 0.0, 0.0, pass_time.per_draft, source)
+    limits = Limits(max_batch=flags.max_batch, max_sessions=flags.max_sessions)
+    return Site(
+        flags.workers or 1, pass_time, inputs.broker, limits=limits, round_trip=flags.round_trip_ms / 1000
+    )
+
+
+def effort_of(flags: argparse.Namespace) -> Effort:
+    """How much is simulated."""
+    return Effort(flags.seed, flags.slice, flags.answers)
+
+
+def _check(flags: argparse.Namespace) -> None:
+    """Refuse what cannot be simulated."""
+    positive = (
+        "devices",
+        "prompts_per_hour",
+        "peak",
+        "p99_ms",
+        "max_batch",
+        "max_sessions",
+        "slice",
+        "answers",
+    )
+    for name in (*positive, "workers", "brokers", "pass_ms", "block_length"):
+        value = getattr(flags, name)
+        if value is not None and value <= 0:
+            raise SettingsError(f"--{name.replace('_', '-')} must be above 0, not {value:g}")
+    for name in ("draft_ms", "round_trip_ms"):
+        if getattr(flags, name) < 0:
+            raise SettingsError(f"--{name.replace('_', '-')} must not be below 0")
+    if not 1 <= flags.burst <= 10:
+        raise SettingsError(f"--burst is 1 (none) to 10, not {flags.burst:g}")

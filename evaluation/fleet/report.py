@@ -1,0 +1,227 @@
+"""docs/results/fleet.md: curves, schemes, sizes, and how far the simulation can be trusted.
+
+Law: each table is simulated by the command at its head; nothing on the page is typed in.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from evaluation.fleet.inputs import Inputs
+from evaluation.fleet.pictures import curves, sizes
+from evaluation.fleet.sentence import first_to_break
+from evaluation.fleet.simulation import Effort, Load, Outcome, Site, simulate
+from evaluation.fleet.sizing import enough_brokers, enough_workers
+from evaluation.results import RESULTS, Cell, header, markdown_table, write_csv, write_section, write_svg
+
+PAGE = RESULTS / "fleet.md"
+ASSUMED = "assumed-h100-llama-8b"
+FLEETS = (10, 100, 1000, 10_000, 100_000, 1_000_000)
+SCHEMES = ("llm", "hlm", "u-hlm", "opportunistic", "lossless", "coupled")
+CURVE = (0.1, 0.25, 0.5, 0.7, 0.85, 1.0, 1.1, 1.25)  # of what the pool carries
+SCHEME_DEVICES = 50_000  # so that most pools have several workers
+POINT = (
+    "workers",
+    "devices",
+    "p50 ms",
+    "p99 ms",
+    "tokens/s",
+    "uplinks/s",
+    "Mbit/s up",
+    "busy",
+    "batch",
+    "turned away",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the flags ask for; `target` is the p99 in seconds."""
+
+    load: Load
+    site: Site
+    effort: Effort
+    target: float
+    inputs: Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A fleet and the site that was found for it."""
+
+    load: Load
+    site: Site
+    outcome: Outcome
+
+
+def write_report(plan: Plan) -> Path:
+    """Simulate everything and write page, CSV files and pictures; stopped, what is done stays."""
+    with tqdm(desc="operating points", unit="", leave=False) as bar:
+        _write_inputs(plan)
+        schemes = _schemes(plan, bar)
+        _write_schemes(plan, "schemes", schemes)
+        _write_curve(plan, list(capacity_curve(plan, schemes["lossless"], bar)))
+        _write_sizes(plan, "sizes", _sizes(plan, bar))
+        _write_slices(list(slice_check(plan, schemes["lossless"], bar)))
+        assumed = replace(plan, site=replace(plan.site, pass_time=plan.inputs.targets[ASSUMED]))
+        _write_schemes(assumed, "assumed-schemes", _schemes(assumed, bar))
+        _write_sizes(assumed, "assumed-sizes", _sizes(assumed, bar))
+    return PAGE
+
+
+def _sizes(plan: Plan, bar: "tqdm[Any]") -> list[Sized]:
+    found = (size(plan, replace(plan.load, num_devices=count), bar) for count in FLEETS)
+    return [each for each in found if each]
+
+
+def _schemes(plan: Plan, bar: "tqdm[Any]") -> dict[str, Sized]:
+    load = replace(plan.load, num_devices=SCHEME_DEVICES)
+    found = {name: size(plan, replace(load, scheme=plan.inputs.schemes[name]), bar) for name in SCHEMES}
+    return {name: each for name, each in found.items() if each}
+
+
+def size(plan: Plan, load: Load, bar: "tqdm[Any]") -> Sized | None:
+    """As many brokers and workers as it needs; None where no pool meets the target."""
+
+    def tell(outcome: Outcome) -> None:
+        bar.set_postfix_str(f"{outcome.num_devices:,} devices, {outcome.num_workers} workers")
+        bar.update()
+
+    site = replace(plan.site, num_brokers=enough_brokers(load, plan.site, plan.effort))
+    outcome = enough_workers(load, site, plan.effort, plan.target, tell)
+    return Sized(load, replace(site, num_workers=outcome.num_workers), outcome) if outcome else None
+
+
+def capacity_curve(plan: Plan, sized: Sized, bar: "tqdm[Any]") -> Iterator[Outcome]:
+    """The same pool under growing fleets, to beyond what it carries."""
+    for share in CURVE:
+        load = replace(sized.load, num_devices=int(share * sized.load.num_devices))
+        yield simulate(load, sized.site, plan.effort)
+        bar.update()
+
+
+def slice_check(plan: Plan, sized: Sized, bar: "tqdm[Any]") -> Iterator[Outcome]:
+    """The same fleet with all its workers simulated, and with slices."""
+    factor = max(1, 16 // sized.outcome.num_workers)
+    load = replace(sized.load, num_devices=factor * sized.load.num_devices)
+    site = replace(sized.site, num_workers=factor * sized.outcome.num_workers)
+    for count in (site.num_workers, 8, 4, 2):
+        yield simulate(load, site, replace(plan.effort, max_workers=count))
+        bar.update()
+
+
+def point(outcome: Outcome) -> list[Cell]:
+    """The cells of POINT."""
+    return [
+        outcome.num_workers,
+        outcome.num_devices,
+        _ms(outcome.p50),
+        _ms(outcome.p99),
+        outcome.tokens_per_second,
+        outcome.uplinks_per_second,
+        outcome.megabits_up,
+        f"{outcome.worker_load:.0%}",
+        outcome.batch,
+        f"{outcome.busy_share:.1%}",
+    ]
+
+
+def _write_sizes(plan: Plan, section: str, sized: Sequence[Sized]) -> None:
+    headings = ["devices", "workers", "brokers", *POINT[2:], "broker busy", "full first", "at devices"]
+    rows: list[list[Cell]] = []
+    for each in sized:
+        name, breaks_at = first_to_break(each.outcome, each.load, each.site)
+        busy = f"{each.outcome.broker_load:.1%}"
+        rows.append(
+            [
+                each.load.num_devices,
+                each.site.num_workers,
+                each.site.num_brokers,
+                *point(each.outcome)[2:],
+                busy,
+                name,
+                breaks_at,
+            ]
+        )
+    _section(plan, section, headings, rows)
+    figure = sizes([(each.load.num_devices, each.site.num_workers, each.site.num_brokers) for each in sized])
+    write_svg(RESULTS / f"fleet_{section}.svg", figure)
+
+
+def _write_schemes(plan: Plan, section: str, schemes: dict[str, Sized]) -> None:
+    headings = [
+        "scheme",
+        "devices a worker",
+        "passes a token",
+        "uplinks a token",
+        "B up a token",
+        "acceptance",
+    ]
+    headings += ["p50 ms", "p99 ms", "session p50 s", "tokens/s", "batch"]
+    rows: list[list[Cell]] = []
+    for name, each in schemes.items():
+        found = each.outcome
+        per_token = 1 / (each.load.sessions_per_second * each.load.scheme.mean_tokens)  # of those asked for
+        jobs = found.worker_load * found.num_workers * found.batch
+        rows.append(
+            [
+                name,
+                each.load.num_devices // found.num_workers,
+                jobs * per_token / max(1e-9, found.pass_seconds),
+                found.uplinks_per_second * per_token,
+                found.megabits_up * 125_000 * per_token,
+                each.load.scheme.acceptance_rate,
+                _ms(found.p50),
+                _ms(found.p99),
+                found.session_p50,
+                found.tokens_per_second,
+                found.batch,
+            ]
+        )
+    _section(plan, section, headings, rows)
+
+
+def _write_curve(plan: Plan, curve: Sequence[Outcome]) -> None:
+    _section(plan, "curve", list(POINT), [point(each) for each in curve])
+    write_svg(RESULTS / "fleet_curve.svg", curves(curve, plan.target))
+
+
+def _write_slices(slices: Sequence[Outcome]) -> None:
+    rows = [[each.num_simulated, *point(each)] for each in slices]
+    write_section(PAGE, "slices", markdown_table(["simulated", *POINT], rows))
+    write_csv(RESULTS / "fleet_slices.csv", ["simulated", *POINT], rows)
+
+
+def _section(plan: Plan, name: str, headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    write_section(PAGE, name, f"{header(_command(plan))}\n\n{markdown_table(headings, rows)}")
+    write_csv(RESULTS / f"fleet_{name}.csv", headings, rows)
+
+
+def _write_inputs(plan: Plan) -> None:
+    broker = plan.inputs.broker
+    hops = sorted(broker.hops)
+    lines = [
+        plan.inputs.source,
+        "",
+        f"* Broker ({broker.source}): {1e6 * broker.per_message:.1f} us of processor time a message, "
+        f"{1e6 * broker.per_ping:.1f} us a ping, a hop {1e3 * hops[len(hops) // 2]:.2f} ms (p50), "
+        f"{broker.connection_bytes:,.0f} bytes of memory a connection.",
+    ]
+    for name, each in plan.inputs.targets.items():
+        lines.append(
+            f"* `{name}` ({each.source}): {1e3 * each.fixed:.3g} ms + {1e3 * each.per_session:.3g} ms a "
+            f"session + {1e3 * each.per_token:.3g} ms a token + {1e3 * each.per_draft:.3g} ms a draft."
+        )
+    write_section(PAGE, "inputs", "\n".join(lines))
+
+
+def _command(plan: Plan) -> str:
+    effort = plan.effort
+    return f"python -m evaluation fleet --report --answers {effort.num_answers} --slice {effort.max_workers}"
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds

@@ -1,0 +1,17 @@
+"""How much of one text is in another: 1 - edit distance / length of the longer, in tokens. Pure."""
+
+from collections.abc import Sequence
+
+
+def agreement(first: Sequence[int], second: Sequence[int]) -> float:
+    """1 for equal texts, 0 where nothing can be kept; the distance is Levenshtein's."""
+    if list(first) == list(second):
+        return 1.0
+    costs = list(range(len(second) + 1))
+    for row, one in enumerate(first, 1):
+        before, costs[0] = costs[0], row
+        for column, other in enumerate(second, 1):
+            replaced = before + (one != other)
+            before = costs[column]
+            costs[column] = min(replaced, before + 1, costs[column - 1] + 1)
+    return 1.0 - costs[-1] / max(len(first), len(second))

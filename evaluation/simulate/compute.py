@@ -1,0 +1,60 @@
+"""How long the models take on which machine. Pure values; `measuring` finds those of this one.
+
+Law: every figure names where it comes from, and says so where it is assumed.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Seconds of both models. A forward pass costs the same however many sessions it serves, plus a little
+    for each position: decoding reads all weights once, whatever they are used for.
+    """
+
+    draft_seconds: float  # the draft model: one token
+    pass_seconds: float  # the target model: one forward pass
+    prompt_seconds: float = 0.0  # the draft model: each further token that it must read
+    position_seconds: float = 0.0  # the target model: each new position in a pass
+    source: str = "given"
+
+    def draft(self, num_new: int) -> float:
+        """The draft model reads `num_new` tokens and predicts the next."""
+        return self.draft_seconds + self.prompt_seconds * (num_new - 1)
+
+    def forward(self, num_new: int) -> float:
+        """The target model computes `num_new` positions of all sessions together."""
+        return self.pass_seconds + self.position_seconds * num_new
+
+
+# TinyLlama-1.1B on the device, Llama-2-7B in the cloud: the pair of arXiv 2412.12687.
+PI5_SOURCE = (
+    "TinyLlama 1.1B at 4 bits on a Raspberry Pi 5: 8 to 12 tokens/s (specpicks.com, 'Best SBC for Local LLM "
+    "Inference', 2026), 10 taken; prompt at 80 tokens/s assumed"
+)
+ORIN_SOURCE = (
+    "TinyLlama 1.1B on a Jetson Orin Nano: 68 GB/s of memory (ericxliu.me, 'Benchmarking LLMs on Jetson Orin "
+    "Nano') over 0.64 GB of 4-bit weights at 60 % of the bandwidth, which is assumed: 64 tokens/s; prompt at "
+    "1000 tokens/s assumed"
+)
+H100_SOURCE = (
+    "H100: GPT-J 6B, batch 1, 185 tokens/s and 7.1 ms to the first token after 128 (NVIDIA, TensorRT-LLM "
+    "'H100 has 4.6x A100 performance'), taken for a model of 7B: 5.4 ms a pass, 0.05 ms a position"
+)
+
+PROFILES = {
+    "pi5-h100": Compute(
+        draft_seconds=1 / 10,
+        prompt_seconds=1 / 80,
+        pass_seconds=1 / 185,
+        position_seconds=0.05e-3,
+        source=f"{PI5_SOURCE}. {H100_SOURCE}.",
+    ),
+    "orin-h100": Compute(
+        draft_seconds=1 / 64,
+        prompt_seconds=1 / 1000,
+        pass_seconds=1 / 185,
+        position_seconds=0.05e-3,
+        source=f"{ORIN_SOURCE}. {H100_SOURCE}.",
+    ),
+}

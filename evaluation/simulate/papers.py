@@ -1,0 +1,255 @@
+"""The papers' table for this pair, the audit of the 206x, and the claims, each at one operating point a row.
+
+Law: every figure of a row comes from the same run. A published figure stands beside, never among them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_agent.schemes import RISK_AVERSE_CU_HLM, RISK_AVERSE_U_HLM
+from evaluation.simulate.measures import Speed, Worth
+from evaluation.simulate.running import World
+from evaluation.simulate.study import Study
+from evaluation.simulate.sweeps import PAPERS, WIRE, fixed, progress
+
+U_HLM_SKIPS, CU_HLM_SKIPS = 0.4593, 0.748  # of the transmissions, as published
+PAPERS_K = 30  # k* of CU-HLM offline, as published
+CLAIM_MHZ, CLAIM_SNRS_DB = (0.1, 1.0), (-5.0, 0.0, 5.0, 10.0)
+SLOW_KBPS = (1.0, 3.0, 10.0, 30.0)
+LONG_BLOCK = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A way with what differs from its defaults."""
+
+    label: str
+    name: str
+    settings: dict[str, object]
+
+
+AS_PUBLISHED = (
+    Case("u-hlm, u > 0.073 as published", "u-hlm", {"threshold": RISK_AVERSE_U_HLM}),
+    Case(
+        "cu-hlm-offline, u > 0.081 and k = 30 as published",
+        "cu-hlm-offline",
+        {"threshold": RISK_AVERSE_CU_HLM, "max_ids": PAPERS_K},
+    ),
+    Case("cu-hlm-online, u > 0.081 as published", "cu-hlm-online", {"threshold": RISK_AVERSE_CU_HLM}),
+)
+BASELINES = (
+    Case("cu-hlm-offline", "cu-hlm-offline", {}),
+    Case("cu-hlm-online", "cu-hlm-online", {}),
+    *AS_PUBLISHED[1:],
+)
+OURS = (
+    Case("opportunistic", "opportunistic", {}),
+    Case("opportunistic, k = 2", "opportunistic", {"max_ids": 2}),
+    Case("opportunistic, k = 1", "opportunistic", {"max_ids": 1}),
+    Case("lossless", "lossless", {}),
+    Case("coupled", "coupled", {}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PapersRow:
+    """One way at one operating point; ratios are over HLM in the same world, accuracy over the target's."""
+
+    label: str
+    speed: Speed
+    worth: Worth
+    throughput: float  # tokens over total time, over HLM's
+    papers_throughput: float  # mean of per-token rates, over HLM's
+    compression: float | None  # 1 - payload a sent token over HLM's
+    accuracy: float  # exact match over that of the target alone
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """CU-HLM over HLM on both clocks; `bound` is what a time average cannot exceed."""
+
+    snr_db: float
+    hlm: float
+    cu_hlm: float
+    by_time: float
+    by_mean_of_rates: float
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Ours against a baseline: the most uplink bytes, and at each bandwidth (MHz) the least gain in speed."""
+
+    counting: str
+    baseline: str
+    ours: str
+    accuracy_gain: float
+    bytes_ratio: float
+    throughput_ratios: Mapping[float, float]
+
+    @property
+    def reached(self) -> str:
+        """Whether ours is at least as right with half the bytes, or 1.5 times the speed, and where."""
+        if self.accuracy_gain < 0:
+            return "no"
+        if self.bytes_ratio <= 0.5:
+            return "yes"
+        fast = [mhz for mhz, ratio in self.throughput_ratios.items() if ratio >= 1.5]
+        if len(fast) == len(self.throughput_ratios):
+            return "yes"
+        return f"at {fast[0]:g} MHz" if fast else "no"
+
+
+@dataclass(frozen=True, slots=True)
+class SlowRow:
+    """Uplink bytes a token on a slow link, everything counted."""
+
+    kbps: float
+    block_length: int | None
+    opportunistic: Speed
+    lossless: Speed
+    coupled: Speed
+
+
+def skipping(study: Study, name: str, share: float, **settings: object) -> Case:
+    """A way with the threshold at which it skips about that share: a quantile of its uncertainties."""
+    threshold = float(f"{_uncertainty_quantile(study, name, share):.3g}")
+    return Case(f"{name}, u > {threshold:g}", name, {"threshold": threshold, **settings})
+
+
+def _uncertainty_quantile(study: Study, name: str, share: float) -> float:
+    simulation = study.simulation(name)
+    uncertainties: list[float] = []
+    for outcome in study.run(simulation, study.free()):
+        tokens = [*outcome.prompt, *outcome.tokens]
+        proposals = simulation.proposals(outcome.seed)
+        places = range(len(outcome.prompt), len(tokens))
+        uncertainties += [proposals.propose(tokens[:place]).uncertainty for place in places]
+    return float(np.quantile(uncertainties, share))
+
+
+def papers_table(
+    study: Study, cases: Sequence[Case], *, bandwidth_mhz: float, snr_db: float, vocab_size: int
+) -> list[PapersRow]:
+    """One row a case; HLM is run beside them."""
+    world = study.papers(1e6 * bandwidth_mhz, snr_db, vocab_size)
+    hlm = study.speed(study.simulation("hlm"), world)
+    target = study.worth("llm")
+    rows: list[PapersRow] = []
+    for case in progress(cases, f"|V| = {vocab_size}"):
+        speed = study.speed(study.simulation(case.name, **case.settings), world)
+        worth = study.worth(case.name, **case.settings)
+        sent = speed.bytes_per_sent
+        rows.append(
+            PapersRow(
+                label=case.label,
+                speed=speed,
+                worth=worth,
+                throughput=speed.tokens_per_second / hlm.tokens_per_second,
+                papers_throughput=speed.papers_rate / hlm.papers_rate,
+                compression=1 - sent / hlm.bytes_per_sent if sent and hlm.bytes_per_sent else None,
+                accuracy=worth.right / target.right,
+            )
+        )
+    return rows
+
+
+def audit(
+    study: Study,
+    case: Case,
+    *,
+    bandwidth_mhz: float,
+    snrs_db: Sequence[float],
+    vocab_size: int,
+    count: int,
+) -> list[AuditRow]:
+    """Where 206x can come from: the same runs on both clocks, the first `count` prompts."""
+    rows: list[AuditRow] = []
+    for snr in progress(snrs_db, "audit"):
+        world = study.papers(1e6 * bandwidth_mhz, snr, vocab_size)
+        hlm = study.speed(study.simulation("hlm"), world, count)
+        other = study.speed(study.simulation(case.name, **case.settings), world, count)
+        rows.append(
+            AuditRow(
+                snr_db=snr,
+                hlm=hlm.tokens_per_second,
+                cu_hlm=other.tokens_per_second,
+                by_time=other.tokens_per_second / hlm.tokens_per_second,
+                by_mean_of_rates=other.papers_rate / hlm.papers_rate,
+                bound=hlm.bytes_up / other.bytes_up,
+            )
+        )
+    return rows
+
+
+def claims(study: Study, *, delay: float, vocab_size: int, count: int) -> list[Claim]:
+    """Ours against CU-HLM over the SNRs of the claim, counted as the papers do and in full.
+
+    Texts are judged over all prompts, speeds over the first `count`.
+    """
+    found: list[Claim] = []
+    for counting in progress((PAPERS, WIRE), "claims"):
+        speeds: dict[str, list[tuple[float, Speed]]] = {}
+        for case in (*BASELINES, *OURS):
+            simulation = study.simulation(case.name, **case.settings)
+            speeds[case.label] = [
+                (mhz, study.speed(simulation, world, count))
+                for mhz in CLAIM_MHZ
+                for world in _claim_worlds(study, counting, mhz, delay, vocab_size)
+            ]
+        for baseline in BASELINES:
+            found += [_claim(study, counting, baseline, ours, speeds) for ours in OURS]
+    return found
+
+
+def _claim_worlds(study: Study, counting: str, mhz: float, delay: float, vocab_size: int) -> list[World]:
+    hertz = 1e6 * mhz
+    if counting == PAPERS:
+        return [study.papers(hertz, snr, vocab_size) for snr in CLAIM_SNRS_DB]
+    return [study.wire(hertz, snr, delay) for snr in CLAIM_SNRS_DB]
+
+
+def _claim(
+    study: Study,
+    counting: str,
+    baseline: Case,
+    ours: Case,
+    speeds: Mapping[str, Sequence[tuple[float, Speed]]],
+) -> Claim:
+    pairs = list(zip(speeds[ours.label], speeds[baseline.label], strict=True))
+    right = study.worth(ours.name, **ours.settings).right
+    return Claim(
+        counting=counting,
+        baseline=baseline.label,
+        ours=ours.label,
+        accuracy_gain=right - study.worth(baseline.name, **baseline.settings).right,
+        bytes_ratio=max(one.bytes_up / other.bytes_up for (_, one), (_, other) in pairs),
+        throughput_ratios={
+            mhz: min(
+                one.tokens_per_second / other.tokens_per_second
+                for (at, one), (_, other) in pairs
+                if at == mhz
+            )
+            for mhz in CLAIM_MHZ
+        },
+    )
+
+
+def slow_links(study: Study, *, round_trip_ms: float, count: int) -> list[SlowRow]:
+    """Bytes a token of what loses nothing, beside opportunistic's, where every byte is slow."""
+    rows: list[SlowRow] = []
+    for kbps in progress(SLOW_KBPS, "slow links"):
+        world = fixed(study, 1000 * kbps, round_trip_ms)
+        opportunistic = study.speed(study.simulation("opportunistic"), world, count)
+        for block_length in (None, LONG_BLOCK):
+            settings: dict[str, object] = {}
+            if block_length is not None:
+                settings = {"block_length": block_length, "threshold": 1.0, "window": 1}
+            lossless, coupled = (
+                study.speed(study.simulation(name, **settings), world, count)
+                for name in ("lossless", "coupled")
+            )
+            rows.append(SlowRow(kbps, block_length, opportunistic, lossless, coupled))
+    return rows

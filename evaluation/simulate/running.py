@@ -1,0 +1,152 @@
+"""Devices and a worker joined in virtual time: prompts in, outcomes out.
+
+Law: nothing here decides anything; equal arguments give equal outcomes.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import simpy
+
+from cloud_worker.scheduler import Answer, Limits, SessionKey
+from common.messages import ToWorker
+from common.topics import Topics
+from edge_agent.calibration import Calibration
+from edge_agent.calibration_file import find_calibration
+from edge_agent.session import EdgeSession
+from edge_agent.steering import Numbers, Steering
+from evaluation.pair import Pair
+from evaluation.simulate.accounting import Accounting
+from evaluation.simulate.channel import Channel
+from evaluation.simulate.compute import Compute
+from evaluation.simulate.device import Device, Outcome, Proposals
+from evaluation.simulate.virtual_time import later
+from evaluation.simulate.ways import Way
+from evaluation.simulate.worker import SimulatedWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is generated: the tokens before it, and the seed of all its draws."""
+
+    tokens: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything but the models and the scheme. `channel(seed)` and `accounting()` make one for a device.
+
+    `broker_seconds` is what a message spends outside lines and models: broker, codec, loops, each way. In a
+    `patient` world nobody asks twice: nothing is lost here, and a device that repeats what still lies in a
+    slow line only makes it slower.
+    """
+
+    channel: Callable[[int], Channel]
+    compute: Compute
+    accounting: Callable[[], Accounting]
+    broker_seconds: float = 0.0
+    limits: Limits | None = None
+    patient: bool = True
+
+
+PATIENCE = 1e9  # seconds
+
+
+class Simulation:
+    """One pair and one way; what the draft model proposed is remembered from one world to the next.
+
+    A calibration beside the draft model is used as an agent uses it.
+    """
+
+    def __init__(self, pair: Pair, way: Way) -> None:
+        self.pair, self.way = pair, way
+        self._sampling = way.config.sampling(pair.info.sampling)
+        self._calibration = self._find_calibration()
+        self._proposals: dict[tuple[int, Numbers], Proposals] = {}
+
+    def run(self, prompts: Sequence[Sequence[Prompt]], world: World) -> list[list[Outcome]]:
+        """One list a device, which generates its prompts in turn; all share a worker."""
+        env = simpy.Environment()
+        devices: dict[str, Device] = {}
+        worker = SimulatedWorker(
+            env,
+            self.pair.target,
+            self.pair.text.fingerprint,
+            world.compute,
+            lambda answer: later(env, world.broker_seconds, lambda: _hand_over(devices, answer)),
+            world.limits,
+        )
+        topics = Topics()
+
+        def deliver(topic: str, message: ToWorker) -> None:
+            uplink = topics.parse_uplink(topic)
+            key = SessionKey(uplink.device, uplink.session)
+            later(env, world.broker_seconds, lambda: worker.receive(key, message))
+
+        outcomes: list[list[Outcome]] = [[] for _ in prompts]
+        running: list[simpy.Process] = []
+        for number, queue in enumerate(prompts):
+            name = f"device{number}"
+            channel = world.channel(queue[0].seed)
+            devices[name] = Device(
+                name, env, self.way, channel, world.compute, world.accounting(), deliver, self._steering()
+            )
+            generating = self._generate_all(devices[name], queue, outcomes[number], world.patient)
+            running.append(env.process(generating))
+        env.run(simpy.AllOf(env, running))
+        for key in worker.keys:
+            self.pair.target.forget(key)
+        return outcomes
+
+    def run_alone(self, prompts: Sequence[Prompt], world: World) -> list[Outcome]:
+        """Each prompt in a world of its own, so that channels with equal seeds meet equal prompts."""
+        return [self.run([[prompt]], world)[0][0] for prompt in prompts]
+
+    def proposals(self, seed: int, numbers: Numbers | None = None) -> Proposals:
+        """The draft side of generations with this seed; `numbers` None: those of an agent that just began."""
+        numbers = numbers or self._steering().numbers()
+        if (seed, numbers) not in self._proposals:
+            policy = self.way.policy(self._sampling, seed, self._calibration, numbers)
+            self._proposals[seed, numbers] = Proposals(policy, self.pair.draft, self.pair.vocab_size)
+        return self._proposals[seed, numbers]
+
+    def _generate_all(
+        self, device: Device, queue: Sequence[Prompt], outcomes: list[Outcome], patient: bool
+    ) -> Generator[simpy.Event, Any, None]:
+        for number, prompt in enumerate(queue):
+            session = self._session(prompt, patient)
+            name = f"{number:08x}"  # as long as an agent's
+            proposals = self.proposals(prompt.seed, device.steering.numbers())
+            outcome = yield from device.generate(name, session, proposals)
+            outcomes.append(replace(outcome, seed=prompt.seed))
+
+    def _session(self, prompt: Prompt, patient: bool) -> EdgeSession:
+        opening = self.pair.opening(self._sampling, prompt.seed)
+        settings = self.way.settings(opening, self.pair.info.eos_ids, self.pair.draft.max_positions)
+        if patient:
+            settings = replace(
+                settings, cloud_timeout=PATIENCE, min_timeout=PATIENCE, max_timeout=2 * PATIENCE
+            )
+        return EdgeSession(prompt.tokens, settings)
+
+    def _steering(self) -> Steering:
+        return self.way.config.steering(self._calibration)
+
+    def _find_calibration(self) -> Calibration | None:
+        """As `EdgeAgent` does."""
+        config = self.way.config
+        if self.way.gamma or not config.uses_calibration:
+            return None
+        return find_calibration(
+            self.pair.info.folder,
+            config.calibration,
+            tokenizer=self.pair.text.fingerprint,
+            sampling=self._sampling,
+            estimator=config.estimator,
+        )
+
+
+def _hand_over(devices: dict[str, Device], answer: Answer) -> None:
+    devices[answer.key.device].answer(answer.key.session, answer.message)

@@ -1,0 +1,101 @@
+"""What is simulated: a pair, its prompts and how it samples; and the worlds that the pages speak of.
+
+Law: a way's messages are drafted once and then timed in every world (with a fixed threshold the text does not
+depend on the channel); a gate that looks at the channel is drafted anew in each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from evaluation.held_out import HeldOut
+from evaluation.pair import Pair
+from evaluation.simulate.accounting import Papers, Wire
+from evaluation.simulate.channel import Channel, Direction, FadingRate
+from evaluation.simulate.compute import Compute
+from evaluation.simulate.device import Outcome
+from evaluation.simulate.measures import Speed, Worth, greedy_reply, speed, worth
+from evaluation.simulate.running import Prompt, Simulation, World
+from evaluation.simulate.ways import way
+
+PAPERS_VOCAB_SIZE = 32_000  # Llama 2's, which the papers' payloads are counted with
+BROKER_SECONDS = 0.25e-3  # a half of what the path adds to a round trip (docs/measurements.md, "The path")
+DOWN_SEED = 1_000_003  # fades on the way down are others than on the way up
+
+
+@dataclass(slots=True)
+class Study:
+    """`asked` are the commands behind `prompts`, with what is right; `settings` are those of every agent."""
+
+    pair: Pair
+    asked: Sequence[HeldOut]
+    prompts: Sequence[Prompt]
+    settings: dict[str, object]
+    compute: Compute
+    _simulations: dict[str, Simulation] = field(default_factory=dict)
+    _greedy: list[list[int]] = field(default_factory=list)
+    _worths: dict[str, Worth] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, pair: Pair, asked: Sequence[HeldOut], seed: int, settings: dict[str, object], compute: Compute
+    ) -> "Study":
+        """Each command with a seed of its own, counted up from `seed`."""
+        prompts = [Prompt(tuple(pair.prompt(one.command)), seed + i) for i, one in enumerate(asked)]
+        return cls(pair, asked, prompts, settings, compute)
+
+    def simulation(self, name: str, **settings: object) -> Simulation:
+        """The way with this name and what differs in its settings; made once."""
+        label = f"{name} {sorted(settings.items())}"
+        if label not in self._simulations:
+            self._simulations[label] = Simulation(self.pair, way(name, **{**self.settings, **settings}))
+        return self._simulations[label]
+
+    def run(self, simulation: Simulation, world: World, count: int | None = None) -> list[Outcome]:
+        """The first `count` prompts (None: all), each alone."""
+        return simulation.run_alone(self.prompts[:count], world)
+
+    def speed(self, simulation: Simulation, world: World, count: int | None = None) -> Speed:
+        """The same, as figures."""
+        return speed(self.run(simulation, world, count))
+
+    def worth(self, name: str, **settings: object) -> Worth:
+        """What the texts of a way are worth, over all prompts; computed once."""
+        label = f"{name} {sorted(settings.items())}"
+        if label not in self._worths:
+            simulation = self.simulation(name, **settings)
+            outcomes = self.run(simulation, self.free())
+            self._worths[label] = worth(simulation, outcomes, self.asked, self.greedy())
+        return self._worths[label]
+
+    def greedy(self) -> list[list[int]]:
+        """The target's own greedy replies, an outcome each."""
+        if not self._greedy:
+            limit = int(str(self.settings.get("max_tokens", 256)))
+            self._greedy = [greedy_reply(self.pair, prompt.tokens, limit) for prompt in self.prompts]
+        return self._greedy
+
+    # -- worlds -----------------------------------------------------------------------------------------
+
+    def free(self) -> World:
+        """No time passes on the link."""
+        return World(lambda _seed: Channel(), self.compute, lambda: Papers(PAPERS_VOCAB_SIZE))
+
+    def papers(self, bandwidth_hz: float, snr_db: float, vocab_size: int) -> World:
+        """The papers': fading uplink, payloads only, nothing else takes time but a token and a pass."""
+        return World(
+            lambda seed: Channel(up=Direction(FadingRate(bandwidth_hz, snr_db, seed))),
+            replace(self.compute, prompt_seconds=0.0, position_seconds=0.0),
+            lambda: Papers(vocab_size),
+        )
+
+    def wire(self, bandwidth_hz: float, snr_db: float, delay: float) -> World:
+        """The same channel both ways, with a one-way delay in seconds, and everything counted."""
+        return World(
+            lambda seed: Channel(
+                up=Direction(FadingRate(bandwidth_hz, snr_db, seed), delay),
+                down=Direction(FadingRate(bandwidth_hz, snr_db, seed + DOWN_SEED), delay),
+            ),
+            self.compute,
+            lambda: Wire(self.pair.vocab_size, tcp=True),
+            broker_seconds=BROKER_SECONDS,
+        )

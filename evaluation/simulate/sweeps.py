@@ -1,0 +1,132 @@
+"""The sweeps behind the pages: over SNR, over thresholds, over round trips and windows.
+
+Law: a sweep is a list of points, each with the figures of one way in one world; tables and pictures are made
+from it alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from tqdm import tqdm
+
+from edge_agent.schemes import SCHEMES, Gate
+from evaluation.simulate.accounting import Wire
+from evaluation.simulate.channel import Channel, Direction, FixedRate
+from evaluation.simulate.measures import Speed, Worth
+from evaluation.simulate.running import World
+from evaluation.simulate.study import BROKER_SECONDS, PAPERS_VOCAB_SIZE, Study
+
+SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+BANDWIDTHS_MHZ = (0.1, 1.0, 10.0)
+THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+WINDOWS = (1, 2, 4, 8)
+ROUND_TRIPS_MS = (5.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+GATED = tuple(name for name, scheme in SCHEMES.items() if scheme.gate is Gate.UNCERTAIN and not scheme.holds)
+Cell = TypeVar("Cell")
+PAPERS, WIRE = "papers", "wire"  # how bytes are counted
+
+
+@dataclass(frozen=True, slots=True)
+class SnrPoint:
+    """One way at one bandwidth and SNR."""
+
+    counting: str
+    bandwidth_mhz: float
+    snr_db: float
+    way: str
+    speed: Speed
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdPoint:
+    """One way at one threshold: what it is worth and how fast it is."""
+
+    way: str
+    threshold: float | None
+    worth: Worth
+    speed: Speed
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPoint:
+    """One window at one round trip."""
+
+    round_trip_ms: float
+    window: int
+    speed: Speed
+
+
+def over_snr(
+    study: Study,
+    ways: Sequence[str],
+    *,
+    bandwidths_mhz: Sequence[float] = BANDWIDTHS_MHZ,
+    snrs_db: Sequence[float] = SNRS_DB,
+    delay: float,
+    count: int | None = None,
+) -> list[SnrPoint]:
+    """Every way at every bandwidth and SNR, both ways of counting."""
+    cells = [
+        (counting, mhz, snr, name)
+        for counting in (PAPERS, WIRE)
+        for mhz in bandwidths_mhz
+        for snr in snrs_db
+        for name in ways
+    ]
+    points: list[SnrPoint] = []
+    for counting, mhz, snr, name in progress(cells, "SNR"):
+        hertz = 1e6 * mhz
+        if counting == PAPERS:
+            world = study.papers(hertz, snr, PAPERS_VOCAB_SIZE)
+        else:
+            world = study.wire(hertz, snr, delay)
+        speed = study.speed(study.simulation(name), world, count)
+        points.append(SnrPoint(counting, mhz, snr, name, speed))
+    return points
+
+
+def over_thresholds(
+    study: Study,
+    ways: Sequence[str],
+    *,
+    bandwidth_mhz: float,
+    snr_db: float,
+    delay: float,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> list[ThresholdPoint]:
+    """Each gated way at each threshold, the others as they are, everything counted."""
+    world = study.wire(1e6 * bandwidth_mhz, snr_db, delay)
+    cells = [(name, threshold) for name in ways for threshold in (thresholds if name in GATED else (None,))]
+    points: list[ThresholdPoint] = []
+    for name, threshold in progress(cells, "thresholds"):
+        settings: dict[str, object] = {} if threshold is None else {"threshold": threshold}
+        speed = study.speed(study.simulation(name, **settings), world)
+        points.append(ThresholdPoint(name, threshold, study.worth(name, **settings), speed))
+    return points
+
+
+def over_windows(study: Study, *, rate_bps: float, count: int | None = None) -> list[WindowPoint]:
+    """Lossless at each round trip with each window, on a link of a fixed rate."""
+    cells = [(trip, window) for trip in ROUND_TRIPS_MS for window in WINDOWS]
+    points: list[WindowPoint] = []
+    for trip, window in progress(cells, "round trips"):
+        speed = study.speed(study.simulation("lossless", window=window), fixed(study, rate_bps, trip), count)
+        points.append(WindowPoint(trip, window, speed))
+    return points
+
+
+def fixed(study: Study, rate_bps: float, round_trip_ms: float, *, tcp: bool = True) -> World:
+    """A link of a fixed rate both ways."""
+    direction = Direction(FixedRate(rate_bps), round_trip_ms / 2000)
+    return World(
+        lambda seed: Channel(direction, direction, seed),
+        study.compute,
+        lambda: Wire(study.pair.vocab_size, tcp=tcp),
+        broker_seconds=BROKER_SECONDS,
+    )
+
+
+def progress(cells: Sequence[Cell], name: str) -> Iterable[Cell]:
+    """The cells, with a bar on the terminal."""
+    return cast("Iterable[Cell]", tqdm(cells, desc=name, unit="point"))

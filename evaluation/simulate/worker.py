@@ -1,0 +1,88 @@
+"""A worker in virtual time: the real scheduler and sessions, with the loop of `cloud_worker.worker`.
+
+Law: batches are formed as a worker forms them; a pass takes as long as `Compute` says of what it computes.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+
+import simpy
+
+from cloud_worker.passes import Pass, in_pieces
+from cloud_worker.scheduler import Answer, Limits, Scheduler, SessionKey, Task
+from cloud_worker.session import Rows, Target
+from common.codec import decode_to_device, encode
+from common.messages import ToWorker
+from evaluation.cached_logits import CachedTarget
+from evaluation.simulate.compute import Compute
+
+CHUNK_TOKENS = 256  # WorkerConfig's default
+
+
+class SimulatedWorker:
+    """`send(key, message)` takes an answer to its device's line, as decoded from its bytes."""
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        model: CachedTarget,
+        tokenizer: bytes,
+        compute: Compute,
+        send: Callable[[Answer], None],
+        limits: Limits | None = None,
+    ) -> None:
+        """`tokenizer` is the fingerprint of the model's vocabulary."""
+        self.num_passes = 0
+        self._env, self._model, self._compute, self._send_one = env, model, compute, send
+        target = Target(
+            worker="w1",
+            tokenizer=tokenizer,
+            vocab_size=max(model.vocabulary.values()) + 1,
+            max_tokens=model.max_positions,
+            eos_ids=model.eos_ids,
+        )
+        self._scheduler = Scheduler(target, limits or Limits())
+        self._work = env.event()
+        env.process(self._verify())
+
+    @property
+    def keys(self) -> list[SessionKey]:
+        """The sessions held."""
+        return list(self._scheduler.keys)
+
+    def receive(self, key: SessionKey, message: ToWorker) -> None:
+        """A message has crossed the link and the broker."""
+        self._send(self._scheduler.receive(key, message))
+        if self._scheduler.num_waiting and not self._work.triggered:
+            self._work.succeed()
+
+    def _verify(self) -> Generator[simpy.Event, None, None]:
+        """The loop of `Worker._verify`."""
+        while True:
+            yield self._work
+            tasks, answers = self._scheduler.next_batch()
+            if tasks:
+                rows, seconds = self._logits(tasks)
+                self.num_passes += 1
+                yield self._env.timeout(seconds)
+                answers += self._scheduler.complete(tasks, rows, 1000 * seconds)
+            for key in self._scheduler.take_forgotten():
+                self._model.forget(key)
+            self._send(answers)
+            if not self._scheduler.num_waiting:
+                self._work = self._env.event()
+
+    def _logits(self, tasks: Sequence[Task]) -> tuple[list[Rows | None], float]:
+        """As `Worker._logits`, and how long the pass takes."""
+        wanted = [Pass(task.key, task.job.tokens, task.job.num_rows, owner=task.key.device) for task in tasks]
+        pieces = in_pieces(wanted, [self._model.num_missing(one) for one in wanted], CHUNK_TOKENS)
+        run = [piece for piece in pieces if piece is not None]
+        seconds = self._compute.forward(sum(map(self._model.num_missing, run)))
+        made = iter(self._model.logits(run))
+        rows = [next(made) if piece is not None else None for piece in pieces]
+        return [
+            row if piece is one else None for row, piece, one in zip(rows, pieces, wanted, strict=True)
+        ], seconds
+
+    def _send(self, answers: Sequence[Answer]) -> None:
+        for key, message in answers:
+            self._send_one(Answer(key, decode_to_device(encode(message))))

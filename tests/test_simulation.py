@@ -1,0 +1,215 @@
+"""The simulation says what a real run says: the same texts, the same bytes, and times that follow from it."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from common.distribution import Dense, Lattice, TopK
+from edge_agent.agent import EdgeAgent
+from edge_agent.config import AgentConfig
+from edge_agent.schemes import SCHEMES
+from evaluation.__main__ import main
+from evaluation.held_out import held_out
+from evaluation.local_worker import LocalWorker
+from evaluation.pair import Pair, load_pair
+from evaluation.simulate.accounting import Papers, Wire
+from evaluation.simulate.channel import Channel, Direction, FadingRate, FixedRate
+from evaluation.simulate.compute import Compute
+from evaluation.simulate.device import Outcome
+from evaluation.simulate.measures import greedy_reply, speed, token_delays
+from evaluation.simulate.running import Prompt, Simulation, World
+from evaluation.simulate.study import Study
+from evaluation.simulate.ways import way
+
+NUM_PROMPTS = 3
+FIRST = 10  # of the held-out commands, and their seeds: here the target rejects some of the draft
+COMPUTE = Compute(draft_seconds=0.02, pass_seconds=0.06, position_seconds=0.001, prompt_seconds=0.001)
+PLAIN = Compute(draft_seconds=0.02, pass_seconds=0.06)
+SENDING = tuple(name for name in SCHEMES if name != "slm")
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with load_pair() as loaded:
+        yield loaded
+
+
+def prompts(pair: Pair, count: int = NUM_PROMPTS) -> list[Prompt]:
+    asked = enumerate(held_out(count, first=FIRST), FIRST)
+    return [Prompt(tuple(pair.prompt(one.command)), seed) for seed, one in asked]
+
+
+def world(pair: Pair, rate_bps: float = 1e6, delay: float = 0.02, **settings: object) -> World:
+    direction = Direction(FixedRate(rate_bps), delay)
+    defaults = {"accounting": lambda: Wire(pair.vocab_size, tcp=False), "compute": COMPUTE}
+    return World(channel=lambda seed: Channel(direction, direction, seed), **{**defaults, **settings})
+
+
+def fading() -> World:
+    return World(
+        lambda seed: Channel(up=Direction(FadingRate(1e5, -5.0, seed))), PLAIN, lambda: Papers(32_000)
+    )
+
+
+def run(pair: Pair, name: str, where: World, **settings: object) -> list[Outcome]:
+    simulation = Simulation(pair, way(name, temperature=1.0, **settings))
+    (outcomes,) = simulation.run([prompts(pair)], where)
+    return outcomes
+
+
+def texts(outcomes: Sequence[Outcome]) -> list[list[int]]:
+    return [outcome.tokens for outcome in outcomes]
+
+
+# -- against a real run --------------------------------------------------------------------------------
+
+
+async def generated(config: AgentConfig, count: int) -> tuple[list[list[int]], int]:
+    """Texts, and the bytes that went up."""
+    found: list[list[int]] = []
+    async with EdgeAgent.open(config) as agent:
+        for seed, one in enumerate(held_out(count, first=FIRST), FIRST):
+            tokens = [token.token async for token in agent.generate(one.command, seed=seed)]
+            found.append([token for token in tokens if token is not None])
+        return found, agent.link_statistics.num_bytes_up
+
+
+def test_texts_are_those_of_a_real_run_and_so_are_the_bytes_where_nothing_overlaps(pair, broker):
+    with LocalWorker(broker.url, name="w1"):
+        for name in ("u-hlm", "cu-hlm-online", "opportunistic", "lossless", "coupled", "llm"):
+            config = AgentConfig(broker=broker.url, device="device0", scheme=name, temperature=1.0)
+            real, num_bytes = asyncio.run(generated(config, NUM_PROMPTS))
+            outcomes = run(pair, name, world(pair))
+            assert texts(outcomes) == real, name
+            if SCHEMES[name].window == 1:
+                assert sum(outcome.traffic.bytes_up for outcome in outcomes) == num_bytes, name
+
+
+# -- laws ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SENDING)
+def test_the_text_does_not_depend_on_the_channel_or_on_other_devices(pair, name):
+    alone = run(pair, name, world(pair))
+    simulation = Simulation(pair, way(name, temperature=1.0))
+    assert texts(simulation.run_alone(prompts(pair), fading())) == texts(alone)
+    side_by_side = simulation.run(
+        [[prompt] for prompt in prompts(pair)], world(pair, rate_bps=1e5, delay=0.3)
+    )
+    assert [outcomes[0].tokens for outcomes in side_by_side] == texts(alone)
+
+
+def test_coupled_text_is_what_the_target_alone_samples(pair):
+    assert texts(run(pair, "coupled", world(pair))) == texts(run(pair, "llm", world(pair)))
+
+
+@pytest.mark.parametrize("name", ["lossless", "coupled", "hlm", "sd-4", "dssd-3"])
+def test_greedy_text_of_what_loses_nothing_is_the_targets_own(pair, name):
+    simulation = Simulation(pair, way(name, temperature=0.0))
+    assert simulation.way.is_lossless
+    for outcome in simulation.run_alone(prompts(pair), world(pair)):
+        assert outcome.tokens == greedy_reply(pair, outcome.prompt, 256)
+
+
+def test_equal_arguments_give_equal_outcomes(pair):
+    first, second = (run(pair, "lossless", world(pair)) for _ in range(2))
+    assert [outcome.times for outcome in first] == [outcome.times for outcome in second]
+    assert [outcome.traffic for outcome in first] == [outcome.traffic for outcome in second]
+
+
+# -- times ---------------------------------------------------------------------------------------------
+
+
+def test_hlm_takes_a_draft_an_uplink_and_a_pass_for_each_token(pair):
+    payload = 32_000 * 23 / 8
+    where = world(pair, rate_bps=8 * payload, delay=0.0, compute=PLAIN, accounting=lambda: Papers(32_000))
+    (outcome, *_) = run(pair, "hlm", where)
+    assert token_delays(outcome) == pytest.approx([0.02 + 1.0 + 0.06] * len(outcome.finals))
+    found = speed([outcome])
+    assert found.tokens_per_second == pytest.approx(1 / 1.08)
+    assert found.papers_rate == pytest.approx(found.tokens_per_second)
+    assert found.bytes_up == payload
+
+
+def test_the_papers_clock_runs_faster_than_time_where_some_tokens_are_slow(pair):
+    found = speed(run(pair, "u-hlm", world(pair, rate_bps=1e4), threshold=0.05))
+    assert found.papers_rate > 1.5 * found.tokens_per_second
+
+
+def test_delays_share_out_the_whole_time(pair):
+    for outcome in run(pair, "lossless", world(pair)):
+        assert sum(token_delays(outcome)) == pytest.approx(outcome.times[-1])
+
+
+def test_a_shorter_round_trip_is_never_slower(pair):
+    seconds = [
+        sum(outcome.seconds for outcome in run(pair, "lossless", world(pair, delay=delay)))
+        for delay in (0.005, 0.05, 0.5)
+    ]
+    assert seconds == sorted(seconds)
+
+
+def test_devices_share_the_passes_of_a_worker(pair):
+    simulation = Simulation(pair, way("llm", temperature=1.0))
+    queues = [[prompt] for prompt in prompts(pair, 8)]
+    together = simulation.run(queues, world(pair, compute=PLAIN))
+    alone = [simulation.run([queue], world(pair, compute=PLAIN))[0][0] for queue in queues]
+    longest = max(outcome.seconds for (outcome,) in together)
+    assert longest < 1.5 * max(outcome.seconds for outcome in alone)
+
+
+# -- what is counted -----------------------------------------------------------------------------------
+
+
+def test_payloads_are_the_published_ones():
+    papers = Papers(32_000)
+    ids = list(range(30))
+    assert papers.bits(Dense([1.0] * 1280)) / 8 == 92_000
+    assert papers.bits(TopK(ids, [0] * 30, 1.0)) / 8 == 86.25
+    assert papers.bits(Lattice(ids[:3], [254, 1, 1])) == 69
+    assert papers.bits(None) == 15
+
+
+def test_a_split_verification_sends_less_up_and_more_down_for_the_same_text(pair):
+    whole, split = (run(pair, name, world(pair)) for name in ("sd-4", "dssd-4"))
+    assert texts(whole) == texts(split)
+    assert sum(outcome.tally.num_rejections for outcome in whole) > 0
+    sent = [sum(outcome.traffic.bytes_up for outcome in outcomes) for outcomes in (whole, split)]
+    received = [sum(outcome.traffic.bytes_down for outcome in outcomes) for outcomes in (whole, split)]
+    assert sent[1] < sent[0] / 20
+    assert received[1] > received[0]
+
+
+def test_what_is_skipped_and_what_it_costs_is_counted(pair):
+    study = Study.of(pair, held_out(NUM_PROMPTS, first=FIRST), FIRST, {"temperature": 1.0}, PLAIN)
+    nothing, everything = study.worth("lossless"), study.worth("slm")
+    assert (nothing.skipped, nothing.drift, nothing.truly_skipped) == (0.0, 0.0, None)
+    assert everything.skipped == 1.0
+    assert everything.drift == pytest.approx(1 - everything.truly_skipped)
+    some, more = (study.worth("opportunistic", threshold=threshold) for threshold in (0.02, 0.6))
+    assert 0 < some.skipped < more.skipped < 1
+    assert some.drift < more.drift <= everything.drift + 0.02
+
+
+# -- the command ---------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_a_row_a_way(capsys, tmp_path):
+    flags = ["--commands", "2", "--ways", "lossless,sd-2", "--rate-kbps", "200", "--cache", str(tmp_path)]
+    assert main(["simulate", "compare", *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines] == ["way", "---", "lossless", "sd-2"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--ways", "magic"], "no scheme 'magic'"),
+        (["--bandwidth-mhz", "1", "--rate-kbps", "1"], "without --rate-kbps"),
+        (["--trace", "/nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_a_wrong_flag_gets_a_sentence(capsys, tmp_path, flags, said):
+    assert main(["simulate", "compare", "--commands", "1", "--cache", str(tmp_path), *flags]) in (1, 2)
+    assert said in capsys.readouterr().err
