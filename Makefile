@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow chaos lint pair clean
+.PHONY: demo test test-slow chaos fuzz soak results lint pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
@@ -29,6 +29,29 @@ lint: $(VENV)/.dev
 chaos: $(VENV)/.demo
 	./mosquitto/install
 	$(BIN)/python -m benchmarks.chaos
+
+# a million hostile messages against a live worker; the texts of a device that behaves must not change
+fuzz: $(VENV)/.demo
+	./mosquitto/install
+	$(BIN)/python -m benchmarks.fuzz
+
+# twenty minutes of load with faults; memory, open files and tasks must stay flat
+soak: $(VENV)/.demo
+	./mosquitto/install
+	$(BIN)/python -m benchmarks.soak
+
+# all pages under docs/results, in an order in which each has what it needs (most of an hour on two cores)
+results: $(VENV)/.dev
+	./mosquitto/install
+	$(BIN)/python -m evaluation calibrate --page docs/results
+	$(BIN)/python -m evaluation quality --page docs/results
+	$(BIN)/python -m evaluation risk
+	$(BIN)/python -m evaluation bytes
+	$(BIN)/python -m evaluation simulate pages
+	$(BIN)/python -m benchmarks.simulation_check
+	$(BIN)/python -m benchmarks.fleet_inputs
+	$(BIN)/python -m evaluation fleet --report
+	$(BIN)/python -m benchmarks.fleet_check --write
 
 # train the demo pair anew (an hour on two cores)
 pair: $(VENV)/.dev

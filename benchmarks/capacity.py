@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from benchmarks.device import Device
+from common.link import LinkSettings
 from evaluation.local_broker import LocalBroker
 from evaluation.local_worker import LocalWorkers
 
@@ -26,9 +27,10 @@ BLOCK_LENGTH = 4
 
 async def load(broker_url: str, num_devices: int, num_tokens: int) -> tuple[list[float], float]:
     """Latencies in seconds, and tokens a second of all devices together."""
+    settings = LinkSettings(url=broker_url)
     async with AsyncExitStack() as stack:
         devices = [
-            await stack.enter_async_context(Device.open(broker_url, f"device{number}"))
+            await stack.enter_async_context(Device.open(settings, f"device{number}"))
             for number in range(num_devices)
         ]
         began = time.monotonic()

@@ -2,35 +2,39 @@
 
 Agents generate while workers are killed, stopped and started, the broker is killed and started, and links are
 cut, all at random times. Every generation must end, and every lossless and coupled text must equal that of an
-undisturbed run; the exit code says so. Nothing is simulated: real mosquitto, real worker processes, real
-models.
+undisturbed run, and the process with the agents must keep its memory and its tasks; the exit code says so.
+Nothing is simulated: real mosquitto, real worker processes, real models.
 
     python -m benchmarks.chaos --generations 200 --agents 8 --workers 3
 """
 
 import argparse
 import asyncio
-import gc
 import json
 import logging
+import os
 import random
+import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.link_emulator import LinkEmulator
+from benchmarks.memory_watch import HEADING, MemoryWatch, count_tasks
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
+from edge_agent.generation import Generation
 from edge_agent.session_settings import OnCloudLoss
 from evaluation.local_broker import LocalBroker
 from evaluation.local_worker import LocalWorker, LocalWorkers
 
 HELD_OUT = Path(__file__).parents[1] / "evaluation" / "held_out.jsonl"
 SCHEMES = ("lossless", "coupled")
+MAX_GROWTH_MIB = 64.0  # of the process with all agents, over the disturbed run
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,25 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """The texts by case, and what it took to get them."""
+    """The different texts of each case, and what it took to get them."""
 
-    texts: dict[Case, str] = field(default_factory=dict)
+    texts: dict[Case, set[str]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    num_generations: int = 0
     num_resent: int = 0
     seconds: float = 0.0
+
+    def add(self, case: Case, generation: Generation) -> None:
+        """A generation has ended."""
+        self.texts.setdefault(case, set()).add(generation.text)
+        self.num_generations += 1
+        self.num_resent += generation.session.tally.num_resent
+        if generation.failure:
+            self.failures.append(generation.failure)
+
+    def changed(self, calm: "Outcome") -> list[Case]:
+        """The cases with any other text than in an undisturbed run."""
+        return [case for case, texts in self.texts.items() if texts != calm.texts[case]]
 
 
 def cases(count: int) -> list[Case]:
@@ -58,9 +75,9 @@ def cases(count: int) -> list[Case]:
     return [Case(prompts[i % len(prompts)], SCHEMES[i % len(SCHEMES)], i) for i in range(count)]
 
 
-async def generate_all(broker_url: str, todo: Sequence[Case], num_agents: int) -> Outcome:
+async def generate_all(broker_url: str, todo: Iterator[Case], num_agents: int) -> Outcome:
     """Share the cases among agents that run side by side, one device each."""
-    outcome, queue, began = Outcome(), list(reversed(todo)), time.monotonic()
+    outcome, began = Outcome(), time.monotonic()
 
     async def device(number: int) -> None:
         async with AsyncExitStack() as stack:
@@ -79,15 +96,11 @@ async def generate_all(broker_url: str, todo: Sequence[Case], num_agents: int) -
                 )
                 for scheme in SCHEMES
             }
-            while queue:
-                case = queue.pop()
+            for case in todo:
                 generation = agents[case.scheme].generate(case.prompt, seed=case.seed)
                 async for _ in generation:
                     pass
-                outcome.texts[case] = generation.text
-                outcome.num_resent += generation.session.tally.num_resent
-                if generation.session.failure:
-                    outcome.failures.append(generation.session.failure)
+                outcome.add(case, generation)
 
     async with asyncio.TaskGroup() as group:
         for number in range(num_agents):
@@ -99,25 +112,39 @@ async def generate_all(broker_url: str, todo: Sequence[Case], num_agents: int) -
 class Trouble:
     """Breaks one thing after another until it is told to stop; counts what it did."""
 
-    def __init__(self, broker: LocalBroker, workers: Sequence[LocalWorker], link: LinkEmulator, seed: int):
+    def __init__(
+        self,
+        broker: LocalBroker,
+        workers: Sequence[LocalWorker],
+        link: LinkEmulator,
+        seed: int,
+        *,
+        pause: tuple[float, float] = (0.5, 2.0),
+        broker_weight: float = 1.0,
+    ) -> None:
+        """`pause`: least and most seconds between faults; `broker_weight`: how often the broker is chosen."""
         self._broker, self._workers, self._link = broker, workers, link
         self._random = random.Random(seed)
+        self._pause, self._broker_weight = pause, broker_weight
         self.counts: Counter[str] = Counter()
+        self.has_broker = True
 
     async def run(self) -> None:
-        """One fault every half second to two seconds."""
-        faults = (
-            self._kill_worker,
-            self._stop_worker,
-            self._restart_broker,
-            self._cut_links,
-            self._cut_links,
-        )
+        """One fault after the other."""
+        faults = {
+            self._kill_worker: 1.0,
+            self._stop_worker: 1.0,
+            self._restart_broker: self._broker_weight,
+            self._cut_links: 2.0,
+        }
         while True:
-            await asyncio.sleep(self._random.uniform(0.5, 2.0))
-            fault = self._random.choice(faults)
+            await asyncio.sleep(self._random.uniform(*self._pause))
+            (fault,) = self._random.choices(list(faults), list(faults.values()))
             self.counts[fault.__name__.strip("_").replace("_", " ")] += 1
             await fault()
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} x {name}" for name, count in sorted(self.counts.items()))
 
     async def _kill_worker(self) -> None:
         worker = self._random.choice(self._workers)
@@ -126,13 +153,19 @@ class Trouble:
 
     async def _stop_worker(self) -> None:
         worker = self._random.choice(self._workers)
-        await asyncio.to_thread(worker.stop)
+        try:
+            await asyncio.to_thread(worker.stop)
+        except subprocess.TimeoutExpired:  # a machine that is too busy: as a service manager would
+            self.counts["stop that took too long"] += 1
+            await asyncio.to_thread(worker.kill)
         worker.launch()
 
     async def _restart_broker(self) -> None:
+        self.has_broker = False
         await asyncio.to_thread(self._broker.kill)
         await asyncio.sleep(self._random.uniform(0.0, 1.0))
         await asyncio.to_thread(self._broker.start)
+        self.has_broker = True
 
     async def _cut_links(self) -> None:
         await self._link.cut(self._random.uniform(0.0, 1.0))
@@ -143,40 +176,42 @@ async def run(flags: argparse.Namespace) -> int:
     todo = cases(flags.generations)
     names = [f"worker{number}" for number in range(flags.workers)]
     arguments = ("--num-threads", "1")
+    watch = MemoryWatch(lambda: {"agents": os.getpid()})
     with LocalBroker() as broker, LocalWorkers(broker.url, *arguments, names=names) as workers:
         async with LinkEmulator("127.0.0.1", broker.port) as link:
-            calm = await generate_all(link.url, todo, flags.agents)
-            before = measure_self()
+            calm = await generate_all(link.url, iter(todo), flags.agents)
+            num_tasks = count_tasks()
             trouble = Trouble(broker, [workers[name] for name in names], link, flags.seed)
-            breaking = asyncio.create_task(trouble.run(), name="trouble")
-            disturbed = await generate_all(link.url, todo, flags.agents)
-            breaking.cancel()
-            await asyncio.gather(breaking, return_exceptions=True)
-        after = measure_self()
-    changed = [case for case in todo if disturbed.texts.get(case) != calm.texts[case]]
+            async with asyncio.TaskGroup() as group:
+                running = (group.create_task(trouble.run()), group.create_task(watch.run(0.5)))
+                disturbed = await generate_all(link.url, iter(todo), flags.agents)
+                for task in running:
+                    task.cancel()
+        num_tasks_left = count_tasks()
     print(
-        f"{len(calm.texts)} generations undisturbed: {calm.seconds:.0f} s, {calm.num_resent} drafts repeated"
+        f"{calm.num_generations} generations undisturbed: {calm.seconds:.0f} s, "
+        f"{calm.num_resent} drafts repeated"
     )
-    faults = ", ".join(f"{count} x {name}" for name, count in sorted(trouble.counts.items()))
-    print(f"{len(disturbed.texts)} under {faults}:")
+    changed = report(disturbed, calm, trouble)
+    (growth,) = watch.growth(warm_up=0.2 * disturbed.seconds)
+    print(f"  tasks {num_tasks} -> {num_tasks_left}\n{HEADING}\n{growth}")
+    leaks = num_tasks_left > num_tasks or growth.last_mib - growth.first_mib > MAX_GROWTH_MIB
+    is_whole = disturbed.num_generations == len(todo)
+    return 1 if changed or calm.failures or disturbed.failures or leaks or not is_whole else 0
+
+
+def report(disturbed: Outcome, calm: Outcome, trouble: Trouble) -> list[Case]:
+    """Print what the faults did; the cases whose text changed."""
+    changed = disturbed.changed(calm)
+    print(f"{disturbed.num_generations} under {trouble}:")
     print(
         f"  {disturbed.seconds:.0f} s, {disturbed.num_resent} drafts repeated, {len(changed)} texts changed"
     )
-    print(f"  tasks {before[0]} -> {after[0]}, resident memory {before[1]:.0f} -> {after[1]:.0f} MiB")
     for sentence in sorted({*calm.failures, *disturbed.failures}):
         print(f"  failed: {sentence}")
     for case in changed[:5]:
-        print(f"  changed: {case}\n    {calm.texts[case]!r}\n    {disturbed.texts.get(case)!r}")
-    failed = changed or calm.failures or disturbed.failures or after[0] > before[0]
-    return 1 if failed else 0
-
-
-def measure_self() -> tuple[int, float]:
-    """How many tasks this process runs, and its resident memory in MiB."""
-    gc.collect()
-    status = Path("/proc/self/status").read_text()
-    resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return len(asyncio.all_tasks()), int(resident.split()[1]) / 1024
+        print(f"  changed: {case}\n    {calm.texts[case]}\n    {disturbed.texts[case]}")
+    return changed
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ import time
 import aiomqtt
 
 from benchmarks.device import Device
+from common.link import LinkSettings
 from evaluation.local_broker import LocalBroker
 from evaluation.local_worker import LocalWorker
 
@@ -53,7 +54,7 @@ async def echo_round_trips(port: int, count: int) -> list[float]:
 
 async def verification_round_trips(broker_url: str, count: int) -> list[float]:
     """Seconds of each verification of a one-token draft."""
-    async with Device.open(broker_url, "device") as device:
+    async with Device.open(LinkSettings(url=broker_url), "device") as device:
         await device.generate(count, block_length=1)
         return device.latencies
 

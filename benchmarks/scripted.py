@@ -28,10 +28,10 @@ VOCABULARY: Mapping[str, int] = {f"token{number}": number for number in range(VO
 
 
 class Script:
-    """Logits [VOCAB_SIZE] that depend on the position alone, from a table of `length` rows."""
+    """Logits [vocab_size] that depend on the position alone, from a table of `length` rows."""
 
-    def __init__(self, length: int = 64) -> None:
-        noise = np.random.default_rng(1).normal(size=(length, VOCAB_SIZE))
+    def __init__(self, length: int = 64, vocab_size: int = VOCAB_SIZE) -> None:
+        noise = np.random.default_rng(1).normal(size=(length, vocab_size))
         self._table = (SHARPNESS * noise).astype(np.float32)
 
     def row(self, position: int) -> Rows:
@@ -62,6 +62,7 @@ class ScriptedTarget:
     max_positions = 1 << 16
     vocab_size = VOCAB_SIZE
     eos_ids: frozenset[int] = frozenset()
+    num_pages = num_used_pages = 0  # nothing is kept
 
     def __init__(self, script: Script, *, seconds: float = 0.0) -> None:
         """`seconds` is how long a forward pass sleeps."""
@@ -95,7 +96,9 @@ def main() -> None:
     parser.add_argument("--max-batch", type=int, default=32, help="sessions in one pass")
     flags = parser.parse_args()
     logging.basicConfig(level="INFO")
-    config = WorkerConfig(broker=flags.broker, worker=flags.worker, max_batch=flags.max_batch)
+    config = WorkerConfig(
+        broker=flags.broker, worker=flags.worker, max_batch=flags.max_batch, max_rate_per_device=0.0
+    )
     model = ScriptedTarget(Script(), seconds=flags.pass_ms / 1000)
     asyncio.run(serve(Worker(config, cast("TargetModel", model)), Watch(config)))
 

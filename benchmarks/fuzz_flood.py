@@ -1,0 +1,89 @@
+"""Sends hostile messages as fast as a worker takes them, over MQTT packets of its own making.
+
+Law: a client library would refuse to send what a hostile device sends, so the packets are written here. Each
+message is counted with whether the broker should hand it to the worker, so that none is lost unnoticed.
+"""
+
+import random
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from benchmarks.fuzz_messages import DEVICES, Aim, forbidden, payloads, topics
+from common.messages import Opening
+
+BURST = 50  # messages in one write
+FORBIDDEN_EVERY = 5000
+_CONNECT, _PUBLISH = 0x10, 0x30
+
+
+@dataclass(slots=True)
+class Flood:
+    """One attacker. `send` blocks; the same seed sends the same messages."""
+
+    port: int
+    opening: Opening
+    seed: int
+    aim: Aim = field(default_factory=Aim)
+    devices: Sequence[str] = DEVICES
+    num_sent: int = 0
+    num_aimed: int = 0  # those that reach the worker
+    num_kicked: int = 0  # connections that the broker ended, as it should
+    _socket: socket.socket | None = field(default=None, repr=False)
+
+    def send(self, count: int, pause: Callable[[], None] = lambda: None) -> None:
+        """That many messages; `pause` is called before each burst, and may wait."""
+        rng = random.Random(self.seed)
+        stream = zip(payloads(self.opening, rng), topics(self.aim, rng, self.devices), strict=False)
+        self._connect()
+        while self.num_sent < count:
+            pause()
+            self._burst(stream, min(BURST, count - self.num_sent), rng)
+        self._close()
+
+    def _burst(self, stream: Iterator[tuple[bytes, str]], count: int, rng: random.Random) -> None:
+        packets = bytearray()
+        for _, (payload, topic) in zip(range(count), stream, strict=False):
+            packets += publish(topic.encode(), payload)
+            self.num_aimed += self.aim.reaches(topic)
+        assert self._socket is not None
+        self._socket.sendall(packets)
+        if self.num_sent // FORBIDDEN_EVERY < (self.num_sent + count) // FORBIDDEN_EVERY:
+            with suppress(ConnectionError):  # it may hang up before it has read all
+                self._socket.sendall(publish(*forbidden(self.aim, rng)))
+            self.num_kicked += 1
+            self._close()
+            self._connect()
+        self.num_sent += count
+
+    def _connect(self) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.sendall(packet(_CONNECT, b"\0\4MQTT\5\2\0\0\0\0\0"))
+        if self._socket.recv(1)[:1] != b"\x20":
+            raise ConnectionError("the broker does not accept a connection")
+
+    def _close(self) -> None:
+        """Let the broker read everything that was sent, then go."""
+        assert self._socket is not None
+        with suppress(OSError):  # the broker was faster
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._socket.recv(4096):
+                pass
+        self._socket.close()
+
+
+def publish(topic: bytes, payload: bytes) -> bytes:
+    """A PUBLISH packet of QoS 0 without properties; topic and payload are not checked."""
+    return packet(_PUBLISH, len(topic).to_bytes(2, "big") + topic + b"\0" + payload)
+
+
+def packet(kind: int, body: bytes) -> bytes:
+    """An MQTT packet: its kind, the length in groups of seven bits, the rest."""
+    length, digits = len(body), bytearray()
+    while True:
+        length, digit = divmod(length, 128)
+        digits.append(digit | (0x80 if length else 0))
+        if not length:
+            return bytes([kind]) + bytes(digits) + body

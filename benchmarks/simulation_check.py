@@ -1,0 +1,239 @@
+"""Is the simulation right? The same generations, really and simulated, on links of three rates and delays.
+
+    python -m benchmarks.simulation_check
+
+Really: mosquitto behind the link emulator, a worker process and an agent with the demo pair, both models
+slowed to set times. Simulated: the same settings, prompts and seeds, with the computing times that the real
+run had (on a busy machine they are a little longer than set). Texts must be equal, and tokens a second and
+bytes within 15 %, or the exit code says so. The table goes into docs/results.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.hidden_round_trip import slowed_draft
+from benchmarks.link_emulator import Conditions, LinkEmulator
+from benchmarks.slowed import SlowedDraft
+from edge_agent.agent import EdgeAgent
+from edge_agent.config import AgentConfig
+from edge_agent.draft_model import Logits
+from evaluation.held_out import held_out
+from evaluation.local_broker import LocalBroker
+from evaluation.local_worker import LocalWorker
+from evaluation.pair import Pair, default_cache, load_pair
+from evaluation.results import RESULTS, header, markdown_table, shown, write_csv, write_section
+from evaluation.simulate.accounting import Wire
+from evaluation.simulate.channel import Channel, Direction, FixedRate
+from evaluation.simulate.compute import Compute
+from evaluation.simulate.running import Prompt, Simulation, World
+from evaluation.simulate.study import BROKER_SECONDS
+from evaluation.simulate.ways import way
+
+TOLERANCE = 0.15
+SCHEMES = ("hlm", "u-hlm", "cu-hlm-offline", "opportunistic", "lossless", "coupled", "llm")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A link, the same both ways."""
+
+    kbps: float
+    delay_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.kbps:g} kbit/s, {self.delay_ms:g} ms"
+
+
+SETTINGS = (Setting(128, 100), Setting(512, 25), Setting(4000, 50))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of the prompts: bytes are whole MQTT packets."""
+
+    texts: tuple[tuple[int, ...], ...]
+    tokens_per_second: float
+    bytes_up: float
+    bytes_down: float
+    compute: Compute
+
+
+@dataclass(slots=True)
+class Counted:
+    """The draft model with a count of its calls."""
+
+    model: SlowedDraft
+    num_calls: int = 0
+
+    @property
+    def max_positions(self) -> int:
+        """The model's."""
+        return self.model.max_positions
+
+    def logits(self, tokens: Sequence[int]) -> Logits:
+        """The model's."""
+        self.num_calls += 1
+        return self.model.logits(tokens)
+
+
+async def real(broker: LocalBroker, setting: Setting, scheme: str, flags: argparse.Namespace) -> Found:
+    """Through processes and sockets."""
+    conditions = Conditions(setting.delay_ms / 1000, rate_mbps=setting.kbps / 1000)
+    texts: list[tuple[int, ...]] = []
+    seconds = drafting = 0.0
+    pass_seconds: list[float] = []
+    model = Counted(slowed_draft(flags.draft_ms / 1000))
+    async with LinkEmulator("127.0.0.1", broker.port, conditions, conditions) as link:
+        config = AgentConfig(broker=link.url, device="device0", scheme=scheme, temperature=1.0)
+        async with EdgeAgent.open(config, model=model) as agent:
+            for seed, asked in enumerate(held_out(flags.prompts)):
+                generation = agent.generate(asked.command, seed=seed)
+                tokens = [token.token async for token in generation]
+                texts.append(tuple(token for token in tokens if token is not None))
+                seconds += generation.clock.total
+                drafting += generation.clock.drafting
+                pass_seconds.append(generation.session.block_length.verify_time)
+            statistics = agent.link_statistics
+    num_tokens = sum(map(len, texts))
+    return Found(
+        tuple(texts),
+        num_tokens / seconds,
+        statistics.num_bytes_up / num_tokens,
+        statistics.num_bytes_down / num_tokens,
+        Compute(drafting / max(1, model.num_calls), sum(pass_seconds) / len(pass_seconds)),
+    )
+
+
+def simulated(
+    pair: Pair, setting: Setting, scheme: str, compute: Compute, flags: argparse.Namespace
+) -> Found:
+    """The same in virtual time."""
+    direction = Direction(FixedRate(1000 * setting.kbps), setting.delay_ms / 1000)
+    world = World(
+        lambda seed: Channel(direction, direction, seed),
+        compute,
+        lambda: Wire(pair.vocab_size, tcp=False),
+        broker_seconds=BROKER_SECONDS,
+        patient=False,
+    )
+    asked = enumerate(held_out(flags.prompts))
+    prompts = [Prompt(tuple(pair.prompt(one.command)), seed) for seed, one in asked]
+    (outcomes,) = Simulation(pair, way(scheme, temperature=1.0)).run([prompts], world)
+    num_tokens = sum(len(outcome.finals) for outcome in outcomes)
+    return Found(
+        tuple(tuple(outcome.tokens) for outcome in outcomes),
+        num_tokens / sum(outcome.seconds for outcome in outcomes),
+        sum(outcome.traffic.bytes_up for outcome in outcomes) / num_tokens,
+        sum(outcome.traffic.bytes_down for outcome in outcomes) / num_tokens,
+        compute,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One scheme on one link."""
+
+    setting: Setting
+    scheme: str
+    real: Found
+    simulated: Found
+
+    def errors(self) -> tuple[float, float, float]:
+        """Simulated over real, less 1: tokens a second, bytes up, bytes down."""
+        names = ("tokens_per_second", "bytes_up", "bytes_down")
+        one, two, three = (getattr(self.simulated, name) / getattr(self.real, name) - 1 for name in names)
+        return one, two, three
+
+    @property
+    def holds(self) -> bool:
+        """Equal texts, and every figure within the tolerance."""
+        near = all(abs(error) <= TOLERANCE for error in self.errors())
+        return near and self.real.texts == self.simulated.texts
+
+
+def compare(flags: argparse.Namespace) -> list[Line]:
+    """Every scheme on every link."""
+    lines: list[Line] = []
+    program = [sys.executable, "-m", "benchmarks.slowed", "--pass-ms", str(flags.pass_ms)]
+    with ExitStack() as stack:
+        pair = stack.enter_context(load_pair(cache=default_cache()))
+        broker = stack.enter_context(LocalBroker())
+        stack.enter_context(LocalWorker(broker.url, name="w1", program=program))
+        for setting in SETTINGS:
+            for scheme in flags.schemes.split(","):
+                found = asyncio.run(real(broker, setting, scheme, flags))
+                virtual = simulated(pair, setting, scheme, found.compute, flags)
+                lines.append(Line(setting, scheme, found, virtual))
+                print(*map(shown, row(lines[-1])), sep="  ", flush=True)
+    return lines
+
+
+def row(line: Line) -> list[str | float]:
+    """A row of the table."""
+    speed, up, down = line.errors()
+    return [
+        str(line.setting),
+        line.scheme,
+        f"{1000 * line.real.compute.draft_seconds:.0f} + {1000 * line.real.compute.pass_seconds:.0f}",
+        line.real.tokens_per_second,
+        line.simulated.tokens_per_second,
+        f"{100 * speed:+.1f} %",
+        line.real.bytes_up,
+        line.simulated.bytes_up,
+        f"{100 * up:+.1f} %",
+        f"{100 * down:+.1f} %",
+        "yes" if line.real.texts == line.simulated.texts else "no",
+    ]
+
+
+HEADINGS = (
+    "link (rate, one-way delay)",
+    "scheme",
+    "draft + pass (ms)",
+    "tokens/s, real",
+    "simulated",
+    "difference",
+    "B up/token, real",
+    "simulated",
+    "difference",
+    "bytes down",
+    "same texts",
+)
+
+
+def write(lines: Sequence[Line], flags: argparse.Namespace, folder: Path) -> None:
+    """The table and its CSV."""
+    about = (
+        f"{header('python -m benchmarks.simulation_check')}\n\n{flags.prompts} held-out commands each; the "
+        f"draft model takes {flags.draft_ms:g} ms a token, the target {flags.pass_ms:g} ms a pass."
+    )
+    rows = [row(line) for line in lines]
+    write_csv(folder / "simulation-check.csv", HEADINGS, rows)
+    write_section(
+        folder / "simulation-check.md", "check", "\n\n".join([about, markdown_table(HEADINGS, rows)])
+    )
+
+
+def main() -> int:
+    """Compare, write, and say whether all agree."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation_check", description=__doc__)
+    parser.add_argument("--draft-ms", type=float, default=80.0)
+    parser.add_argument("--pass-ms", type=float, default=160.0)
+    parser.add_argument("--prompts", type=int, default=2)
+    parser.add_argument("--schemes", default=",".join(SCHEMES))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    flags = parser.parse_args()
+    lines = compare(flags)
+    write(lines, flags, flags.out)
+    bad = [line for line in lines if not line.holds]
+    print(f"{len(lines) - len(bad)} of {len(lines)} agree within {TOLERANCE:.0%}, with equal texts")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
