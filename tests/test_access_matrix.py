@@ -6,6 +6,7 @@ made by mosquitto/provision, so the command is tested by the same means.
 
 import asyncio
 import dataclasses
+import os
 import queue
 import re
 import signal
@@ -13,6 +14,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -608,3 +610,27 @@ def test_the_circle_gives_the_same_text_as_without_access_rules(
         closed = asyncio.run(generate(closed_config, prompt))
         assert answers(closed) == answers(asyncio.run(generate(open_config, prompt)))
         assert closed[0].session.tally.num_uplinks > 0
+
+
+@pytest.mark.parametrize("how", ["mosquitto/provision", "-m mosquitto.provisioning"])
+def test_provision_without_the_projects_packages_is_one_sentence(how: str, tmp_path: Path) -> None:
+    bare = tmp_path / "python"  # no site-packages, as on a machine where nothing was installed
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o700)
+    root = Path(__file__).parents[1]
+    command = [how, "list"] if how.startswith("mosquitto") else [str(bare), *how.split(), "list"]
+    environment = {"PATH": os.environ["PATH"], "PYTHON": str(bare)}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "virtual environment" in done.stderr
+
+
+def test_provision_with_a_python_that_is_not_there_is_one_sentence() -> None:
+    root = Path(__file__).parents[1]
+    environment = {"PATH": os.environ["PATH"], "PYTHON": "/nowhere/python"}
+    done = subprocess.run(
+        ["mosquitto/provision"], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no Python at /nowhere/python" in done.stderr

@@ -303,7 +303,7 @@ def test_the_autoscaler_looks_at_a_metric_that_workers_have():
     scaler = named("HorizontalPodAutoscaler", "hlm-worker")["spec"]
     assert "replicas" not in named("Deployment", scaler["scaleTargetRef"]["name"])["spec"]
     (metric,) = (one["pods"]["metric"]["name"] for one in scaler["metrics"])
-    reading = Reading(State.ONLINE, Tally(), LinkStatistics(), True, 0, 0, 0, 0.0)
+    reading = Reading(State.ONLINE, Tally(), LinkStatistics(), True, 0, 0, 0, 0, 0, 0.0)
     assert f"\n{metric} 0.0\n" in Metrics(lambda: reading, {}).page().body.decode()
     rules = yaml.safe_load((FOLDER / "prometheus-adapter-values.yaml").read_text())["rules"]["custom"]
     assert any(rule["seriesQuery"].startswith(metric + "{") for rule in rules)

@@ -11,14 +11,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from common.access import Kind
-from common.link import LinkError
-from common.settings import CommandLine
-from common.topics import DEFAULT_ROOT
-from mosquitto.provisioning import ProvisionError
-from mosquitto.provisioning.commands import add, certificates, init, remove, rotate, show
-from mosquitto.provisioning.folder import DEFAULT_FOLDER
-from mosquitto.provisioning.state import ADMIN
+try:
+    from common.access import Kind
+    from common.link import LinkError
+    from common.settings import CommandLine
+    from common.topics import DEFAULT_ROOT
+    from mosquitto.provisioning import ProvisionError
+    from mosquitto.provisioning.commands import add, certificates, init, remove, rotate, show
+    from mosquitto.provisioning.folder import DEFAULT_FOLDER
+    from mosquitto.provisioning.state import ADMIN
+except (ImportError, SyntaxError) as error:
+    sys.exit(
+        f"provision: {sys.executable} cannot run this ({error}): activate the project's virtual environment, "
+        "or make one: python3.11 -m venv .venv && .venv/bin/pip install -e ."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
