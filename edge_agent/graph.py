@@ -1,10 +1,11 @@
 """What the inputs and outputs of an ONNX language model are called, and what shape its cache has.
 
-Law: names are read, never assumed. Three makers are known, and each calls a layer's cache differently:
+Law: names are read, never assumed. Each maker calls a layer's cache differently:
 
     onnxruntime-genai, optimum, transformers.js   past_key_values.0.key              -> present.0.key
     transformers' own exporter                    input.past_key_values.layers.0.keys
                                                   -> output.past_key_values.layers.0.keys
+    the same, since transformers 5.24             input.cache.layers.0.keys -> output.cache.layers.0.keys
 """
 
 import re
@@ -15,8 +16,9 @@ import numpy as np
 
 from edge_agent.model_files import ModelError
 
-_PAST = re.compile(r"(?:input\.)?past_key_values\.(?:layers\.)?(\d+)\.(?:decoder\.)?(key|value)s?")
-_PRESENT = re.compile(r"(?:present|output\.past_key_values)\.(?:layers\.)?(\d+)\.(?:decoder\.)?(key|value)s?")
+_SLOT = r"\.(?:layers\.)?(\d+)\.(?:decoder\.)?(key|value)s?"
+_PAST = re.compile(r"(?:input\.)?(?:past_key_values|cache)" + _SLOT)
+_PRESENT = re.compile(r"(?:present|(?:output\.)?(?:past_key_values|cache))" + _SLOT)
 _CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _INTEGER_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 

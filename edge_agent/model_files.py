@@ -21,8 +21,8 @@ ONNX_FILES = (
     "model.onnx",
     "onnx/model_q4.onnx",
     "onnx/model_quantized.onnx",
+    "onnx/model_uint8.onnx",  # before int8, which overflows on x86 without VNNI
     "onnx/model_int8.onnx",
-    "onnx/model_uint8.onnx",
     "onnx/model.onnx",
     "onnx/model_q4f16.onnx",
     "onnx/model_fp16.onnx",

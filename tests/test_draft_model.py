@@ -146,8 +146,9 @@ def test_graphs_with_the_names_of_optimum_load_alike(
 
 
 def _optimum_name(name: str) -> str:
-    name = re.sub(r"^input\.past_key_values\.layers\.(\d+)\.(key|value)s$", r"past_key_values.\1.\2", name)
-    return re.sub(r"^output\.past_key_values\.layers\.(\d+)\.(key|value)s$", r"present.\1.\2", name)
+    called = r"\.(?:past_key_values|cache)\.layers\.(\d+)\.(key|value)s$"
+    name = re.sub("^input" + called, r"past_key_values.\1.\2", name)
+    return re.sub("^output" + called, r"present.\1.\2", name)
 
 
 def test_a_graph_that_drops_old_positions_is_refused(twin_folder: Folder) -> None:
@@ -293,6 +294,19 @@ def test_layers_may_have_caches_of_different_sizes() -> None:
         ("past_key_values.0.value", "present.0.value", 2, 16),
         ("past_key_values.1.key", "present.1.key", 4, 32),
         ("past_key_values.1.value", "present.1.value", 4, 32),
+    ]
+
+
+@pytest.mark.parametrize("called", ["past_key_values", "cache"])  # by transformers, before and since 5.24
+@pytest.mark.parametrize(("into", "out_of"), [("input.", "output."), ("input.", "")])
+def test_graphs_of_every_transformers_are_read(called: str, into: str, out_of: str) -> None:
+    past, present = (
+        [Tensor(f"{where}{called}.layers.0.{what}", PAST.shape, PAST.type) for what in ("keys", "values")]
+        for where in (into, out_of)
+    )
+    graph = read_graph((IDS, *past), (LOGITS, *present), num_heads=None, head_size=None)
+    assert [(tensor.past, tensor.present) for tensor in graph.cache] == [
+        (before.name, after.name) for before, after in zip(past, present, strict=True)
     ]
 
 

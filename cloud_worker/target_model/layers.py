@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from common.cache_argument import cache_argument
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
@@ -42,7 +44,7 @@ def layer_shapes(model: PreTrainedModel) -> dict[int, LayerShape]:
     """The shape of every layer that caches keys and values, by layer index."""
     cache = DynamicCache()
     token = torch.zeros((1, 1), dtype=torch.long, device=model.device)
-    model(input_ids=token, past_key_values=cache, use_cache=True)
+    model(input_ids=token, use_cache=True, **{cache_argument(model.forward): cache})
     shapes: dict[int, LayerShape] = {}
     for index, layer in enumerate(cache.layers):
         keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)

@@ -15,6 +15,7 @@ from transformers import DynamicCache, PreTrainedModel
 from cloud_worker.page_pool import OWNER_SHARE, first_to_go
 from cloud_worker.passes import Pass, common_prefix
 from cloud_worker.target_model.arrays import FloatRows, to_numpy
+from common.cache_argument import cache_argument
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class SerialEngine:
 
     def __init__(self, model: PreTrainedModel, vocab_size: int, max_tokens: int, chunk_tokens: int) -> None:
         self._model = model
+        self._cache_argument = cache_argument(model.forward)
         self._vocab_size = vocab_size
         self._max_tokens = max_tokens
         self._chunk_tokens = chunk_tokens
@@ -89,9 +91,9 @@ class SerialEngine:
             chunk = list(one.tokens[begin:end])
             output = self._model(
                 input_ids=torch.tensor([chunk], device=self._model.device),
-                past_key_values=session.cache,
                 use_cache=True,
                 logits_to_keep=max(1, num_rows),  # 0 would mean all
+                **{self._cache_argument: session.cache},
             )
             session.tokens += chunk
             rows.append(to_numpy(output.logits[0, output.logits.shape[1] - num_rows :]))

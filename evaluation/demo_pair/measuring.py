@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import DynamicCache, LlamaForCausalLM
 
+from common.cache_argument import cache_argument
 from evaluation.demo_pair.tokenizer import END_TOKEN, PADDING_TOKEN
 from evaluation.smart_home import Command, exact_match, prompt_text, reply_text
 
@@ -39,11 +40,11 @@ def _reply_batch(
     generator: torch.Generator,
 ) -> list[str]:
     tokens, mask = _left_padded(rows)
-    cache, written = None, torch.zeros(len(rows), 0, dtype=torch.long)
+    cache = {cache_argument(model.forward): DynamicCache()}
+    written = torch.zeros(len(rows), 0, dtype=torch.long)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for _ in range(MAX_NEW_TOKENS):
-        output = model(input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache)
-        cache = output.past_key_values
+        output = model(input_ids=tokens, attention_mask=mask, position_ids=positions, **cache)
         tokens = _next_tokens(output.logits[:, -1], temperature, generator)
         written = torch.cat((written, tokens), 1)
         if bool((written == END_TOKEN).any(1).all()):
