@@ -4,12 +4,11 @@ Law: a worker whose prefix differs from the edge's notices it and asks for the c
 against a prefix that has drifted.
 """
 
+import struct
 import zlib
 from collections.abc import Sequence
-
-import numpy as np
 
 
 def prefix_check(tokens: Sequence[int]) -> int:
     """CRC-32 of the tokens as little-endian 32-bit integers; 0 for no tokens."""
-    return zlib.crc32(np.asarray(tokens, dtype="<u4").tobytes()) if tokens else 0
+    return zlib.crc32(struct.pack(f"<{len(tokens)}I", *tokens))

@@ -53,7 +53,8 @@ class Lattice:
 
     def prob(self, token: int) -> float:
         """The probability of one token."""
-        return float(self.counts[self.ids == token].sum()) / self.total
+        ids = self.ids.tolist()  # faster than a mask: most are short
+        return int(self.counts[ids.index(token)]) / self.total if token in ids else 0.0
 
     def dense(self, vocab_size: int) -> FloatArray:
         """The whole distribution [vocab_size]."""

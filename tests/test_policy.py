@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from common.distribution import Dense, Lattice, Sampling, TopK, decode_probs, softmax, top_ids, warp
-from common.randomness import Purpose, gumbel_noise, uniforms
+from common.randomness import MAX_SEED, Purpose, gumbel_noise, uniform, uniforms
 from edge_agent.policy import Decision, Policy
 from edge_agent.schemes import SCHEMES, Form, Gate
 from edge_agent.truncation import expected_rejection, online_k, truncation_errors
@@ -282,6 +282,11 @@ def test_a_vote_is_a_multiple_of_a_twentieth_and_depends_on_seed_and_position():
 
 def test_the_perturbation_uses_numbers_of_its_own():
     assert not set(uniforms(1, 2, Purpose.PERTURB, 40)) & set(uniforms(1, 2, Purpose.DRAFT, 40))
+
+
+@given(seed=st.integers(0, MAX_SEED), position=st.integers(0, 2**31), purpose=st.sampled_from(Purpose))
+def test_one_number_is_the_first_of_many(seed: int, position: int, purpose: Purpose):
+    assert uniform(seed, position, purpose) == uniforms(seed, position, purpose, 3)[0]
 
 
 # -- CU-HLM's number of probabilities ------------------------------------------------------------------

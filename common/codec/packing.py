@@ -24,6 +24,8 @@ def id_bytes_for(max_id: int) -> int:
 
 def pack_ids(ids: Sequence[int] | IntArray, id_bytes: int) -> bytes:
     """ids [k] -> k * id_bytes bytes; a negative id is an OverflowError."""
+    if len(ids) == 0:
+        return b""
     if id_bytes == SHORT_ID_BYTES:
         return np.asarray(ids, dtype="<u2").tobytes()
     return np.asarray(ids, dtype="<u4").view(np.uint8).reshape(-1, 4)[:, :LONG_ID_BYTES].tobytes()

@@ -75,7 +75,7 @@ class Connection(aiomqtt.Client):
         self._client.on_connect = self._accepted
         self._client.on_disconnect = self._ended
         self._client.on_message = self._arrived
-        self._client.on_publish = self._published
+        self._client.on_publish = None
         self._client.on_socket_open = self._opened
         self._client.on_socket_register_write = self._write_wanted
 
@@ -115,11 +115,14 @@ class Connection(aiomqtt.Client):
             return Delivery.DROPPED, 0
         num_bytes = publish_size(topic, outgoing.payload, len(properties.pack()), outgoing.qos)
         if outgoing.qos == 0:
-            self._backlog[info.mid] = num_bytes
             self._write_now()
+            if self._client.want_write():
+                self._backlog[info.mid] = num_bytes
+                self._client.on_publish = self._published
             return Delivery.SENT, num_bytes
         acknowledgement: asyncio.Future[int | None] = self._loop.create_future()
         self._acknowledgements[info.mid] = acknowledgement
+        self._client.on_publish = self._published
         self._write_now()
         return Delivery.of(await acknowledgement), num_bytes
 
@@ -219,6 +222,8 @@ class Connection(aiomqtt.Client):
         acknowledgement = self._acknowledgements.pop(mid, None)
         if acknowledgement is not None and not acknowledgement.done():
             acknowledgement.set_result(code.value)
+        if not self._acknowledgements and not self._backlog:
+            self._client.on_publish = None  # paho takes 30 us to report what nobody asks for
 
     # aiomqtt joins the socket to the loop by its number, in a later turn. When the connection is dropped in
     # between, the number may already belong to another socket; so these look at the socket itself first.
