@@ -137,6 +137,14 @@ def test_the_papers_clock_runs_faster_than_time_where_some_tokens_are_slow(pair)
     assert found.papers_rate > 1.5 * found.tokens_per_second
 
 
+def test_where_nobody_hurries_nothing_is_sent_twice_however_slow_the_link(pair):
+    for name in ("hlm", "sd-4", "opportunistic", "lossless"):
+        simulation = Simulation(pair, way(name, temperature=1.0))
+        (outcome,) = simulation.run_alone(prompts(pair, 1), world(pair, rate_bps=100))
+        assert max(token_delays(outcome)) > 5.0, name  # longer than a device waits for its first answer
+        assert outcome.tally.num_resent == 0, name
+
+
 def test_delays_share_out_the_whole_time(pair):
     for outcome in run(pair, "lossless", world(pair)):
         assert sum(token_delays(outcome)) == pytest.approx(outcome.times[-1])
@@ -200,6 +208,12 @@ def test_the_command_prints_a_row_a_way(capsys, tmp_path):
     assert main(["simulate", "compare", *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines] == ["way", "---", "lossless", "sd-2"]
+
+
+def test_the_command_knows_fading_links(capsys, tmp_path):
+    flags = ["--commands", "1", "--ways", "hlm", "--bandwidth-mhz", "1", "--cache", str(tmp_path)]
+    assert main(["simulate", "compare", *flags]) == 0
+    assert "| hlm |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from evaluation.simulate.compute import PROFILES, Compute
 from evaluation.simulate.measuring import measure
 from evaluation.simulate.pages import SPEED_HEADINGS, percent, speed_cells
 from evaluation.simulate.running import World
-from evaluation.simulate.study import BROKER_SECONDS, PAPERS_VOCAB_SIZE, Study
+from evaluation.simulate.study import BROKER_SECONDS, DOWN_SEED, PAPERS_VOCAB_SIZE, Study
 from evaluation.simulate.ways import DEFAULT_GAMMA, PEERS
 from evaluation.simulate.writing import write_papers, write_sweeps
 
@@ -127,7 +127,7 @@ def _world(flags: argparse.Namespace, study: Study) -> World:
 
     def channel(seed: int) -> Channel:
         up = TraceRate.read(trace, offset=float(seed)) if trace else rate(seed)
-        return Channel(Direction(up, delay, jitter), Direction(rate(-seed - 1), delay, jitter), seed)
+        return Channel(Direction(up, delay, jitter), Direction(rate(seed + DOWN_SEED), delay, jitter), seed)
 
     if flags.counting == "papers":
         return World(channel, study.compute, lambda: Papers(PAPERS_VOCAB_SIZE))

@@ -127,7 +127,11 @@ class Simulation:
         settings = self.way.settings(opening, self.pair.info.eos_ids, self.pair.draft.max_positions)
         if patient:
             settings = replace(
-                settings, cloud_timeout=PATIENCE, min_timeout=PATIENCE, max_timeout=2 * PATIENCE
+                settings,
+                cloud_timeout=PATIENCE,
+                first_timeout=PATIENCE,
+                min_timeout=PATIENCE,
+                max_timeout=2 * PATIENCE,
             )
         return EdgeSession(prompt.tokens, settings)
 
