@@ -34,7 +34,11 @@ class AgentConfig(BrokerConfig):
     providers: tuple[str, ...] = option(
         (), "ONNX Runtime execution provider, in order of preference; repeatable"
     )
-    scheme: str = option("lossless", "when and what to send to the target model", choices=SCHEMES)
+    scheme: str = option(
+        "",
+        "when and what to send to the target model (default: lossless; opportunistic with a risk or audits)",
+        choices=SCHEMES,
+    )
     threshold: float | None = option(
         None, "uncertainty above which a token is verified; below 0: every token (default: the scheme's)"
     )
@@ -85,6 +89,9 @@ class AgentConfig(BrokerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.scheme:
+            wants_measures = self.risk is not None or bool(self.audit)
+            object.__setattr__(self, "scheme", "opportunistic" if wants_measures else "lossless")
         if self.device:
             check_name(self.device, "--device")
         ranges: list[tuple[str, float | None, float, float]] = [

@@ -16,6 +16,8 @@ COMMANDS = {
     "bytes": "what a verified token costs on the wire: plain, packed, and the least that is possible",
 }
 
+KEPT = ("calibrate", "simulate", "quality")  # what they have done is on the disk
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (0: done, 1: could not, 2: wrong usage, 130: interrupted)."""
@@ -39,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"evaluation {flags.command}: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
     except KeyboardInterrupt:
-        print(f"evaluation {flags.command}: interrupted; the same command goes on from here", file=sys.stderr)
+        what_now = "the same command goes on from here" if flags.command in KEPT else "it will begin anew"
+        print(f"evaluation {flags.command}: interrupted; {what_now}", file=sys.stderr)
         return 130
 
 

@@ -1,6 +1,7 @@
 """Risk that is kept: the curve, the control in known worlds, and a real agent on shifted prompts."""
 
 import asyncio
+import csv
 import math
 
 import numpy as np
@@ -20,6 +21,7 @@ from evaluation.__main__ import main
 from evaluation.held_out import held_out
 from evaluation.local_worker import LocalWorker
 from evaluation.risk.domains import DOMAINS
+from evaluation.risk.measuring import Answered, Run
 
 POINTS = (OperatingPoint(0.0, 0.0, 1.0), OperatingPoint(0.1, 0.001, 0.4), OperatingPoint(0.4, 0.016, 0.1))
 
@@ -147,6 +149,35 @@ def test_on_shifted_prompts_a_steered_threshold_risks_less_than_a_fixed_one(brok
     assert steered[-1].threshold < steered[0].threshold
     # law 3: the threshold that the report names makes the text again
     assert again[3].text == steered[3].text
+
+
+@pytest.mark.slow
+def test_on_shifted_prompts_the_steered_risk_is_epsilon_and_the_fixed_one_a_multiple(tmp_path):
+    command = ["risk", "--num", "120", "--epsilon", "0.05", "--out", str(tmp_path)]
+    assert main(command) == 0  # every steered run within a fifth, or all skipped
+    with (tmp_path / "risk.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["domain"] == "shifted" and row["way"] == "fixed"]
+    assert sum(float(row["lost"]) for row in rows) > 2 * 0.05 * sum(int(row["tokens"]) for row in rows)
+
+
+def a_run(risk: float, skip_rate: float, epsilon: float = 0.05) -> Run:
+    lost = Answered(0.1, 1000, round(1000 * skip_rate), 1, 1, round(1000 * skip_rate), 1000 * risk)
+    return Run("shifted", "steered", epsilon, (lost,))
+
+
+@pytest.mark.parametrize(
+    ("risk", "skip_rate", "is_kept"),
+    [
+        (0.05, 0.8, True),
+        (0.0599, 0.8, True),
+        (0.061, 0.8, False),
+        (0.061, 1.0, False),
+        (0.039, 0.8, False),
+        (0.039, 1.0, True),
+    ],
+)
+def test_a_risk_is_kept_within_a_fifth_or_below_it_when_all_is_skipped(risk, skip_rate, is_kept):
+    assert a_run(risk, skip_rate).is_kept is is_kept
 
 
 def test_the_command_writes_its_page(tmp_path, capsys):

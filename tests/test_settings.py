@@ -33,8 +33,6 @@ VALUES: dict[str, object] = {
     "dtype": "bfloat16",
 }
 NEEDS = {  # settings that mean nothing without another one
-    "risk": ("--scheme", "opportunistic"),
-    "audit": ("--scheme", "opportunistic"),
     "rejection_cost": ("--scheme", "u-hlm"),
     "byte_price": ("--max-ids", "0"),
 }
@@ -350,7 +348,10 @@ def test_a_tilde_in_a_variable_is_the_home_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--risk", "0.02"), "risk is for the scheme opportunistic: lossless measures no risk"),
+        (
+            ("--scheme", "lossless", "--risk", "0.02"),
+            "risk is for the scheme opportunistic: lossless measures no risk",
+        ),
         (
             ("--scheme", "u-hlm", "--audit", "1"),
             "audit is for the scheme opportunistic: u-hlm measures no risk",
@@ -375,3 +376,11 @@ def test_a_tilde_in_a_variable_is_the_home_folder(tmp_path, monkeypatch):
 def test_settings_that_would_have_no_effect_or_two_are_refused(flags, sentence):
     with pytest.raises(SettingsError, match=re.escape(sentence)):
         settings(AgentConfig, *flags)
+
+
+@pytest.mark.parametrize(
+    ("given", "scheme"),
+    [({}, "lossless"), ({"risk": 0.02}, "opportunistic"), ({"audit": 0.5}, "opportunistic")],
+)
+def test_the_scheme_follows_from_what_is_asked_of_it(given, scheme):
+    assert AgentConfig(**given).scheme == scheme

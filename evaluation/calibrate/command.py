@@ -120,7 +120,7 @@ def _prompts(flags: argparse.Namespace) -> list[str]:
 
 
 def _config(flags: argparse.Namespace) -> AgentConfig:
-    names = ("temperature", "top_k", "top_p", "max_tokens", "max_ids", "threshold")
+    names = ("temperature", "top_k", "top_p", "max_tokens", "max_ids", "threshold", "estimator")
     try:
         return AgentConfig(scheme=SCHEME, **{name: getattr(flags, name) for name in names})
     except ValueError as error:
@@ -131,7 +131,8 @@ def _identity(pair: Pair, config: AgentConfig) -> str:
     """All that a walk depends on, beside prompt and seed."""
     sampling = config.sampling(pair.info.sampling)
     return (
-        f"{pair.key} {sampling} {config.threshold} {config.max_ids} {config.max_tokens} {sorted(ESTIMATORS)}"
+        f"{pair.key} {sampling} {config.threshold} {config.estimator} {config.max_ids} {config.max_tokens} "
+        f"{sorted(ESTIMATORS)}"
     )
 
 

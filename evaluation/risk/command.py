@@ -28,12 +28,13 @@ from evaluation.local_broker import BrokerError, LocalBroker
 from evaluation.local_worker import LocalWorker, WorkerError
 from evaluation.results import RESULTS
 from evaluation.risk.domains import DOMAINS
-from evaluation.risk.measuring import Answered, MeasuringError, Run, answers
+from evaluation.risk.measuring import TOLERANCE, Answered, MeasuringError, Run, answers
 from evaluation.risk.page import write_page
 
 EPSILONS = (0.01, 0.02, 0.05)
 NUM_ANSWERS = 300
 SEED = 1
+MIN_ALLOWANCE = 100  # tokens that may be lost in a run, so that a few more or less are not a fifth of it
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Measure all, write, say; 1 when something did not start or a run could not be judged."""
+    """Measure all, write, say; 1 when a steered risk was not kept, or something could not be measured."""
     if flags.num < 1:
         raise SettingsError(f"--num must be at least 1, got {flags.num}")
     epsilons: Sequence[float] = flags.epsilon or EPSILONS
@@ -67,7 +68,20 @@ def run(flags: argparse.Namespace) -> int:
         return 1
     page = write_page(flags.out, runs, shlex.join(["python", "-m", "evaluation", *sys.argv[1:]]))
     print(f"wrote {page}")
-    return 0
+    return _verdict([each for each in runs if each.way == "steered"])
+
+
+def _verdict(steered: Sequence[Run]) -> int:
+    """Whether every steered run kept its epsilon; one that is too short for it is not judged."""
+    judged = [each for each in steered if each.num_tokens * each.epsilon >= MIN_ALLOWANCE]
+    broken = [each for each in judged if not each.is_kept]
+    for each in broken:
+        print(f"epsilon {each.epsilon:g}, {each.domain}: the steered risk was {each.risk:.4f}")
+    print(
+        f"{len(judged) - len(broken)} of {len(judged)} steered runs kept their risk within {TOLERANCE:.0%}, "
+        f"or skipped nearly everything; {len(steered) - len(judged)} were too short to be judged"
+    )
+    return 1 if broken else 0
 
 
 def _measure(broker_url: str, domain: str, way: str, epsilon: float, num: int, seed: int) -> Run:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 
+TOLERANCE = 0.2  # of epsilon
+NEARLY_ALL = 0.99  # skipped: there is no more risk to be had from this draft model
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -42,6 +45,13 @@ class Run:
     def risk(self) -> float:
         """Drift a token, over all of them."""
         return sum(each.lost for each in self.answers) / max(1, self.num_tokens)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the risk is epsilon within TOLERANCE, or less where nearly all is skipped anyway."""
+        if self.risk < (1 - TOLERANCE) * self.epsilon:
+            return self.skip_rate >= NEARLY_ALL
+        return self.risk <= (1 + TOLERANCE) * self.epsilon
 
     @property
     def num_unmeasured(self) -> int:

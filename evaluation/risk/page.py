@@ -10,9 +10,8 @@ mpl.use("Agg")
 from matplotlib.figure import Figure
 
 from evaluation.results import Cell, header, markdown_table, write_csv, write_section, write_svg
-from evaluation.risk.measuring import Run
+from evaluation.risk.measuring import TOLERANCE, Run
 
-TOLERANCE = 0.2  # of epsilon
 COLOURS = {"fixed": "tab:red", "steered": "tab:blue"}
 STYLES = {"in-domain": "--", "shifted": "-", "misspelt": ":"}
 HEADINGS = (
@@ -22,6 +21,7 @@ HEADINGS = (
     "tokens",
     "measured risk",
     "of epsilon",
+    "kept",
     "skipped",
     "unmeasured",
     "uplinks a token",
@@ -65,6 +65,7 @@ def _row(run: Run) -> tuple[Cell, ...]:
         run.num_tokens,
         f"{run.risk:.4f}",
         f"{run.risk / run.epsilon:.0%}",
+        "yes" if run.is_kept else "no",
         f"{run.skip_rate:.1%}",
         run.num_unmeasured,
         sum(each.num_uplinks for each in run.answers) / tokens,
