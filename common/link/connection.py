@@ -1,8 +1,9 @@
 """One connection to the broker, from connect to loss; a new one is made for every attempt.
 
 aiomqtt opens it, joins it to the event loop and subscribes. This subclass adds what aiomqtt keeps to itself:
-the reason code of each PUBACK, the broker's topic aliases, messages without a second queue, writing at once,
-and an end that cannot hang. Law: whatever was waiting for the broker is answered when the connection ends.
+the reason code of each PUBACK, the broker's topic aliases, messages without a second queue or a look at their
+properties, writing at once, and an end that cannot hang. Law: whatever was waiting for the broker is answered
+when the connection ends.
 """
 
 import asyncio
@@ -11,12 +12,12 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import aiomqtt
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import ConnectFlags, DisconnectFlags
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -25,6 +26,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from common.link.explain import HUNG_UP, explain, explain_loss
 from common.link.packets import TopicAliases, publish_size
 from common.link.properties import packed_size, publish_properties
+from common.link.reader import OnMessage, Reader
 from common.link.settings import LinkError, LinkSettings
 from common.link.values import FAILURE_FROM, Delivery, Outgoing
 from common.link.will import will_of
@@ -40,7 +42,6 @@ _SILENT.setLevel(logging.CRITICAL + 1)
 
 Answer = TypeVar("Answer")
 Socket: TypeAlias = Any  # paho's SocketLike, which it does not export
-OnMessage = Callable[[str, bytes, int], None]  # topic, payload, bytes of the packet
 
 
 class Connection(aiomqtt.Client):
@@ -64,7 +65,6 @@ class Connection(aiomqtt.Client):
         )
         self._settings = settings
         self._has_will = will is not None
-        self._receive = on_message
         self._loop_thread = threading.get_ident()
         self._abandoned = False
         self._aliases = TopicAliases(0)
@@ -74,10 +74,11 @@ class Connection(aiomqtt.Client):
         self._client.connect_timeout = settings.connect_timeout
         self._client.on_connect = self._accepted
         self._client.on_disconnect = self._ended
-        self._client.on_message = self._arrived
+        self._client.on_message = None
         self._client.on_publish = None
         self._client.on_socket_open = self._opened
         self._client.on_socket_register_write = self._write_wanted
+        Reader.attach(self._client, on_message)
 
     async def open(self, subscriptions: Sequence[str], *, wants_retained: bool) -> None:
         """Connect and subscribe at QoS 1, with or without what is retained; LinkError says why not."""
@@ -113,7 +114,7 @@ class Connection(aiomqtt.Client):
             self._is_writing = False
         if info.rc != _SUCCESS:
             return Delivery.DROPPED, 0
-        num_bytes = publish_size(topic, outgoing.payload, len(properties.pack()), outgoing.qos)
+        num_bytes = publish_size(topic, outgoing.payload, packed_size(properties), outgoing.qos)
         if outgoing.qos == 0:
             self._write_now()
             if self._client.want_write():
@@ -209,11 +210,6 @@ class Connection(aiomqtt.Client):
         if not self._connected.done():  # aiomqtt would wait for its timeout
             self._connected.set_exception(aiomqtt.MqttCodeError(code))
         self._on_disconnect(client, data, flags, code, properties)
-
-    def _arrived(self, _client: PahoClient, _data: object, message: MQTTMessage) -> None:
-        payload = bytes(message.payload)
-        size = publish_size(message.topic, payload, packed_size(message.properties), message.qos)
-        self._receive(message.topic, payload, size)
 
     def _published(
         self, _client: PahoClient, _data: object, mid: int, code: ReasonCode, _properties: Properties

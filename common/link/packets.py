@@ -1,9 +1,54 @@
-"""MQTT 5 PUBLISH packets: how many bytes one takes, and topic aliases that make the next one shorter.
+"""MQTT 5 PUBLISH packets: what one says, how many bytes it takes, and topic aliases that make it shorter.
 
 Law: pure bookkeeping; nothing here touches a connection.
 """
 
 from collections import OrderedDict
+from dataclasses import dataclass
+
+_MAX_VARINT = 4  # bytes
+
+
+class MalformedPacketError(ValueError):
+    """A packet that no broker sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """What a packet says, but for its properties; `mid` is the number to acknowledge, if there is one."""
+
+    topic: str
+    payload: bytes
+    mid: int | None
+
+
+def read_publish(first_byte: int, body: bytes | bytearray) -> Publish:
+    """A packet of QoS 0 or 1, whose properties may be anything; `body` is all that its length counts.
+
+    MalformedPacketError when it is cut short, its topic is not UTF-8, or its QoS is 2: nobody asks for that.
+    """
+    qos = first_byte >> 1 & 3
+    topic_end = 2 + int.from_bytes(body[:2], "big")
+    properties_at = topic_end + (2 if qos else 0)
+    size, at = _read_varint(body, properties_at)
+    if qos > 1 or at + size > len(body):
+        raise MalformedPacketError(f"a PUBLISH of QoS {qos} with {len(body)} bytes")
+    try:
+        topic = body[2:topic_end].decode()
+    except UnicodeDecodeError as error:
+        raise MalformedPacketError("a topic that is not UTF-8") from error
+    mid = int.from_bytes(body[topic_end:properties_at], "big") if qos else None
+    return Publish(topic, bytes(memoryview(body)[at + size :]), mid)
+
+
+def _read_varint(body: bytes | bytearray, at: int) -> tuple[int, int]:
+    """The number that begins at a position, and the position behind it."""
+    value = 0
+    for num, byte in enumerate(body[at : at + _MAX_VARINT]):
+        value |= (byte & 127) << 7 * num
+        if byte < 128:
+            return value, at + num + 1
+    raise MalformedPacketError("a length without an end")
 
 
 def publish_size(topic: str, payload: bytes, properties_size: int, qos: int) -> int:

@@ -11,11 +11,6 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 NUM_CACHED = 512  # more than the topic aliases of a connection
-EXPIRY_BYTES = 5  # an identifier and four bytes
-ALIAS_BYTES = 3  # an identifier and two bytes
-
-_OWN = {"packetType", "types", "names", "properties"}  # what every Properties object has
-_SIZES = {"MessageExpiryInterval": EXPIRY_BYTES, "TopicAlias": ALIAS_BYTES}
 
 
 class PackedProperties(Properties):
@@ -38,11 +33,6 @@ def publish_properties(expiry: int | None, alias: int | None) -> PackedPropertie
     return properties
 
 
-def packed_size(properties: Properties | None) -> int:
-    """How many bytes received properties took, length prefix included."""
-    if properties is None:
-        return 1
-    names = vars(properties).keys() - _OWN
-    if names <= _SIZES.keys():
-        return 1 + sum(_SIZES[name] for name in names)
+def packed_size(properties: PackedProperties) -> int:
+    """How many bytes they take, length prefix included."""
     return len(properties.pack())
