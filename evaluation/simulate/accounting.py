@@ -3,7 +3,8 @@
 Law: both count the same messages; they differ only in what they leave out.
 
     papers  a distribution of k ids costs k (8 + ceil(log2 |V|)) bits, a token without one its id; the
-            skipped tokens, the prompt, headers and the way down are free
+            skipped tokens, the prompt and headers are free, and the way down takes no time. What would come
+            down is counted all the same: ids, a byte for each probability, 16 bits for each of a row's
     mqtt    whole PUBLISH packets, both ways: what the agent's and the worker's links count
     tcp     the same with the headers of the TCP/IP segments that carry them (acknowledgements left out)
 """
@@ -38,6 +39,11 @@ class Extra:
 class Accounting(Protocol):
     """Bytes of one device's messages; stateful, so each simulated device has its own."""
 
+    @property
+    def is_down_free(self) -> bool:
+        """Whether what comes down takes no time on the line."""
+        ...
+
     def up(self, message: ToWorker, payload: bytes, topic: str, qos: int, extra: Extra) -> float:
         """Bytes of a message to a worker; `payload` is what the codec made of it."""
         ...
@@ -49,6 +55,8 @@ class Accounting(Protocol):
 
 class Wire:
     """Whole MQTT packets, and with `tcp` their segments too. `vocab_size` is that of a peer's rows."""
+
+    is_down_free = False
 
     def __init__(self, vocab_size: int, *, tcp: bool) -> None:
         self._vocab_size, self._tcp = vocab_size, tcp
@@ -74,6 +82,8 @@ class Wire:
 class Papers:
     """The papers' payload model (arXiv 2505.11788) for a vocabulary of any size, not only the pair's."""
 
+    is_down_free = True
+
     def __init__(self, vocab_size: int) -> None:
         self._vocab_size = vocab_size
         self._id_bits = math.ceil(math.log2(vocab_size))
@@ -86,8 +96,12 @@ class Papers:
         return (bits + PROBABILITY_BITS * extra.num_probs) / 8
 
     def down(self, message: ToDevice, topic: str, extra: Extra) -> float:  # noqa: ARG002
-        """The way down is free."""
-        return 0.0
+        """A row comes in place of the token that is drawn from it."""
+        if not isinstance(message, Correction):
+            return 0.0
+        rows = 8 * FLOAT16_BYTES * self._vocab_size * extra.num_rows
+        token = 0 if message.token is None or extra.num_rows else self._id_bits
+        return (rows + token + PROBABILITY_BITS * len(message.context_codes)) / 8
 
     def bits(self, distribution: Distribution | None) -> int:
         """Of one uplinked token."""

@@ -11,7 +11,9 @@ time and an interrupted one goes on where it was.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cloud_worker.target_model import TargetModelError
@@ -20,10 +22,11 @@ from edge_agent.model_files import ModelError
 from edge_agent.schemes import SCHEMES
 from evaluation.held_out import held_out
 from evaluation.pair import Pair, add_pair_flags, open_pair
-from evaluation.results import RESULTS, ResultsError, header, markdown_table
+from evaluation.results import RESULTS, Cell, ResultsError, header, markdown_table
 from evaluation.simulate.accounting import Papers, Wire
 from evaluation.simulate.channel import Channel, Direction, FadingRate, FixedRate, Rate, TraceRate
 from evaluation.simulate.compute import PROFILES, Compute
+from evaluation.simulate.measures import speed
 from evaluation.simulate.measuring import measure
 from evaluation.simulate.pages import SPEED_HEADINGS, percent, speed_cells
 from evaluation.simulate.running import World
@@ -32,6 +35,7 @@ from evaluation.simulate.ways import DEFAULT_GAMMA, PEERS
 from evaluation.simulate.writing import write_papers, write_sweeps
 
 PAGES = {"sweeps": (write_sweeps,), "papers": (write_papers,), "pages": (write_sweeps, write_papers)}
+SETTINGS = ("max_ids", "rejection_cost")  # flags that every way's agent gets
 WAYS = (*SCHEMES, *(f"{peer}-{DEFAULT_GAMMA}" for peer in PEERS))
 
 
@@ -43,7 +47,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--commands", type=int, default=200, help="held-out commands (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the first command; the others count up")
     parser.add_argument("--temperature", type=float, default=1.0, help="(default: %(default)s)")
-    parser.add_argument("--max-ids", type=int, help="k (default: each scheme's, or its calibration's)")
+    parser.add_argument(
+        "--max-ids", type=int, help="k (default: each scheme's, or its calibration's); 0: by price"
+    )
+    parser.add_argument(
+        "--rejection-cost",
+        type=float,
+        help="seconds that an unnoticed rejection is worth: ways that skip weigh the link by it (name them)",
+    )
     speeds = parser.add_argument_group("the models' times")
     speeds.add_argument(
         "--profile", default="orin-h100", choices=("measured", *PROFILES), help="(default: %(default)s)"
@@ -81,6 +92,7 @@ def run(flags: argparse.Namespace) -> int:
             study = _study(flags, pair)
             ways = flags.ways.split(",")
             if flags.what == "compare":
+                print(f"The models' times: {study.compute.source}", file=sys.stderr)
                 print(_compared(study, ways, _world(flags, study)))
             else:
                 about = f"{header(_command(flags))}\n\nThe models' times: {study.compute.source}"
@@ -93,8 +105,7 @@ def run(flags: argparse.Namespace) -> int:
 
 def _study(flags: argparse.Namespace, pair: Pair) -> Study:
     settings: dict[str, object] = {"temperature": flags.temperature}
-    if flags.max_ids is not None:
-        settings["max_ids"] = flags.max_ids
+    settings |= {name: getattr(flags, name) for name in SETTINGS if getattr(flags, name) is not None}
     asked = held_out(flags.commands)
     return Study.of(pair, asked, flags.seed, settings, _compute(flags))
 
@@ -104,13 +115,16 @@ def _compute(flags: argparse.Namespace) -> Compute:
         base = measure(flags.draft, flags.target, flags.dtype, flags.num_threads)
     else:
         base = PROFILES[flags.profile]
-    if flags.draft_ms is None and flags.pass_ms is None:
+    given = {
+        "draft_seconds": ("a draft token", flags.draft_ms),
+        "pass_seconds": ("a pass", flags.pass_ms),
+    }
+    given = {name: (what, ms) for name, (what, ms) in given.items() if ms is not None}
+    if not given:
         return base
-    return Compute(
-        base.draft_seconds if flags.draft_ms is None else flags.draft_ms / 1000,
-        base.pass_seconds if flags.pass_ms is None else flags.pass_ms / 1000,
-        source="times given",
-    )
+    said = " and ".join(f"{what} takes {ms:g} ms" for what, ms in given.values())
+    times = {name: ms / 1000 for name, (_, ms) in given.items()}
+    return replace(base, **times, source=f"As given, {said}; the rest: {base.source}")
 
 
 def _world(flags: argparse.Namespace, study: Study) -> World:
@@ -138,15 +152,12 @@ def _world(flags: argparse.Namespace, study: Study) -> World:
 
 
 def _compared(study: Study, ways: Sequence[str], world: World) -> str:
-    rows = [
-        (
-            name,
-            *speed_cells(study.speed(study.simulation(name), world)),
-            percent(study.worth(name).skipped),
-            percent(study.worth(name).right),
-        )
-        for name in ways
-    ]
+    rows: list[Sequence[Cell]] = []
+    for name in ways:
+        simulation = study.simulation(name)
+        outcomes = study.run(simulation, world)
+        worth = study.worth_of(simulation, outcomes)
+        rows.append((name, *speed_cells(speed(outcomes)), percent(worth.skipped), percent(worth.right)))
     return markdown_table(["way", *SPEED_HEADINGS, "skipped", "exactly right"], rows)
 
 

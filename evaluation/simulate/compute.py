@@ -39,8 +39,8 @@ ORIN_SOURCE = (
 )
 H100_SOURCE = (
     "H100: GPT-J 6B, batch 1, 185 tokens/s and 7.1 ms to the first token after 128 (NVIDIA, TensorRT-LLM "
-    "'H100 has 4.6x A100 performance'), taken for a model of 7B: 5.4 ms a pass, and what 128 positions add to "
-    "it, (7.1 - 5.4) / 128 = 0.013 ms a position"
+    "'H100 has 4.6x A100 performance'), taken for 7B: 5.4 ms a pass, and for each position what 128 of "
+    "them add, (7.1 - 5.4) / 128 = 0.013 ms"
 )
 
 PROFILES = {

@@ -17,7 +17,7 @@ from common.topics import Topics
 from edge_agent.generation import NextTokenModel
 from edge_agent.policy import Policy, Proposal
 from edge_agent.session import EdgeSession, Outgoing
-from edge_agent.steering import Steering
+from edge_agent.steering import Numbers, Steering
 from edge_agent.tally import Tally
 from edge_agent.transcript import Fate, FinalToken
 from evaluation.cached_logits import prefix_keys
@@ -44,10 +44,14 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One simulated generation. `times[i]` is when token i became final, in seconds after its start."""
+    """One simulated generation. `times[i]` is when token i became final, in seconds after its start.
+
+    `numbers` are those that the agent chose for it.
+    """
 
     prompt: tuple[int, ...]
     seed: int
+    numbers: Numbers
     finals: tuple[FinalToken, ...]
     times: tuple[float, ...]
     seconds: float
@@ -113,8 +117,11 @@ class Device:
     def generate(
         self, name: str, session: EdgeSession, proposals: Proposals
     ) -> Generator[simpy.Event, Any, Outcome]:
-        """The loop of `Generation._final_tokens`; `name` is the session's on the wire."""
-        env, began = self._env, self._env.now
+        """The loop of `Generation._final_tokens`; `name` is the session's on the wire.
+
+        `proposals` are made with the numbers that `steering` gives now.
+        """
+        env, began, numbers = self._env, self._env.now, self.steering.numbers()
         self._session, self._traffic, self._blocks = name, Traffic(), {}
         self._inbox = simpy.Store(env)
         prompt = tuple(session.tokens)
@@ -143,7 +150,8 @@ class Device:
         self.steering.ended(session.tally, session.block_length.draft_time)
         if session.failure is not None:
             raise RuntimeError(f"a simulated generation failed: {session.failure}")
-        return Outcome(prompt, 0, tuple(finals), tuple(times), env.now - began, self._traffic, session.tally)
+        seconds = env.now - began
+        return Outcome(prompt, 0, numbers, tuple(finals), tuple(times), seconds, self._traffic, session.tally)
 
     def _wait(self, session: EdgeSession) -> Generator[simpy.Event, Any, None]:
         """Until something arrives or the session's deadline passes."""
@@ -192,7 +200,7 @@ class Device:
         if session == self._session:
             self._traffic.num_down += 1
             self._traffic.bytes_down += num_bytes
-        arrives = self._down.send(num_bytes, self._env.now)
+        arrives = self._down.send(0.0 if self._accounting.is_down_free else num_bytes, self._env.now)
         later(self._env, arrives - self._env.now, lambda: self._arrive(session, message))
 
     def _arrive(self, session: str, message: ToDevice) -> None:

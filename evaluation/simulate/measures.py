@@ -34,7 +34,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What the texts are worth; it does not depend on the channel.
+    """What the texts are worth; it depends on the channel only where a way looks at it.
 
     `skipped` is the share of tokens that were never sent to be verified; `truly_skipped` the share of those
     that the target would have accepted, the mean of 1 - beta with the true beta = max(0, 1 - y_d / q_d);
@@ -43,6 +43,7 @@ class Worth:
     """
 
     num_replies: int
+    rights: tuple[bool, ...]  # a reply each, in the order of the prompts
     right: float
     same_as_greedy: float
     skipped: float
@@ -98,6 +99,7 @@ def worth(
     same = [list(reply) == each.tokens for reply, each in zip(greedy, outcomes, strict=True)]
     return Worth(
         num_replies=len(outcomes),
+        rights=tuple(right),
         right=float(np.mean(right)),
         same_as_greedy=float(np.mean(same)),
         skipped=len(betas) / num_tokens,
@@ -115,7 +117,7 @@ def skipped_betas(simulation: Simulation, outcome: Outcome) -> list[float]:
     tokens = [*outcome.prompt, *outcome.tokens]
     sampling = simulation.way.config.sampling(pair.info.sampling)
     rows = pair.target.rows(tokens[:-1], len(outcome.finals))
-    proposals = simulation.proposals(outcome.seed)
+    proposals = simulation.proposals(outcome.seed, outcome.numbers)
     betas: list[float] = []
     for place in places:
         target_probs = warp(fit_vocabulary(rows[place - start], pair.vocab_size), sampling)

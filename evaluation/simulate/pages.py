@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evaluation.results import Cell, markdown_table, write_csv, write_section, write_svg
 from evaluation.simulate import pictures
+from evaluation.simulate.links import LinkPoint
 from evaluation.simulate.measures import Speed
 from evaluation.simulate.sweeps import PAPERS, WIRE, SnrPoint, ThresholdPoint, WindowPoint
 
@@ -149,3 +150,49 @@ def window_section(folder: Path, header: str, points: Sequence[WindowPoint]) -> 
     shown = ["round trip (ms)", *(f"window {window}" for window in windows)]
     picture = "![throughput against the round trip](simulation-window.svg)"
     write_section(folder / PAGE, "window", "\n\n".join([header, markdown_table(shown, table), picture]))
+
+
+def link_section(folder: Path, header: str, points: Sequence[LinkPoint]) -> None:
+    """Fixed thresholds beside what an agent chooses by its link."""
+    headings = (
+        "kbps",
+        "case",
+        "last threshold",
+        "replies",
+        "right",
+        "same as greedy",
+        "skipped",
+        "drift",
+        *SPEED_HEADINGS,
+    )
+    rows = [
+        (
+            one.kbps,
+            one.case,
+            one.threshold,
+            one.worth.num_replies,
+            one.worth.right,
+            one.worth.same_as_greedy,
+            one.worth.skipped,
+            one.worth.drift,
+            *speed_cells(one.speed),
+        )
+        for one in points
+    ]
+    write_csv(folder / "simulation-links.csv", headings, rows)
+    table = [
+        [
+            f"{one.kbps:g} kbit/s",
+            one.case,
+            one.threshold,
+            one.speed.tokens_per_second,
+            one.speed.bytes_up,
+            percent(one.worth.skipped),
+            percent(one.worth.right),
+            f"{100 * one.worth.drift:.2f} %",
+        ]
+        for one in points
+    ]
+    shown = ["link", "opportunistic with", "last threshold", "tokens/s", "B up/token", "skipped"]
+    shown += ["exactly right", "drift a token"]
+    write_section(folder / PAGE, "links", "\n\n".join([header, markdown_table(shown, table)]))

@@ -6,6 +6,7 @@ Law: a table shows what was found and computes nothing of its own.
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation.resampling import Estimate
 from evaluation.results import Cell, markdown_table, write_csv, write_section
 from evaluation.simulate import pictures
 from evaluation.simulate.measures import Speed
@@ -22,6 +23,7 @@ def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRo
         "skipped",
         "compression",
         "B up/token",
+        "B down/token",
         "tokens/s over HLM",
         "mean of rates over HLM",
         "exactly right",
@@ -29,8 +31,8 @@ def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRo
         "drift a token",
     ]
     published: list[list[Cell]] = [
-        ["U-HLM as published", "45.9 %", "0 %", "-", "2.54x", "-", "-", "97.54 %", "-"],
-        ["CU-HLM as published (up to)", "74.8 %", "97.4 %", "-", "206x", "-", "-", "97.4 %", "-"],
+        ["U-HLM as published", "45.9 %", "0 %", "-", "-", "2.54x", "-", "-", "97.54 %", "-"],
+        ["CU-HLM as published (up to)", "74.8 %", "97.4 %", "-", "-", "206x", "-", "-", "97.4 %", "-"],
     ]
     table: list[list[Cell]] = [
         [
@@ -38,6 +40,7 @@ def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRo
             percent(row.worth.skipped),
             "-" if row.compression is None else f"{100 * row.compression:.2f} %",
             row.speed.bytes_up,
+            row.speed.bytes_down,
             f"{row.throughput:.3g}x",
             f"{row.papers_throughput:.3g}x",
             percent(row.worth.right),
@@ -85,7 +88,7 @@ def claims_section(folder: Path, header: str, found: Sequence[Claim], slow: Sequ
             pictures.COUNTED[one.counting],
             one.ours,
             one.baseline,
-            f"{100 * one.accuracy_gain:+.1f} points",
+            f"{points(one.accuracy_gain):+.1f} points",
             f"{one.bytes_ratio:.2f}x",
             *(f"{ratio:.2f}x" for ratio in one.throughput_ratios.values()),
             one.reached,
@@ -119,6 +122,11 @@ def claims_section(folder: Path, header: str, found: Sequence[Claim], slow: Sequ
     write_csv(folder / "papers-slow-links.csv", slow_headings, slow_table)
     text = [header, markdown_table(shown, table), "Uplink bytes a token, everything counted:"]
     write_section(folder / PAGE, "claims", "\n\n".join([*text, markdown_table(slow_headings, slow_table)]))
+
+
+def points(share: Estimate) -> Estimate:
+    """In percentage points."""
+    return Estimate(100 * share.value, 100 * share.low, 100 * share.high)
 
 
 def _over(one: Speed, other: Speed) -> tuple[Cell, ...]:

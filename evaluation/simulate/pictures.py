@@ -102,9 +102,10 @@ def middle(points: Sequence[SnrPoint]) -> list[SnrPoint]:
 
 
 def _line(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float]) -> None:
-    """The papers' schemes in thin dashes, ours in full lines, peers dotted."""
-    number = _NAMES.index(name.partition("-")[0] if name.startswith(_PEERS) else name)
-    kind = "--" if name in _PAPERS_SCHEMES else ":" if name.startswith(_PEERS) else "-"
+    """The papers' schemes in thin dashes, ours in full lines, peers dotted; hollow marks: other settings."""
+    base, _, settings = name.partition(",")
+    number = _NAMES.index(base.partition("-")[0] if base.startswith(_PEERS) else base)
+    kind = "--" if base in _PAPERS_SCHEMES else ":" if base.startswith(_PEERS) else "-"
     axes.plot(
         xs,
         ys,
@@ -113,6 +114,7 @@ def _line(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float]) -> No
         linestyle=kind,
         marker=_MARKS[number % len(_MARKS)],
         markersize=4.0,
+        markerfacecolor="none" if settings else f"C{number % 10}",
         linewidth=2.0 if kind == "-" else 1.2,
     )
 

@@ -118,7 +118,7 @@ class Simulation:
         for number, prompt in enumerate(queue):
             session = self._session(prompt, patient)
             name = f"{number:08x}"  # as long as an agent's
-            proposals = self.proposals(prompt.seed, device.steering.numbers())
+            proposals = self.proposals(prompt.seed, device.steering.numbers())  # as `generate` begins with
             outcome = yield from device.generate(name, session, proposals)
             outcomes.append(replace(outcome, seed=prompt.seed))
 

@@ -1,7 +1,8 @@
 """What is simulated: a pair, its prompts and how it samples; and the worlds that the pages speak of.
 
 Law: a way's messages are drafted once and then timed in every world (with a fixed threshold the text does not
-depend on the channel); a gate that looks at the channel is drafted anew in each.
+depend on the channel), each prompt alone. A way that learns from its link is drafted anew in each world, its
+prompts one after the other on one device, as it would meet them.
 """
 
 from collections.abc import Sequence
@@ -51,21 +52,29 @@ class Study:
         return self._simulations[label]
 
     def run(self, simulation: Simulation, world: World, count: int | None = None) -> list[Outcome]:
-        """The first `count` prompts (None: all), each alone."""
-        return simulation.run_alone(self.prompts[:count], world)
+        """The first `count` prompts (None: all): each alone, or in turn where the way learns from them."""
+        prompts = self.prompts[:count]
+        return (
+            simulation.run([prompts], world)[0]
+            if simulation.way.learns
+            else simulation.run_alone(prompts, world)
+        )
 
     def speed(self, simulation: Simulation, world: World, count: int | None = None) -> Speed:
         """The same, as figures."""
         return speed(self.run(simulation, world, count))
 
     def worth(self, name: str, **settings: object) -> Worth:
-        """What the texts of a way are worth, over all prompts; computed once."""
+        """What the texts of a way are worth, over all prompts and where no time passes; computed once."""
         label = f"{name} {sorted(settings.items())}"
         if label not in self._worths:
             simulation = self.simulation(name, **settings)
-            outcomes = self.run(simulation, self.free())
-            self._worths[label] = worth(simulation, outcomes, self.asked, self.greedy())
+            self._worths[label] = self.worth_of(simulation, self.run(simulation, self.free()))
         return self._worths[label]
+
+    def worth_of(self, simulation: Simulation, outcomes: Sequence[Outcome]) -> Worth:
+        """What the texts of a run of all prompts are worth."""
+        return worth(simulation, outcomes, self.asked, self.greedy())
 
     def greedy(self) -> list[list[int]]:
         """The target's own greedy replies, an outcome each."""

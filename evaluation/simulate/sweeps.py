@@ -13,9 +13,10 @@ from tqdm import tqdm
 from edge_agent.schemes import SCHEMES, Gate
 from evaluation.simulate.accounting import Wire
 from evaluation.simulate.channel import Channel, Direction, FixedRate
-from evaluation.simulate.measures import Speed, Worth
+from evaluation.simulate.measures import Speed, Worth, speed
 from evaluation.simulate.running import World
 from evaluation.simulate.study import BROKER_SECONDS, PAPERS_VOCAB_SIZE, Study
+from evaluation.simulate.ways import Case
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 BANDWIDTHS_MHZ = (0.1, 1.0, 10.0)
@@ -81,14 +82,13 @@ def over_snr(
             world = study.papers(hertz, snr, PAPERS_VOCAB_SIZE)
         else:
             world = study.wire(hertz, snr, delay)
-        speed = study.speed(study.simulation(name), world, count)
-        points.append(SnrPoint(counting, mhz, snr, name, speed))
+        points.append(SnrPoint(counting, mhz, snr, name, study.speed(study.simulation(name), world, count)))
     return points
 
 
 def over_thresholds(
     study: Study,
-    ways: Sequence[str],
+    cases: Sequence[Case],
     *,
     bandwidth_mhz: float,
     snr_db: float,
@@ -97,12 +97,16 @@ def over_thresholds(
 ) -> list[ThresholdPoint]:
     """Each gated way at each threshold, the others as they are, everything counted."""
     world = study.wire(1e6 * bandwidth_mhz, snr_db, delay)
-    cells = [(name, threshold) for name in ways for threshold in (thresholds if name in GATED else (None,))]
+    cells = [
+        (case, threshold) for case in cases for threshold in (thresholds if case.name in GATED else (None,))
+    ]
     points: list[ThresholdPoint] = []
-    for name, threshold in progress(cells, "thresholds"):
-        settings: dict[str, object] = {} if threshold is None else {"threshold": threshold}
-        speed = study.speed(study.simulation(name, **settings), world)
-        points.append(ThresholdPoint(name, threshold, study.worth(name, **settings), speed))
+    for case, threshold in progress(cells, "thresholds"):
+        settings = case.settings if threshold is None else {**case.settings, "threshold": threshold}
+        simulation = study.simulation(case.name, **settings)
+        outcomes = study.run(simulation, world)
+        worth = study.worth_of(simulation, outcomes)
+        points.append(ThresholdPoint(case.label, threshold, worth, speed(outcomes)))
     return points
 
 
@@ -111,8 +115,8 @@ def over_windows(study: Study, *, rate_bps: float, count: int | None = None) -> 
     cells = [(trip, window) for trip in ROUND_TRIPS_MS for window in WINDOWS]
     points: list[WindowPoint] = []
     for trip, window in progress(cells, "round trips"):
-        speed = study.speed(study.simulation("lossless", window=window), fixed(study, rate_bps, trip), count)
-        points.append(WindowPoint(trip, window, speed))
+        simulation = study.simulation("lossless", window=window)
+        points.append(WindowPoint(trip, window, study.speed(simulation, fixed(study, rate_bps, trip), count)))
     return points
 
 

@@ -45,6 +45,13 @@ class Way:
         return SYNCHRONOUS if self.gamma else SCHEMES[self.config.scheme]
 
     @property
+    def learns(self) -> bool:
+        """Whether a generation is run with numbers that earlier ones of the same agent have led to."""
+        config = self.config
+        looks_at_bytes = config.max_ids == 0 and config.byte_price is None
+        return bool(config.rejection_cost) or looks_at_bytes or config.risk is not None
+
+    @property
     def is_lossless(self) -> bool:
         """Whether its text has exactly the target's law."""
         exact = self.scheme.form in (Form.DENSE, Form.LATTICE, Form.COUPLED)
@@ -73,6 +80,15 @@ class Way:
     def counted_down(self, message: ToDevice, num_block: int) -> Extra:
         """What comes down with an answer to a block of that many tokens."""
         return Extra(num_rows=int(self.sends_rows_down and is_rejection(message, num_block)))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A way with what differs from its defaults, and what tables call it."""
+
+    label: str
+    name: str
+    settings: dict[str, object]
 
 
 def way(name: str, **settings: object) -> Way:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.simulate.pages import accuracy_section, snr_section, window_section
+from evaluation.simulate.links import over_links
+from evaluation.simulate.pages import accuracy_section, link_section, snr_section, window_section
 from evaluation.simulate.papers import (
     AS_PUBLISHED,
     CLAIM_SNRS_DB,
@@ -11,7 +12,6 @@ from evaluation.simulate.papers import (
     OURS,
     PAPERS_K,
     U_HLM_SKIPS,
-    Case,
     audit,
     claims,
     papers_table,
@@ -21,10 +21,13 @@ from evaluation.simulate.papers import (
 from evaluation.simulate.papers_page import audit_section, claims_section, papers_section
 from evaluation.simulate.study import PAPERS_VOCAB_SIZE, Study
 from evaluation.simulate.sweeps import SNRS_DB, over_snr, over_thresholds, over_windows
+from evaluation.simulate.ways import Case
 
 BANDWIDTH_MHZ, SNR_DB = 1.0, 5.0  # the operating point of the tables that show one
 WINDOW_RATE_BPS = 1e6
 SLOW_ROUND_TRIP_MS = 100.0
+LINK_ROUND_TRIP_MS = 100.0
+LONGER = (Case(f"cu-hlm-offline, k = {PAPERS_K}", "cu-hlm-offline", {"max_ids": PAPERS_K}),)
 AUDIT_MHZ, AUDIT_SNRS_DB = 0.1, (-30.0, -20.0, *SNRS_DB)
 
 
@@ -35,10 +38,19 @@ def write_sweeps(
     about = f"{header}\n\n{count} held-out commands a point."
     snr_section(folder, about, over_snr(study, ways, delay=delay, count=count))
     at = f"{BANDWIDTH_MHZ:g} MHz, {SNR_DB:g} dB, {1000 * delay:g} ms one way, everything counted"
-    points = over_thresholds(study, ways, bandwidth_mhz=BANDWIDTH_MHZ, snr_db=SNR_DB, delay=delay)
+    cases = [
+        case for name in ways for case in (Case(name, name, {}), *(LONGER if name == LONGER[0].name else ()))
+    ]
+    points = over_thresholds(study, cases, bandwidth_mhz=BANDWIDTH_MHZ, snr_db=SNR_DB, delay=delay)
     accuracy_section(folder, f"{header}\n\n{len(study.prompts)} held-out commands; {at}.", points)
     windows = over_windows(study, rate_bps=WINDOW_RATE_BPS, count=count)
     window_section(folder, f"{about} Scheme lossless, {WINDOW_RATE_BPS / 1e6:g} Mbit/s.", windows)
+    at = f"{LINK_ROUND_TRIP_MS:g} ms round trip, everything counted"
+    link_section(
+        folder,
+        f"{header}\n\n{len(study.prompts)} held-out commands, one after the other on one device; {at}.",
+        over_links(study, round_trip_ms=LINK_ROUND_TRIP_MS),
+    )
 
 
 def write_papers(
