@@ -2,6 +2,9 @@
 
     python -m benchmarks.simulation_check
 
+The prompts are some in which the target rejects draft tokens, so that replacements and void drafts are
+compared too; hlm, which takes seconds a token on the slow link, gets fewer of them.
+
 Really: mosquitto behind the link emulator, a worker process and an agent with the demo pair, both models
 slowed to set times. Simulated: the same settings, prompts and seeds, with the computing times that the real
 run had (on a busy machine they are a little longer than set). Texts must be equal, and tokens a second and
@@ -10,6 +13,7 @@ bytes within 15 %, or the exit code says so. The table goes into docs/results.
 
 import argparse
 import asyncio
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -22,7 +26,7 @@ from benchmarks.slowed import SlowedDraft
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model import Logits
-from evaluation.held_out import held_out
+from evaluation.held_out import HeldOut, held_out
 from evaluation.local_broker import LocalBroker
 from evaluation.local_worker import LocalWorker
 from evaluation.pair import Pair, default_cache, load_pair
@@ -60,6 +64,7 @@ class Found:
     tokens_per_second: float
     bytes_up: float
     bytes_down: float
+    num_rejections: int
     compute: Compute
 
 
@@ -81,23 +86,33 @@ class Counted:
         return self.model.logits(tokens)
 
 
+def chosen(scheme: str, flags: argparse.Namespace) -> list[tuple[int, HeldOut]]:
+    """The commands of a scheme, each with its place in the list, which is its seed."""
+    count = flags.hlm_prompts if scheme == "hlm" else flags.prompts
+    return list(enumerate(held_out(count, first=flags.first), flags.first))
+
+
 async def real(broker: LocalBroker, setting: Setting, scheme: str, flags: argparse.Namespace) -> Found:
     """Through processes and sockets."""
     conditions = Conditions(setting.delay_ms / 1000, rate_mbps=setting.kbps / 1000)
     texts: list[tuple[int, ...]] = []
     seconds = drafting = 0.0
     pass_seconds: list[float] = []
+    num_rejections = 0
     model = Counted(slowed_draft(flags.draft_ms / 1000))
     async with LinkEmulator("127.0.0.1", broker.port, conditions, conditions) as link:
         config = AgentConfig(broker=link.url, device="device0", scheme=scheme, temperature=1.0)
         async with EdgeAgent.open(config, model=model) as agent:
-            for seed, asked in enumerate(held_out(flags.prompts)):
+            for seed, asked in chosen(scheme, flags):
                 generation = agent.generate(asked.command, seed=seed)
                 tokens = [token.token async for token in generation]
                 texts.append(tuple(token for token in tokens if token is not None))
                 seconds += generation.clock.total
                 drafting += generation.clock.drafting
-                pass_seconds.append(generation.session.block_length.verify_time)
+                tally = generation.session.tally
+                num_rejections += tally.num_rejections
+                if tally.num_uplinks:  # else no pass was made, and none was timed
+                    pass_seconds.append(generation.session.block_length.verify_time)
             statistics = agent.link_statistics
     num_tokens = sum(map(len, texts))
     return Found(
@@ -105,7 +120,8 @@ async def real(broker: LocalBroker, setting: Setting, scheme: str, flags: argpar
         num_tokens / seconds,
         statistics.num_bytes_up / num_tokens,
         statistics.num_bytes_down / num_tokens,
-        Compute(drafting / max(1, model.num_calls), sum(pass_seconds) / len(pass_seconds)),
+        num_rejections,
+        Compute(drafting / max(1, model.num_calls), sum(pass_seconds) / max(1, len(pass_seconds))),
     )
 
 
@@ -121,8 +137,7 @@ def simulated(
         broker_seconds=BROKER_SECONDS,
         patient=False,
     )
-    asked = enumerate(held_out(flags.prompts))
-    prompts = [Prompt(tuple(pair.prompt(one.command)), seed) for seed, one in asked]
+    prompts = [Prompt(tuple(pair.prompt(one.command)), seed) for seed, one in chosen(scheme, flags)]
     (outcomes,) = Simulation(pair, way(scheme, temperature=1.0)).run([prompts], world)
     num_tokens = sum(len(outcome.finals) for outcome in outcomes)
     return Found(
@@ -130,6 +145,7 @@ def simulated(
         num_tokens / sum(outcome.seconds for outcome in outcomes),
         sum(outcome.traffic.bytes_up for outcome in outcomes) / num_tokens,
         sum(outcome.traffic.bytes_down for outcome in outcomes) / num_tokens,
+        sum(outcome.tally.num_rejections for outcome in outcomes),
         compute,
     )
 
@@ -187,6 +203,7 @@ def row(line: Line) -> list[str | float]:
         line.simulated.bytes_up,
         f"{100 * up:+.1f} %",
         f"{100 * down:+.1f} %",
+        line.real.num_rejections,
         "yes" if line.real.texts == line.simulated.texts else "no",
     ]
 
@@ -202,15 +219,18 @@ HEADINGS = (
     "simulated",
     "difference",
     "bytes down",
+    "rejections",
     "same texts",
 )
 
 
 def write(lines: Sequence[Line], flags: argparse.Namespace, folder: Path) -> None:
     """The table and its CSV."""
+    command = shlex.join(["python", "-m", "benchmarks.simulation_check", *sys.argv[1:]])
     about = (
-        f"{header('python -m benchmarks.simulation_check')}\n\n{flags.prompts} held-out commands each; the "
-        f"draft model takes {flags.draft_ms:g} ms a token, the target {flags.pass_ms:g} ms a pass."
+        f"{header(command)}\n\nThe held-out commands from number {flags.first} on, {flags.prompts} each, "
+        f"{flags.hlm_prompts} for hlm; the draft model takes "
+        f"{flags.draft_ms:g} ms a token, the target {flags.pass_ms:g} ms a pass."
     )
     rows = [row(line) for line in lines]
     write_csv(folder / "simulation-check.csv", HEADINGS, rows)
@@ -224,7 +244,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation_check", description=__doc__)
     parser.add_argument("--draft-ms", type=float, default=80.0)
     parser.add_argument("--pass-ms", type=float, default=160.0)
+    parser.add_argument("--first", type=int, default=11, help="of the held-out commands")
     parser.add_argument("--prompts", type=int, default=2)
+    parser.add_argument("--hlm-prompts", type=int, default=1)
     parser.add_argument("--schemes", default=",".join(SCHEMES))
     parser.add_argument("--out", type=Path, default=RESULTS)
     flags = parser.parse_args()
