@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloud_worker.config import WorkerConfig
+from cloud_worker.job import Rows
 from cloud_worker.passes import Pass
-from cloud_worker.session import Rows
 from cloud_worker.target_model import TargetModel
 from cloud_worker.watch import Watch
 from cloud_worker.worker import Worker, serve

@@ -10,6 +10,8 @@ from common.settings import option
 from common.topics import check_name
 
 ENV_PREFIX = "CLOUD_WORKER_"
+SEAT_SECONDS = 10.0  # after its last draft a session is taken to go on
+MAX_WAIT = 2.0  # seconds in the queue; devices that would wait longer do better elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +31,9 @@ class WorkerConfig(BrokerConfig):
     cache_mb: int = option(1024, "memory for the key/value caches of all sessions, in MiB")
     chunk_tokens: int = option(256, "new tokens of one session in one forward pass")
     max_context: int = option(0, "the longest sequence taken, in tokens; 0: what the model can")
-    max_sessions: int = option(256, "sessions held; the least recently used one goes")
+    max_sessions: int = option(256, "sessions held; one that is not in use makes room for a new one")
     max_sessions_per_device: int = option(16, "sessions held for one device")
-    max_rate_per_device: float = option(500.0, "messages a second taken from one device; 0: any number")
+    max_rate_per_device: float = option(200.0, "messages a second taken from one device; 0: any number")
     max_waiting_mb_per_device: int = option(32, "memory for the waiting drafts of one device, in MiB")
     max_batch: int = option(32, "sessions verified in one forward pass")
     max_queue: int = option(256, "sessions that may wait before new ones are sent away")
@@ -83,6 +85,8 @@ class WorkerConfig(BrokerConfig):
             max_batch=self.max_batch,
             max_queue=self.max_queue,
             max_waiting_bytes_per_device=self.max_waiting_mb_per_device << 20,
+            seat_seconds=SEAT_SECONDS,
+            max_wait=MAX_WAIT,
         )
 
 

@@ -1,7 +1,8 @@
 """How many messages one device may send: a token bucket each. Pure: time is an argument.
 
 Law 5: a flood costs its sender. It is noticed before anything is decoded, and it is never answered by a
-flood: one answer in RETRY_AFTER seconds, silence in between. The table is bounded too; who is least recently
+flood: one answer in RETRY_AFTER seconds, silence in between. What takes long to read counts as several
+messages, whatever it holds. The table is bounded too; who is least recently
 heard leaves it, and begins anew with a full bucket.
 """
 
@@ -12,6 +13,7 @@ from enum import Enum, auto
 BURST_SECONDS = 2.0  # a bucket holds what may come in this time
 RETRY_AFTER = 1.0  # seconds between two answers, and what they tell the device to wait
 BYTES_PER_MESSAGE = 64 * 1024  # a longer message counts as several
+SECONDS_PER_MESSAGE = 1e-3  # of processor time for reading; a message that takes longer counts as several
 MAX_DEVICES = 4096
 
 
@@ -55,6 +57,12 @@ class DeviceRates:
             return Admission.DROP
         bucket.answered_at = now
         return Admission.REFUSE
+
+    def charge(self, device: str, seconds: float) -> None:
+        """A message that was taken needed so much processor time: beyond its share that is paid for too."""
+        bucket = self._buckets.get(device)
+        if bucket is not None:
+            bucket.level = max(-self._size, bucket.level - seconds // SECONDS_PER_MESSAGE)
 
     def _bucket(self, device: str, now: float) -> _Bucket:
         """The device's bucket with what has flowed in since, now the most recently heard."""

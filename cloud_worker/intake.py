@@ -4,6 +4,7 @@ Law 5: the cheap checks come first. What comes too fast or cannot be read is cou
 """
 
 import logging
+import time
 from collections.abc import Sequence
 
 from cloud_worker.device_rates import Admission, DeviceRates
@@ -50,15 +51,18 @@ class Intake:
             count_trouble(self._tally, Trouble.RATE, "its device sends too many")
         if admission is Admission.DROP:
             return ()
+        began = time.thread_time()
         try:
             message = decode_to_worker(payload)
         except CodecError as error:
             count_trouble(self._tally, Trouble.PAYLOAD, str(error))
             return [Answer(key, Refusal(error.n, error.reason, self._worker, str(error)))]
+        finally:
+            self._rates.charge(key.device, time.thread_time() - began)
         note(key, message)
         if admission is Admission.REFUSE and isinstance(message, Draft):
             return [Answer(key, self._scheduler.busy(message, "this device sends too many messages"))]
-        return self._scheduler.receive(key, message)
+        return self._scheduler.receive(key, message, now)
 
 
 def note(key: SessionKey, message: ToWorker | ToDevice) -> None:

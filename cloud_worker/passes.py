@@ -6,6 +6,7 @@ Law: a pass says everything, so its answer never depends on what the model happe
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+MAX_CHUNKS = 4  # of prompt positions in one pass
 SMALL_SHARE = 8  # a pass that lacks at most a chunk's eighth is never cut or put off
 
 
@@ -53,23 +54,27 @@ class Pass:
 def in_pieces(passes: Sequence[Pass], num_missing: Sequence[int], chunk_tokens: int) -> list[Pass | None]:
     """What of each pass is run now: all of it, a head of it without rows, or nothing (None).
 
-    A session advances by `chunk_tokens` at most. Where several owners meet, that is the allowance of each
-    owner for all its sessions, in the order given, so that nobody is slowed down by how many prompts another
-    one brings at once. Small passes are always run.
+    A session advances by `chunk_tokens` at most, all of them together by MAX_CHUNKS times that, so that who
+    comes next does not wait long. Where several owners meet, a chunk is the allowance of each owner for all
+    its sessions, in the order given, so that nobody is slowed down by how many prompts another one brings at
+    once. Small passes are always run, and so is the first.
     """
+    in_all = MAX_CHUNKS * chunk_tokens
     is_shared = len({one.owner for one in passes}) > 1
     room: dict[Hashable, int] = {}
     pieces: list[Pass | None] = []
     for one, missing in zip(passes, num_missing, strict=True):
         allowance = one.owner if is_shared else one.session
-        left = room.setdefault(allowance, chunk_tokens)
+        left = min(room.setdefault(allowance, chunk_tokens), in_all)
         if missing * SMALL_SHARE <= chunk_tokens:
             pieces.append(one)
         elif left <= 0:
             pieces.append(None)
         else:
             piece = one.shortened(missing, left)
-            room[allowance] = left - (missing - (len(one.tokens) - len(piece.tokens)))
+            num_run = missing - (len(one.tokens) - len(piece.tokens))
+            room[allowance] -= num_run
+            in_all -= num_run
             pieces.append(piece)
     return pieces
 

@@ -6,6 +6,8 @@ from cloud_worker.presence import State
 from cloud_worker.tally import Tally
 from common.link import LinkStatistics
 
+LONG_PASS, HUNG_PASS = 60.0, 600.0  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -21,10 +23,18 @@ class Reading:
     num_used_pages: int  # of the key/value cache, each counted once however many sessions share it
     num_pages: int
     uptime: float  # seconds
+    pass_seconds: float = 0.0  # that the forward pass at hand has taken so far
 
     @property
     def fault(self) -> str | None:
         """Why no device can be served now; None when all is well."""
         if self.state is State.DRAINING:
             return "this worker is stopping"
+        if self.pass_seconds > LONG_PASS:
+            return f"a forward pass has taken {self.pass_seconds:.0f} s: the model may hang"
         return None if self.is_connected else "the broker cannot be reached"
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the model can be given up: only a new process can help."""
+        return self.pass_seconds > HUNG_PASS

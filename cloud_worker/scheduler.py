@@ -1,10 +1,13 @@
 """Which sessions there are, and whose work forms the next batch. Pure: no torch, no clock, no sockets.
 
 Law 5: what devices send is bounded here: sessions overall and per device, the length of the queue, and the
-memory of what waits; devices take turns. A device with too many sessions loses its own oldest one; a full
-queue says `busy`, early instead of late; a draft that fails by itself again and again is refused for good.
+memory of what waits; devices take turns. A device with too many sessions loses its own oldest one. Newcomers
+are told `busy`, early instead of late, where the queue is full or long, or every seat was used just now: to
+put out a session that goes on costs more than it gives. A draft that fails by itself again and again is
+refused for good.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,9 +15,12 @@ from typing import NamedTuple
 
 from cloud_worker.backlog import draft_bytes
 from cloud_worker.fair_queue import FairQueue, SessionKey
-from cloud_worker.session import CloudSession, Job, Rows, Target
+from cloud_worker.job import Job
+from cloud_worker.judging import Judged
+from cloud_worker.session import CloudSession, Target
 from common.messages import Close, Draft, Reason, Refusal, ToDevice, ToWorker
 
+PASS_SMOOTHING = 1 / 8
 MAX_FAILURES = 5  # passes for one session alone that fail in a row; the pauses between them double
 
 __all__ = ["Answer", "Limits", "Scheduler", "SessionKey", "Task"]
@@ -37,6 +43,8 @@ class Limits:
     max_queue: int = 256  # sessions with work waiting
     max_waiting_bytes_per_device: int = 32 << 20
     retry_after: float = 1.0
+    seat_seconds: float = 0.0  # a session used within this time keeps its seat
+    max_wait: float = math.inf  # seconds in the queue, as expected, beyond which newcomers are sent away
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,8 @@ class Scheduler:
         self._queue = FairQueue()
         self._unfinished: dict[SessionKey, Task] = {}  # passes that go on; their sessions are in the queue
         self._forgotten: list[SessionKey] = []
+        self._used_at: dict[SessionKey, float] = {}
+        self._pass_seconds = 0.0  # of one batch, smoothed
 
     @property
     def num_sessions(self) -> int:
@@ -75,14 +85,19 @@ class Scheduler:
         """Sessions with work to do."""
         return len(self._queue)
 
-    def receive(self, key: SessionKey, message: ToWorker) -> list[Answer]:
-        """Take a message in. Returns what can be answered at once."""
+    @property
+    def expected_wait(self) -> float:
+        """Seconds that a newcomer would wait for its turn: for the batches before it, as long as the last."""
+        return self._pass_seconds * (len(self._queue) // self._limits.max_batch)
+
+    def receive(self, key: SessionKey, message: ToWorker, now: float = 0.0) -> list[Answer]:
+        """Take a message in at `now` (seconds). Returns what can be answered at once."""
         if isinstance(message, Close):
             self._forget(key)
             return []
         answers: list[Answer] = []
         session = self._sessions.get(key)
-        refusal = self._refuse(key, message)
+        refusal = self._refuse(key, message, now)
         if refusal is not None:
             return [Answer(key, refusal)]
         if session is None:
@@ -90,6 +105,7 @@ class Scheduler:
             session = self._sessions[key] = CloudSession(self._target)
             self._of_device.setdefault(key.device, {})[key] = session
         self._sessions.move_to_end(key)
+        self._used_at[key] = now
         answers += [Answer(key, answer) for answer in session.receive(message)]
         self._enqueue(key)
         return answers
@@ -108,20 +124,23 @@ class Scheduler:
                 tasks.append(task)
         return tasks, answers
 
-    def complete(self, tasks: Sequence[Task], rows: Sequence[Rows | None], compute_ms: float) -> list[Answer]:
-        """The corrections that follow from the logits (an array [num_rows, width] a task).
+    def complete(
+        self, tasks: Sequence[Task], judged: Sequence[Sequence[Judged] | None], compute_ms: float
+    ) -> list[Answer]:
+        """The corrections that follow from what `judge` made of each task's job.
 
-        None instead of an array means that the pass was a part of a long one: the task goes on next time.
+        None instead of that means that the pass was a part of a long one: the task goes on next time.
         """
+        self._pass_seconds += PASS_SMOOTHING * (compute_ms / 1000 - self._pass_seconds)
         answers: list[Answer] = []
         paused: list[Task] = []
-        for task, logits in zip(tasks, rows, strict=True):
+        for task, verdicts in zip(tasks, judged, strict=True):
             if self._sessions.get(task.key) is not task.session:
                 continue  # closed or evicted meanwhile
-            if logits is None:
+            if verdicts is None:
                 paused.append(task)
                 continue
-            answers += [Answer(task.key, answer) for answer in task.session.complete(logits, compute_ms)]
+            answers += [Answer(task.key, answer) for answer in task.session.complete(verdicts, compute_ms)]
             self._enqueue(task.key)
         for task in reversed(paused):  # the first stays the first
             self._unfinished[task.key] = task
@@ -161,18 +180,29 @@ class Scheduler:
         task = Task(key, session, job) if job is not None else None
         return task, [Answer(key, refusal) for refusal in refusals]
 
-    def _refuse(self, key: SessionKey, draft: Draft) -> Refusal | None:
+    def _refuse(self, key: SessionKey, draft: Draft, now: float) -> Refusal | None:
         """Whether this draft may not wait, and why."""
         is_new = key not in self._sessions
         if is_new and draft.opening is None:
             return Refusal(draft.n, Reason.NEED_CONTEXT, self._target.worker, have=0)
         if is_new and len(self._queue) >= self._limits.max_queue:
             return self.busy(draft, f"{len(self._queue)} sessions are waiting already")
+        if is_new and self.expected_wait > self._limits.max_wait:
+            return self.busy(draft, f"the queue is {self.expected_wait:.1f} s long")
+        if is_new and self._is_crowded(key.device, now):
+            return self.busy(draft, f"{len(self._sessions)} sessions are held, and all of them are in use")
         held = self._of_device.get(key.device, {}).values()
         num_bytes = sum(session.num_waiting_bytes for session in held) + draft_bytes(draft)
         if num_bytes > self._limits.max_waiting_bytes_per_device:
             return self.busy(draft, "too much from this device is waiting already")
         return None
+
+    def _is_crowded(self, device: str, now: float) -> bool:
+        """Whether a newcomer would put out another device's session that goes on."""
+        held = len(self._of_device.get(device, {}))
+        if len(self._sessions) < self._limits.max_sessions or held >= self._limits.max_sessions_per_device:
+            return False
+        return now - self._used_at[next(iter(self._sessions))] < self._limits.seat_seconds
 
     def busy(self, draft: Draft, detail: str) -> Refusal:
         """What to tell the edge when a draft cannot be taken now."""
@@ -198,6 +228,7 @@ class Scheduler:
     def _forget(self, key: SessionKey) -> None:
         if self._sessions.pop(key, None) is None:
             return
+        del self._used_at[key]
         self._queue.remove(key)
         self._unfinished.pop(key, None)
         self._forgotten.append(key)

@@ -12,16 +12,14 @@ what is held is answered with `need_context`, never guessed at. A repeated draft
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from cloud_worker.admission import Target, beyond_limits
 from cloud_worker.backlog import Backlog
-from cloud_worker.job import Job, Rows, TargetProbs, chain
-from cloud_worker.verification import target_choice, verify_block
+from cloud_worker.job import Job, chain
+from cloud_worker.judging import Judged
 from common.checksum import prefix_check
-from common.distribution import encode_probs
 from common.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
 
 MAX_REMEMBERED = 64  # corrections kept for replay: more than any window
@@ -85,27 +83,21 @@ class CloudSession:
             refusal = self._admit(draft)
             if refusal is not None:
                 answers.append(refusal)
-            else:
+            elif self._opening is not None:  # `_admit` has seen to it
                 self._stream = None
-                self._running = chain(draft, self._waiting, self.tokens, self._target)
-        if self._running is None and self._stream is not None:
-            self._running = Job((), tuple(self.tokens), 1)
+                self._running = chain(self._opening, draft, self._waiting, self.tokens, self._target)
+        if self._running is None and self._stream is not None and self._opening is not None:
+            self._running = Job(self._opening, (), tuple(self.tokens), 1)
         return self._running, answers
 
-    def complete(self, rows: Rows, compute_ms: float) -> list[ToDevice]:
-        """Verify the running job with its logits `rows` [num_rows, width]; returns its corrections."""
+    def complete(self, judged: Sequence[Judged], compute_ms: float) -> list[ToDevice]:
+        """Take in what `judge` made of the running job; returns its corrections."""
         job, self._running, self.num_failures = self._running, None, 0
-        if job is None or self._opening is None:
+        if job is None:
             raise RuntimeError("no job is running")
-        probs = TargetProbs(job, rows, self._opening)
         if not job.drafts:
-            return self._next_bonus(probs, compute_ms)
-        corrections: list[ToDevice] = []
-        for draft in job.drafts:
-            corrections.append(self._verify(draft, probs, compute_ms))
-            if self.epoch != draft.epoch:
-                break
-        return corrections
+            return self._next_bonus(judged[0].verdict.token, compute_ms)
+        return [self._correct(draft, one, compute_ms) for draft, one in zip(job.drafts, judged, strict=False)]
 
     def abandon(
         self, detail: str, *, reason: Reason = Reason.BUSY, retry_after: float = 0.0
@@ -150,17 +142,9 @@ class CloudSession:
 
     # -- verification -------------------------------------------------------------------------------
 
-    def _verify(self, draft: Draft, probs: TargetProbs, compute_ms: float) -> Correction:
+    def _correct(self, draft: Draft, judged: Judged, compute_ms: float) -> Correction:
+        verdict = judged.verdict
         self.tokens.extend(draft.context)
-        start = len(self.tokens)
-        context_probs = [probs.at(i)[self.tokens[i]] for i in range(start - draft.num_context_probs, start)]
-        verdict = verify_block(
-            lambda i: probs.at(start + i),
-            draft.block,
-            seed=probs.opening.seed,
-            position=start,
-            bonus=draft.bonus > 0,
-        )
         self.tokens.extend(item.token for item in draft.block[: verdict.num_accepted])
         if verdict.token is not None:
             self.tokens.append(verdict.token)
@@ -173,18 +157,16 @@ class CloudSession:
             num_accepted=verdict.num_accepted,
             token=verdict.token,
             worker=self._target.worker,
-            context_codes=encode_probs(np.array(context_probs)).tobytes() if context_probs else b"",
+            context_codes=judged.context_codes,
             compute_ms=compute_ms,
         )
         self._remember(correction)
         return correction
 
-    def _next_bonus(self, probs: TargetProbs, compute_ms: float) -> list[ToDevice]:
+    def _next_bonus(self, token: int | None, compute_ms: float) -> list[ToDevice]:
         stream = self._stream
-        if stream is None:
+        if stream is None or token is None:
             return []  # a newer draft has taken the stream's place
-        position = len(self.tokens)
-        token = target_choice(probs.at(position), probs.opening.seed, position)
         self.tokens.append(token)
         draft, index = stream.draft, stream.next_index
         self._stream = self._unless_ended(_Stream(draft, index + 1))

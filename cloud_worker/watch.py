@@ -1,7 +1,8 @@
 """The worker's pages for those who watch it: /metrics, /health and /alive. None while `metrics_port` is 0.
 
-Law: /health is about serving (model loaded, broker reached, not stopping), /alive only about the process: a
-worker that has lost its broker must not be killed for it, since it would lose its model too and gain nothing.
+Law: /health is about serving (model loaded and answering, broker reached, not stopping), /alive only about
+what a new process would mend: a worker that has lost its broker must not be killed for it, since it would
+lose its model too and gain nothing; one whose model hangs must.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from common.version import release
 
 PATHS = ("/metrics", "/health", "/alive")
 ALIVE = Page.text("alive")
+HUNG = Page.text("the model hangs", status=503)
 LOADING = Page.text("the model is loading", status=503)
 
 
@@ -65,7 +67,7 @@ class Watch:
         self._pages = {
             "/metrics": Metrics(worker.reading, about).page,
             "/health": lambda: _health(worker.reading()),
-            "/alive": lambda: ALIVE,
+            "/alive": lambda: HUNG if worker.reading().hangs else ALIVE,
         }
         self._loop = asyncio.get_running_loop()
 

@@ -14,11 +14,12 @@ from contextlib import suppress
 from cloud_worker.config import WorkerConfig, random_worker_name
 from cloud_worker.device_rates import DeviceRates
 from cloud_worker.intake import Intake, note
+from cloud_worker.judging import Judged, judge
 from cloud_worker.passes import Pass, in_pieces
 from cloud_worker.presence import Presence, State, Status
 from cloud_worker.reading import Reading
 from cloud_worker.scheduler import Answer, Scheduler, Task
-from cloud_worker.session import Rows, Target
+from cloud_worker.session import Target
 from cloud_worker.tally import Pace, Tally, Trouble
 from cloud_worker.target_model import TargetModel
 from cloud_worker.trouble_log import count_trouble
@@ -55,6 +56,7 @@ class Worker:
         self._pace = Pace(window=config.status_interval / 2, began=self._began)
         self._state = State.ONLINE
         self._news = asyncio.Event()
+        self._pass_began: float | None = None
         self._link: Link | None = None
         about = Status(State.OFFLINE, config.pool, config.model, release())
         self._presence = Presence(self._topics.worker(self.name), about)
@@ -117,6 +119,7 @@ class Worker:
             num_used_pages=self._model.num_used_pages,
             num_pages=self._model.num_pages,
             uptime=time.monotonic() - self._began,
+            pass_seconds=0.0 if self._pass_began is None else time.monotonic() - self._pass_began,
         )
 
     def _status(self) -> Status:
@@ -171,14 +174,16 @@ class Worker:
                 self._work.clear()
 
     async def _run(self, tasks: Sequence[Task]) -> list[Answer]:
-        began = time.perf_counter()
+        began = self._pass_began = time.monotonic()
         try:
-            rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._logits, tasks)
+            judged = await asyncio.get_running_loop().run_in_executor(self._thread, self._judged, tasks)
         except (RuntimeError, MemoryError, ValueError) as error:
             # out of memory is a RuntimeError in torch; a ValueError is an id that only the tokenizer has
             return await self._run_apart(tasks, error)
-        seconds = time.perf_counter() - began
-        answers = self._scheduler.complete(tasks, rows, 1000 * seconds)
+        finally:
+            self._pass_began = None
+        seconds = time.monotonic() - began
+        answers = self._scheduler.complete(tasks, judged, 1000 * seconds)
         self._tally.passed(len(tasks), seconds)
         self._tally.verified(tasks, answers)
         return answers
@@ -194,15 +199,16 @@ class Worker:
         middle = len(tasks) // 2
         return [*await self._run(tasks[:middle]), *await self._run(tasks[middle:])]
 
-    def _logits(self, tasks: Sequence[Task]) -> list[Rows | None]:
-        """One forward pass; a long prompt advances by a chunk and gives no logits yet."""
+    def _judged(self, tasks: Sequence[Task]) -> list[list[Judged] | None]:
+        """One forward pass and its verdicts; a long prompt advances by a chunk, and is not judged yet."""
         wanted = [Pass(task.key, task.job.tokens, task.job.num_rows, owner=task.key.device) for task in tasks]
         missing = [self._model.num_missing(one) for one in wanted]
         pieces = in_pieces(wanted, missing, self._config.chunk_tokens)
         made = iter(self._model.logits([piece for piece in pieces if piece is not None]))
         rows = [next(made) if piece is not None else None for piece in pieces]
         return [
-            logits if piece is one else None for logits, piece, one in zip(rows, pieces, wanted, strict=True)
+            judge(task.job, logits) if logits is not None and piece is one else None
+            for task, logits, piece, one in zip(tasks, rows, pieces, wanted, strict=True)
         ]
 
     async def _send(self, link: Link, answers: Sequence[Answer]) -> None:

@@ -18,6 +18,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 LATTICE_TOTALS = (256, 65536)  # the two resolutions the wire knows: one or two bytes a count
 LOG_STEPS_PER_OCTAVE = 12
 ZERO_PROB_CODE = 255
+FIRST_NUCLEUS, NUCLEUS_GROWTH = 256, 16  # ids that are tried for a nucleus, then so many times more
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +134,7 @@ def warp(logits: npt.NDArray[np.floating], sampling: Sampling) -> FloatArray:
     if 0 < sampling.top_k < len(probs):
         probs = _keep(probs, top_ids(probs, sampling.top_k))
     if sampling.top_p < 1.0:
-        order = np.argsort(-probs, kind="stable")
-        num_kept = int(np.searchsorted(np.cumsum(probs[order]), sampling.top_p, side="left")) + 1
-        probs = _keep(probs, order[:num_kept])
+        probs = _keep(probs, _nucleus(probs, sampling.top_p))
     return probs
 
 
@@ -199,6 +198,17 @@ def decode_probs(codes: npt.NDArray[np.uint8]) -> FloatArray:
     probs = 2.0 ** (-codes.astype(np.float64) / LOG_STEPS_PER_OCTAVE)
     probs[codes == ZERO_PROB_CODE] = 0.0
     return probs
+
+
+def _nucleus(probs: FloatArray, top_p: float) -> IntArray:
+    """The fewest most probable ids whose mass reaches `top_p`: a few, so the others are not put in order."""
+    count = FIRST_NUCLEUS
+    while True:
+        order = top_ids(probs, count)
+        mass = np.cumsum(probs[order])
+        if mass[-1] >= top_p or count >= len(probs):
+            return order[: int(np.searchsorted(mass, top_p, side="left")) + 1]
+        count *= NUCLEUS_GROWTH
 
 
 def _keep(probs: FloatArray, ids: IntArray) -> FloatArray:

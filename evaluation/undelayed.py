@@ -7,6 +7,7 @@ is what comes out over any network; only times and bytes are not there to be mea
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cloud_worker.judging import judge
 from cloud_worker.passes import Pass
 from cloud_worker.session import CloudSession, Target
 from common.distribution import fit_vocabulary
@@ -78,7 +79,7 @@ def _answer_all(session: EdgeSession, cloud: CloudSession, pair: Pair) -> None:
             answers += early
             if job is not None:
                 (rows,) = pair.target.logits([Pass(SESSION, job.tokens, job.num_rows)])
-                answers += cloud.complete(rows, 0.0)
+                answers += cloud.complete(judge(job, rows), 0.0)
         for answer in answers:
             session.receive(answer, 0.0)
 

@@ -6,6 +6,7 @@ kill workers, and let deadlines pass, and then let everything calm down.
 
 from dataclasses import dataclass, field
 
+from cloud_worker.judging import judge
 from cloud_worker.session import CloudSession, Target
 from common.distribution import fit_vocabulary
 from common.messages import Close, Draft, ToDevice
@@ -103,7 +104,7 @@ class Circle:
         self.to_device += answers
         if job is not None:
             rows = self.target.rows(job.tokens, job.num_rows)
-            self.to_device += self.workers[name].complete(rows, compute_ms=1.0)
+            self.to_device += self.workers[name].complete(judge(job, rows), compute_ms=1.0)
 
     def deliver_to_device(self, index: int, *, keep: bool = False) -> None:
         message = self.to_device[index] if keep else self.to_device.pop(index)

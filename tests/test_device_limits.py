@@ -16,10 +16,16 @@ from benchmarks.fuzz_messages import GARBAGE, lattice_of
 from benchmarks.scripted import VOCABULARY, Script, ScriptedTarget
 from cloud_worker.backlog import BYTES_PER_TOKEN, Backlog, draft_bytes
 from cloud_worker.config import WorkerConfig
-from cloud_worker.device_rates import BURST_SECONDS, BYTES_PER_MESSAGE, Admission, DeviceRates
+from cloud_worker.device_rates import (
+    BURST_SECONDS,
+    BYTES_PER_MESSAGE,
+    SECONDS_PER_MESSAGE,
+    Admission,
+    DeviceRates,
+)
 from cloud_worker.fair_queue import FairQueue, SessionKey
 from cloud_worker.page_pool import PagePool
-from cloud_worker.passes import Pass, in_pieces
+from cloud_worker.passes import MAX_CHUNKS, Pass, in_pieces
 from cloud_worker.scheduler import MAX_FAILURES, Limits, Scheduler
 from cloud_worker.session import Target
 from cloud_worker.target_model import TargetModel
@@ -63,6 +69,18 @@ def test_a_long_message_counts_as_several():
     taken = [rates.admit("a", 4 * BYTES_PER_MESSAGE, 0.0) for _ in range(5)]
     assert taken == [TAKE] * 4 + [REFUSE]
     assert DeviceRates(1).admit("a", 100 * BYTES_PER_MESSAGE, 0.0) is TAKE  # or it could never be sent
+
+
+def test_what_takes_long_to_read_counts_as_several():
+    rates = DeviceRates(10)
+    assert rates.admit("a", 1, 0.0) is TAKE
+    rates.charge("a", 12.5 * SECONDS_PER_MESSAGE)
+    assert [rates.admit("a", 1, 0.0) for _ in range(8)] == [TAKE] * 7 + [REFUSE]
+    rates.charge("a", 1e9)  # never owed for longer than a burst takes to flow in
+    assert rates.admit("a", 1, 2 * BURST_SECONDS) is TAKE
+    rates.charge("nobody", 1.0)
+    rates.charge("b", 0.5 * SECONDS_PER_MESSAGE)
+    assert len(rates) == 1
 
 
 def test_a_rate_of_zero_takes_everything_and_remembers_nobody():
@@ -146,6 +164,14 @@ def test_many_prompts_of_one_device_slow_another_down_no_more_than_one():
 def test_a_device_alone_uses_the_whole_batch():
     passes = [prompt(f"s{number}", "gateway") for number in range(3)]
     assert lengths(in_pieces(passes, [100] * 3, chunk_tokens=64)) == [64] * 3
+
+
+def test_a_device_alone_brings_no_more_into_a_pass_than_those_who_come_next_can_wait_for():
+    passes = [prompt(f"s{number}", "gateway", 600, num_rows=600) for number in range(9)]
+    pieces = in_pieces(passes, [600] * 9, chunk_tokens=256)
+    assert lengths(pieces) == [600, 600, 0, 0, 0, 0, 0, 0, 0]  # rows are not cut: two are beyond four chunks
+    passes = [prompt(f"s{number}", f"d{number}", 600) for number in range(9)]
+    assert sum(lengths(in_pieces(passes, [600] * 9, chunk_tokens=256))) == MAX_CHUNKS * 256
 
 
 def test_small_passes_are_never_put_off():

@@ -24,6 +24,7 @@ from benchmarks.fuzz_flood import Flood
 from benchmarks.fuzz_messages import GARBAGE
 from cloud_worker.backlog import MAX_DRAFTS
 from cloud_worker.job import MAX_CHAIN_ROWS
+from cloud_worker.judging import judge
 from cloud_worker.session import CloudSession, Target
 from common.checksum import prefix_check
 from common.codec import decode_to_worker, encode
@@ -111,7 +112,7 @@ def test_no_sequence_of_valid_messages_makes_a_session_raise_or_grow(script):
                 job, more = session.next_job()
                 answers += more
             case "finish" if job is not None:
-                answers += session.complete(MODEL.rows(job.tokens, job.num_rows), 1.0)
+                answers += session.complete(judge(job, MODEL.rows(job.tokens, job.num_rows)), 1.0)
                 job = None
             case "fail" if job is not None:
                 answers += session.abandon("no", retry_after=1.0)
@@ -164,7 +165,15 @@ def test_a_worker_computes_no_more_logits_than_it_must():
         session.receive(Draft(n, 0, len(held), (), (DraftToken(1),) * 64, check=prefix_check(held)))
         held += [1] * 64
     job, _ = session.next_job()
-    assert job.num_rows <= MAX_CHAIN_ROWS + 64
+    assert job.num_rows <= MAX_CHAIN_ROWS
+    # a context behind a block would be rows too, since the block's own are wanted
+    session = CloudSession(Target("w0", TOKENIZER, VOCAB_SIZE, 9000))
+    session.receive(Draft(0, 0, 0, (1,) * 20, (DraftToken(1),), opening=opening))
+    held = [1] * 21
+    session.receive(Draft(1, 0, 21, (1,) * 8000, (DraftToken(1),), check=prefix_check(held)))
+    job, _ = session.next_job()
+    assert [draft.n for draft in job.drafts] == [0]
+    session.complete(judge(job, MODEL.rows(job.tokens, job.num_rows)), 1.0)
 
 
 def test_what_is_remembered_for_replay_is_bounded():
@@ -173,7 +182,7 @@ def test_what_is_remembered_for_replay_is_bounded():
     for n in range(300):
         session.receive(Draft(n, 0, 0, (1,) * 30, (DraftToken(2),), num_context_probs=20, opening=opening))
         job, _ = session.next_job()
-        session.complete(MODEL.rows(job.tokens, job.num_rows), 1.0)
+        session.complete(judge(job, MODEL.rows(job.tokens, job.num_rows)), 1.0)
     assert len(pickle.dumps(session)) < 20_000
 
 

@@ -233,6 +233,19 @@ def test_purposes_and_positions_are_independent():
     assert all(stats.kstest(stream, "uniform").pvalue > 1e-4 for stream in streams)
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.5, 6.0])
+@pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.95, 1 - 1e-12])
+@pytest.mark.parametrize("top_k", [0, 700])
+def test_a_nucleus_is_the_head_of_all_ids_in_order(scale, top_p, top_k):
+    logits = np.round(scale * np.random.default_rng(2).normal(size=5000), 1)  # with many ties
+    probs = warp(logits, Sampling(1.0, top_k))
+    order = np.argsort(-probs, kind="stable")
+    head = order[: int(np.searchsorted(np.cumsum(probs[order]), top_p, side="left")) + 1]
+    kept = np.zeros(5000)
+    kept[head] = probs[head]
+    assert (warp(logits, Sampling(1.0, top_k, top_p)) == kept / kept.sum()).all()
+
+
 @pytest.mark.parametrize(
     ("sampling", "kept"),
     [

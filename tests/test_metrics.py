@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cloud_worker.metrics import Metrics as WorkerMetrics
 from cloud_worker.presence import State
-from cloud_worker.reading import Reading
+from cloud_worker.reading import HUNG_PASS, LONG_PASS, Reading
 from cloud_worker.tally import Tally, Trouble, WorkerFate
 from common.histogram import Histogram
 from common.link import LinkStatistics
@@ -246,6 +246,17 @@ def test_health_follows_a_worker_and_metrics_show_what_it_did(served, draft_fold
     served.broker.start()
     until(lambda: served.health()[0] == 200)
     assert served.metrics["hlm_worker_connects_total"] == 2
+
+
+def test_a_model_that_hangs_is_seen():
+    reading = Reading(
+        State.ONLINE, Tally(), LinkStatistics(), True, 0, 0, 0, 0, 0, uptime=1e6, pass_seconds=LONG_PASS + 1
+    )
+    assert reading.fault is not None
+    assert "may hang" in reading.fault
+    assert not reading.hangs
+    assert replace(reading, pass_seconds=HUNG_PASS + 1).hangs
+    assert replace(reading, pass_seconds=LONG_PASS).fault is None
 
 
 async def generate_and_scrape(served: Served, model: str) -> tuple[Samples, Samples]:

@@ -1,10 +1,10 @@
 """The scheduler: who comes next, who must go, and that no device can crowd out the others."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloud_worker.judging import Judged, judge
 from cloud_worker.scheduler import Answer, Limits, Scheduler, SessionKey, Task
 from cloud_worker.session import Target
 from common.messages import Close, Correction, Draft, DraftToken, Opening, Reason, Refusal
@@ -25,14 +25,14 @@ def first_draft(n: int = 0, *, seed: int = 1, bonus: int = 0) -> Draft:
     return Draft(n, 0, 0, (1, 2, 3), (DraftToken(4),), bonus=bonus, opening=opening(seed))
 
 
-def rows(tasks: list[Task]) -> list[np.ndarray]:
-    return [MODEL.rows(task.job.tokens, task.job.num_rows) for task in tasks]
+def judged(tasks: list[Task]) -> list[list[Judged]]:
+    return [judge(task.job, MODEL.rows(task.job.tokens, task.job.num_rows)) for task in tasks]
 
 
 def step(scheduler: Scheduler) -> list[Answer]:
     """One turn of a worker's loop."""
     tasks, answers = scheduler.next_batch()
-    return answers + scheduler.complete(tasks, rows(tasks), 1.0)
+    return answers + scheduler.complete(tasks, judged(tasks), 1.0)
 
 
 def run(scheduler: Scheduler, max_steps: int = 100) -> list[Answer]:
@@ -143,6 +143,44 @@ def test_the_least_recently_used_session_goes_when_there_are_too_many():
     assert answer.message.reason is Reason.NEED_CONTEXT
 
 
+def test_a_session_that_goes_on_keeps_its_seat_and_newcomers_are_told_so():
+    held = scheduler(max_sessions=2, max_sessions_per_device=2, seat_seconds=10.0)
+    for number in range(2):
+        held.receive(key(number, f"d{number}"), first_draft(), now=float(number))
+    run(held)
+    (answer,) = held.receive(key(2, "d2"), first_draft(5), now=9.9)
+    assert (answer.message.n, answer.message.reason) == (5, Reason.BUSY)
+    assert "all of them are in use" in answer.message.detail
+    assert held.num_sessions == 2
+    assert held.receive(key(2, "d2"), first_draft(5), now=10.0) == []
+    assert held.take_forgotten() == [key(0, "d0")]
+
+
+def test_a_device_that_exceeds_its_own_share_cannot_take_the_seats_of_others():
+    held = scheduler(max_sessions=2, max_sessions_per_device=1, seat_seconds=10.0)
+    held.receive(key(0, "lamp"), first_draft())
+    held.receive(key(0, "flood"), first_draft())
+    run(held)
+    held.receive(key(1, "flood"), first_draft(), now=1.0)
+    assert held.take_forgotten() == [key(0, "flood")]
+
+
+def test_newcomers_are_sent_away_when_the_queue_has_become_long():
+    held = scheduler(max_batch=1, max_wait=2.0)
+    for number in range(40):
+        held.receive(key(number, f"d{number}"), first_draft())
+    for _ in range(20):
+        tasks, _ = held.next_batch()
+        held.complete(tasks, judged(tasks), 500.0)
+    assert held.expected_wait > 2.0
+    (answer,) = held.receive(key(99, "late"), first_draft(3))
+    assert answer.message.reason is Reason.BUSY
+    assert "queue is" in answer.message.detail
+    assert held.receive(key(0, "d0"), Draft(1, 0, 4, (), (DraftToken(1),), check=1)) == []  # it is known here
+    run(held)
+    assert held.receive(key(99, "late"), first_draft(3)) == []
+
+
 def test_an_evicted_session_leaves_the_queue():
     held = scheduler(max_sessions_per_device=1)
     held.receive(key(0), first_draft())
@@ -159,12 +197,12 @@ def test_a_long_pass_goes_on_first_in_the_next_batch():
     for number in range(3):
         held.receive(key(number), first_draft())
     tasks, _ = held.next_batch()
-    assert held.complete(tasks, [None, rows(tasks)[1]], 1.0)[0].key == key(1)
+    assert held.complete(tasks, [None, judged(tasks)[1]], 1.0)[0].key == key(1)
     assert held.num_waiting == 2
     following, _ = held.next_batch()
     assert [task.key for task in following] == [key(0), key(2)]
     assert following[0].job == tasks[0].job
-    held.complete(following, rows(following), 1.0)
+    held.complete(following, judged(following), 1.0)
     assert held.num_waiting == 0
 
 
@@ -176,7 +214,7 @@ def test_drafts_that_come_during_a_long_pass_are_answered_after_it():
     held.complete(tasks, [None], 1.0)
     tasks, _ = held.next_batch()
     assert len(tasks) == 1
-    numbers = [answer.message.n for answer in held.complete(tasks, rows(tasks), 1.0) + run(held)]
+    numbers = [answer.message.n for answer in held.complete(tasks, judged(tasks), 1.0) + run(held)]
     assert numbers == [0, 1]
 
 
@@ -191,7 +229,7 @@ def test_a_session_that_is_closed_during_its_pass_gets_no_answer(is_long):
     assert held.take_forgotten() == [key()]
     if is_long:
         tasks, _ = held.next_batch()
-    assert held.complete(tasks, rows(tasks), 1.0) == []
+    assert held.complete(tasks, judged(tasks), 1.0) == []
     assert held.num_waiting == held.num_sessions == 0
 
 
@@ -201,7 +239,7 @@ def test_a_session_that_is_opened_again_during_its_pass_does_not_get_the_old_ans
     tasks, _ = held.next_batch()
     held.receive(key(), Close())
     held.receive(key(), first_draft(5, seed=99))
-    assert held.complete(tasks, rows(tasks), 1.0) == []
+    assert held.complete(tasks, judged(tasks), 1.0) == []
     assert [answer.message.n for answer in run(held)] == [5]
 
 
@@ -272,7 +310,7 @@ def test_whatever_devices_send_the_scheduler_keeps_its_limits_and_comes_to_rest(
                 running, _ = held.next_batch()
                 assert len(running) <= limits.max_batch
             case "finish" if running is not None:
-                held.complete(running, rows(running), 1.0)
+                held.complete(running, judged(running), 1.0)
                 running = None
             case "pause" if running is not None:
                 held.complete(running, [None] * len(running), 1.0)
@@ -287,7 +325,7 @@ def test_whatever_devices_send_the_scheduler_keeps_its_limits_and_comes_to_rest(
         assert held.num_sessions <= limits.max_sessions
         assert held.num_waiting <= limits.max_sessions + limits.max_batch
     if running is not None:
-        held.complete(running, rows(running), 1.0)
+        held.complete(running, judged(running), 1.0)
     run(held, max_steps=500)
 
 

@@ -21,7 +21,7 @@ from common.messages import Correction, Draft, DraftToken, Reason, Refusal
 from edge_agent.config import AgentConfig
 from evaluation.local_broker import LocalBroker
 from evaluation.local_worker import LocalWorker
-from tests.fakes import TOKENIZER, VOCAB_SIZE
+from tests.fakes import TOKENIZER, VOCAB_SIZE, opening
 from tests.processes import generate
 
 ONLINE = Status(State.ONLINE, "demo", "large", "1.0", 2, 1, 1.5, 30.25, 61.0)
@@ -88,7 +88,7 @@ def task(*block_lengths: int) -> Task:
         for n, length in enumerate(block_lengths)
     ]
     session = CloudSession(Target("w", TOKENIZER, VOCAB_SIZE, max_tokens=64))
-    return Task(KEY, session, Job(tuple(drafts), (1, 2), 1))
+    return Task(KEY, session, Job(opening(1), tuple(drafts), (1, 2), 1))
 
 
 def test_tokens_are_counted_by_what_became_of_them():

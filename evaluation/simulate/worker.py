@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Sequence
 
 import simpy
 
+from cloud_worker.judging import Judged, judge
 from cloud_worker.passes import Pass, in_pieces
 from cloud_worker.scheduler import Answer, Limits, Scheduler, SessionKey, Task
-from cloud_worker.session import Rows, Target
+from cloud_worker.session import Target
 from common.codec import decode_to_device, encode
 from common.messages import ToWorker
 from evaluation.cached_logits import CachedTarget
@@ -61,18 +62,18 @@ class SimulatedWorker:
             yield self._work
             tasks, answers = self._scheduler.next_batch()
             if tasks:
-                rows, seconds = self._logits(tasks)
+                judged, seconds = self._judged(tasks)
                 self.num_passes += 1
                 yield self._env.timeout(seconds)
-                answers += self._scheduler.complete(tasks, rows, 1000 * seconds)
+                answers += self._scheduler.complete(tasks, judged, 1000 * seconds)
             for key in self._scheduler.take_forgotten():
                 self._model.forget(key)
             self._send(answers)
             if not self._scheduler.num_waiting:
                 self._work = self._env.event()
 
-    def _logits(self, tasks: Sequence[Task]) -> tuple[list[Rows | None], float]:
-        """As `Worker._logits`, and how long the pass takes."""
+    def _judged(self, tasks: Sequence[Task]) -> tuple[list[list[Judged] | None], float]:
+        """As `Worker._judged`, and how long the pass takes."""
         wanted = [Pass(task.key, task.job.tokens, task.job.num_rows, owner=task.key.device) for task in tasks]
         pieces = in_pieces(wanted, [self._model.num_missing(one) for one in wanted], CHUNK_TOKENS)
         run = [piece for piece in pieces if piece is not None]
@@ -80,7 +81,8 @@ class SimulatedWorker:
         made = iter(self._model.logits(run))
         rows = [next(made) if piece is not None else None for piece in pieces]
         return [
-            row if piece is one else None for row, piece, one in zip(rows, pieces, wanted, strict=True)
+            judge(task.job, row) if row is not None and piece is one else None
+            for task, row, piece, one in zip(tasks, rows, pieces, wanted, strict=True)
         ], seconds
 
     def _send(self, answers: Sequence[Answer]) -> None:
