@@ -1,15 +1,19 @@
 """One generation: the session's state machine joined with the draft model, the link and the text.
 
-Law: it decides nothing; it runs what the session wants next and hands over what has become final.
+Law: it decides nothing; it runs what the session wants next and hands over what has become final. However
+often it is cancelled, it leaves its turn only when the draft model has returned: a thread cannot be stopped,
+and the model is not made for two.
 """
 
 import asyncio
+import contextvars
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +25,10 @@ from edge_agent.policy import Policy, Proposal
 from edge_agent.session import EdgeSession, Outgoing
 from edge_agent.text import StopStrings, TextStream
 from edge_agent.transcript import FinalToken
+
+_log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class NextTokenModel(Protocol):
@@ -77,6 +85,7 @@ class Generation:
     vocab_size: int
     text: str = ""
     clock: Clock = field(default_factory=Clock)
+    _told_of: float | None = None  # when the last answer came before a silence that was logged
 
     @property
     def failure(self) -> str | None:
@@ -134,6 +143,7 @@ class Generation:
             while not self.inbox.empty():
                 self._hand_over(self.inbox.get_nowait())
             session.tick(time.monotonic())
+            self._tell_of_silence(time.monotonic())
 
     async def _transmit(self) -> None:
         for outgoing in self.session.take_outgoing():
@@ -141,7 +151,7 @@ class Generation:
 
     async def _draft(self, tokens: Sequence[int]) -> tuple[Proposal, float]:
         began = time.monotonic()
-        proposal = await asyncio.to_thread(self._propose, list(tokens))
+        proposal = await _in_thread(self._propose, list(tokens))
         seconds = time.monotonic() - began
         self.clock.drafting += seconds
         return proposal, seconds
@@ -151,18 +161,30 @@ class Generation:
         return self.policy.propose(logits, len(tokens))
 
     async def _wait(self, session: EdgeSession) -> None:
-        """Until something arrives or the session's deadline passes."""
+        """Until something arrives, the session's deadline passes or the log has to tell something."""
         if session.deadline is None:
             raise RuntimeError("the session waits for nothing")
         began = time.monotonic()
+        until = min(session.deadline, session.silent_from if self._has_news else float("inf"))
         try:
-            async with asyncio.timeout(max(0.0, session.deadline - began)):
+            async with asyncio.timeout(max(0.0, until - began)):
                 event = await self.inbox.get()
         except TimeoutError:
             return
         finally:
             self.clock.waiting += time.monotonic() - began
         self._hand_over(event)
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether an answer has come since a silence was logged."""
+        return self._told_of != self.session.cloud.answered_at
+
+    def _tell_of_silence(self, now: float) -> None:
+        """Log it once for each time that the session waits in vain, and goes on waiting."""
+        if self._has_news and now >= self.session.silent_from:
+            self._told_of = self.session.cloud.answered_at
+            _log.warning("still asking: %s", self.session.cloud.complaint)
 
     def _hand_over(self, event: Event) -> None:
         now = time.monotonic()
@@ -177,3 +199,16 @@ class Generation:
                 self.session.reconnected(now)
             case _:
                 self.session.receive(event, now)
+
+
+async def _in_thread(call: Callable[[list[int]], Result], tokens: list[int]) -> Result:
+    """As `asyncio.to_thread`, but that a cancel is raised only when the thread has returned."""
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    # a plain future: asyncio.run cancels all tasks at its end, and one would be done before its thread is
+    running = loop.run_in_executor(None, lambda: context.run(call, tokens))
+    try:
+        return await asyncio.shield(running)
+    finally:
+        while not running.done():
+            with suppress(asyncio.CancelledError):  # one more cancel; the first goes on below
+                await asyncio.wait([running])

@@ -88,6 +88,12 @@ class EdgeSession:
         oldest = self._uplink.oldest
         return min(oldest.deadline, self.cloud.runs_out_at(oldest.first_sent_at)) if oldest else None
 
+    @property
+    def silent_from(self) -> float:
+        """When what is awaited has been awaited too long, whatever follows; infinity while nothing is."""
+        oldest = self._uplink.oldest
+        return self.cloud.silent_from(oldest.first_sent_at) if oldest else float("inf")
+
     def take_outgoing(self) -> list[Outgoing]:
         """The messages to send, in order; each is given once."""
         return self._uplink.take_outgoing()
@@ -138,7 +144,7 @@ class EdgeSession:
         if oldest is None or self.deadline is None or now < self.deadline:
             return
         if now >= self.cloud.runs_out_at(oldest.first_sent_at):
-            self._lose_cloud(f"no worker answered for {self._settings.cloud_timeout:g} s", now)
+            self._lose_cloud(self.cloud.complaint, now)
         elif oldest.next_index > 0:  # a stream broke off: ask for the rest of it
             self._uplink.clear()
             self._uplink.leave_worker(now)
@@ -196,6 +202,7 @@ class EdgeSession:
             case _ if record is None:
                 self.tally.num_ignored += 1
             case Reason.BUSY:
+                self.cloud.refused(refusal)
                 if record is self._uplink.oldest:
                     self._uplink.leave_worker(now + max(refusal.retry_after, self._settings.min_timeout))
             case Reason.NEED_CONTEXT:

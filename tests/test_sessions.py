@@ -188,6 +188,48 @@ def test_without_a_cloud_fail_stops_with_a_reason():
     assert "20 s" in lost_cloud(OnCloudLoss.FAIL).edge.failure
 
 
+def always_busy(policy: OnCloudLoss, *, detail: str, seconds: float = 30.0) -> Circle:
+    circle = Circle(on_cloud_loss=policy, cloud_timeout=20.0)
+    end = circle.now + seconds
+    while circle.now < end and not circle.edge.finished:
+        circle.draft()
+        for outgoing in circle.to_workers:
+            refusal = Refusal(outgoing.message.n, Reason.BUSY, "w0", detail, retry_after=1.0)
+            circle.edge.receive(refusal, circle.now)
+        circle.to_workers.clear()
+        circle.pass_time(0.5)
+    return circle
+
+
+def test_a_pool_that_is_only_busy_is_not_called_silent():
+    failure = always_busy(OnCloudLoss.FAIL, detail="9 sessions are waiting already").edge.failure
+    assert failure == (
+        "every worker that answered for 20 s was busy: 9 sessions are waiting already (w0); "
+        "try again later, or add a worker to the pool"
+    )
+
+
+def test_what_a_busy_worker_says_is_fit_to_print():
+    failure = always_busy(OnCloudLoss.FAIL, detail="\x1b[31mfull\n").edge.failure
+    assert failure.isprintable()
+    assert "full" in failure
+    assert "no reason given (w0)" in always_busy(OnCloudLoss.FAIL, detail="").edge.failure
+
+
+def test_local_names_a_busy_pool_as_its_reason():
+    assert "full (w0)" in always_busy(OnCloudLoss.LOCAL, detail="full").edge.cloud.reason
+
+
+def test_an_answer_ends_the_silence_and_what_was_busy_before_is_forgotten():
+    circle = always_busy(OnCloudLoss.WAIT, detail="full")
+    assert circle.edge.silent_from <= circle.now
+    assert "busy" in circle.edge.cloud.complaint
+    circle.settle()
+    assert circle.text == undisturbed()
+    assert circle.edge.silent_from == float("inf")
+    assert circle.edge.cloud.complaint == "no worker answered for 20 s"
+
+
 def test_without_a_cloud_wait_keeps_asking_and_loses_nothing():
     circle = lost_cloud(OnCloudLoss.WAIT)
     assert not circle.edge.finished
