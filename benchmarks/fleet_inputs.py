@@ -1,4 +1,4 @@
-"""Measure what `python -m evaluation fleet` needs: the pair's texts, pass times, the broker.
+"""Measure what `python -m evaluation fleet` needs: the pair's texts, pass times, worker's loop, broker.
 
     python -m benchmarks.fleet_inputs
 
@@ -8,15 +8,17 @@ it is computed from published figures, and says so in its name and source.
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks.broker_load import broker_time
-from benchmarks.service_time import PASTS, target_times
+from benchmarks.loop_time import loop_time
+from benchmarks.service_time import PASTS, RUNS, target_time
 from edge_agent.schemes import SCHEMES
 from evaluation.fleet.collect import collect
+from evaluation.fleet.inputs import PassTime
 from evaluation.held_out import held_out
 from evaluation.pair import add_pair_flags, open_pair
 from evaluation.results import RESULTS, header
@@ -30,17 +32,15 @@ class Gpu:
     operations: float
     efficiency: float  # the share of both that is reached: assumed
 
-    def target(
-        self, num_parameters: float, cache_bytes: float, per_draft: float, source: str
-    ) -> dict[str, object]:
+    def target(self, num_parameters: float, cache_bytes: float, source: str) -> PassTime:
         """Pass times of a model in bfloat16; `cache_bytes` are a session's keys and values."""
-        return {
-            "fixed": 2 * num_parameters / self.bandwidth / self.efficiency,
-            "per_session": cache_bytes / self.bandwidth / self.efficiency,
-            "per_token": 2 * num_parameters / self.operations / self.efficiency,
-            "per_draft": per_draft,
-            "source": source,
-        }
+        return PassTime(
+            fixed=2 * num_parameters / self.bandwidth / self.efficiency,
+            per_session=cache_bytes / self.bandwidth / self.efficiency,
+            per_token=2 * num_parameters / self.operations / self.efficiency,
+            source=source,
+            leaves_core=True,
+        )
 
 
 H100 = Gpu(3.35e12, 989e12, 0.5)
@@ -49,8 +49,17 @@ LLAMA_8B_CACHE = 500 * 2 * 32 * 8 * 128 * 2.0  # 500 tokens, 32 layers, 8 heads 
 H100_SOURCE = (
     "assumed, not measured: a roofline of Llama 3.1 8B in bfloat16 (its model card: 32 layers, 8 key/value "
     "heads of 128) on an NVIDIA H100 SXM (its data sheet: 3.35 TB/s, 989 TFLOPS dense), half of both "
-    "reached, 500 tokens cached; the worker's loop as measured"
+    "reached, 500 tokens cached"
 )
+
+
+def command_line(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> str:
+    """What to type for these flags: those that are not at their defaults."""
+    words = ["python -m benchmarks.fleet_inputs"]
+    for name, value in vars(flags).items():
+        if value != parser.get_default(name):
+            words.append(f"--{name.replace('_', '-')} {value}")
+    return " ".join(words)
 
 
 def main() -> None:
@@ -58,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_inputs", description=__doc__)
     add_pair_flags(parser)
     parser.add_argument("--commands", type=int, default=60, help="held-out commands for the texts")
-    parser.add_argument("--runs", type=int, default=5, help="of each forward pass")
+    parser.add_argument("--runs", type=int, default=RUNS, help="of each forward pass")
     parser.add_argument("--devices", type=int, default=4000, help="connections to the broker")
     parser.add_argument("--output", type=Path, default=RESULTS / "fleet_inputs.json")
     flags = parser.parse_args()
@@ -69,12 +78,12 @@ def main() -> None:
             name: collect(pair, SCHEMES[name], prompts, max_tokens=96, seed=1).to_json()
             for name in tqdm(names, desc="texts")
         }
-    targets = target_times(list(PASTS), flags.runs)
-    per_draft = float(str(next(iter(targets.values()))["per_draft"]))
-    targets["assumed-h100-llama-8b"] = H100.target(LLAMA_8B, LLAMA_8B_CACHE, per_draft, H100_SOURCE)
+    loop, _ = loop_time()
+    targets = {f"{name}-cpu": asdict(target_time(name, flags.runs)) for name in PASTS}
+    targets["assumed-h100-llama-8b"] = asdict(H100.target(LLAMA_8B, LLAMA_8B_CACHE, H100_SOURCE))
     broker, _ = broker_time([10, 100, 1000, flags.devices], 40_000, 5.0)
-    source = header(f"python -m benchmarks.fleet_inputs --commands {flags.commands} --runs {flags.runs}")
-    found = {"source": source, "broker": broker, "targets": targets, "schemes": schemes}
+    source = header(command_line(parser, flags))
+    found = {"source": source, "broker": broker, "loop": asdict(loop), "targets": targets, "schemes": schemes}
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     flags.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {flags.output}")

@@ -1,18 +1,16 @@
-"""How long a forward pass takes, by sessions and new tokens; and what a worker's loop adds to a draft.
+"""How long a forward pass takes, by sessions and new tokens.
 
     python -m benchmarks.service_time
 
 Two target models on this machine: the demo pair's, and one shaped like SmolLM2-135M with random weights.
 Times are processor time on one thread, which other processes disturb least, fitted by
-`fixed + per_session * sessions + per_token * new tokens` (least squares, no term below zero). The loop's time
-is the processor time of a worker process with a scripted model. Linux only.
+`fixed + per_session * sessions + per_token * new tokens` (least squares, no term below zero). Every measured
+time over its fitted one is kept, so that a simulation can draw from what was measured.
 """
 
 import argparse
-import asyncio
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,17 +21,15 @@ from scipy.optimize import nnls
 from tqdm import tqdm
 
 from benchmarks.batched_verification import MAX_TOKENS, Sessions, build_model
-from benchmarks.capacity import BLOCK_LENGTH, load
-from benchmarks.process_time import cpu_seconds
 from cloud_worker.passes import Pass
 from cloud_worker.target_model.engine import Engine
 from cloud_worker.target_model.layers import layer_shapes
 from cloud_worker.target_model.loading import load as load_model
 from cloud_worker.target_model.packed import PackedEngine
 from cloud_worker.target_model.padded import attend_padded
-from evaluation.local_broker import LocalBroker
-from evaluation.local_worker import LocalWorker
+from evaluation.fleet.inputs import PassTime
 
+RUNS = 9
 COUNTS, BLOCKS = (1, 4, 16), (1, 4, 8)  # sessions in a pass, new tokens of each
 VOCABULARIES = {"demo": 1000, "smollm2-135m": 49152}
 PASTS = {"demo": 60, "smollm2-135m": 100}
@@ -41,11 +37,16 @@ PASTS = {"demo": 60, "smollm2-135m": 100}
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One point of the grid, in seconds."""
+    """One point of the grid, in seconds, one a run."""
 
     num_sessions: int
     num_tokens: int
-    seconds: float
+    runs: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The median."""
+        return statistics.median(self.runs)
 
 
 def engine(name: str) -> Engine:
@@ -59,7 +60,7 @@ def engine(name: str) -> Engine:
 
 
 def timings(name: str, runs: int) -> list[Timed]:
-    """Medians over the grid, the runs of all points in turn; every pass finds its past in the cache."""
+    """The grid, the runs of all points in turn; every pass finds its past in the cache."""
     vocab_size, past = VOCABULARIES[name], PASTS[name]
     batches = {new: Sessions(max(COUNTS), past, new, past // 10).passes() for new in BLOCKS}
     torch.set_num_threads(1)
@@ -74,7 +75,7 @@ def timings(name: str, runs: int) -> list[Timed]:
                 began = time.process_time()
                 running.logits(asked)
                 seconds.setdefault((num_sessions, new), []).append(time.process_time() - began)
-    return [Timed(n, n * new, statistics.median(found[1:])) for (n, new), found in seconds.items()]
+    return [Timed(n, n * new, tuple(found[1:])) for (n, new), found in seconds.items()]
 
 
 def fit(points: Sequence[Timed]) -> tuple[tuple[float, float, float], float]:
@@ -86,42 +87,34 @@ def fit(points: Sequence[Timed]) -> tuple[tuple[float, float, float], float]:
     return (float(found[0]), float(found[1]), float(found[2])), error
 
 
-def loop_seconds(num_devices: int = 8, num_tokens: int = 800) -> float:
-    """Processor seconds of a worker process for each draft, its model aside."""
-    program = [sys.executable, "-m", "benchmarks.scripted", "--pass-ms", "5"]
-    with LocalBroker() as broker, LocalWorker(broker.url, program=program) as worker:
-        before = cpu_seconds(worker.pid)
-        asyncio.run(load(broker.url, num_devices, num_tokens))
-        return (cpu_seconds(worker.pid) - before) / (num_devices * num_tokens / BLOCK_LENGTH)
-
-
-def target_times(names: Sequence[str], runs: int) -> dict[str, dict[str, object]]:
-    """The section `targets` of the fleet's inputs, measured here."""
-    per_draft, found = loop_seconds(), dict[str, dict[str, object]]()
-    for name in names:
-        points = timings(name, runs)
-        (fixed, per_session, per_token), error = fit(points)
-        found[f"{name}-cpu"] = {
-            "fixed": fixed,
-            "per_session": per_session,
-            "per_token": per_token,
-            "per_draft": per_draft,
-            "source": f"measured: {name}, float32, processor time of one thread, about {PASTS[name]} "
-            f"tokens cached; the fit is at most {error:.0%} off at {len(points)} points",
-        }
-    return found
+def target_time(name: str, runs: int) -> PassTime:
+    """A profile of the fleet's inputs, measured here."""
+    points = timings(name, runs)
+    (fixed, per_session, per_token), error = fit(points)
+    source = (
+        f"measured: {name}, float32, processor time of one thread, about {PASTS[name]} tokens cached; "
+        f"the fit is at most {error:.0%} off the medians of {runs} runs at {len(points)} points"
+    )
+    fitted = PassTime(fixed, per_session, per_token, source)
+    ratios = [
+        round(seconds / fitted.seconds(each.num_sessions, each.num_tokens), 4)
+        for each in points
+        for seconds in each.runs
+    ]
+    return PassTime(fixed, per_session, per_token, source, ratios=sorted(ratios))
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service_time", description=__doc__)
     parser.add_argument("--models", nargs="+", choices=PASTS, default=list(PASTS))
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=RUNS)
     flags = parser.parse_args()
-    for name, each in target_times(flags.models, flags.runs).items():
-        parts = ("fixed", "per_session", "per_token", "per_draft")
-        print(name, ", ".join(f"{part} {1000 * float(str(each[part])):.3f} ms" for part in parts))
-        print(f"    {each['source']}")
+    for name in flags.models:
+        found = target_time(name, flags.runs)
+        parts = ("fixed", "per_session", "per_token")
+        print(name, ", ".join(f"{part} {1000 * getattr(found, part):.3f} ms" for part in parts))
+        print(f"    {found.source}; measured over fitted {found.ratios[0]} to {found.ratios[-1]}")
 
 
 if __name__ == "__main__":

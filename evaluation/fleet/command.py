@@ -3,9 +3,9 @@
     python -m evaluation fleet --devices 1000000 --prompts-per-hour 4 --p99-ms 400
     python -m evaluation fleet --report
 
-Sessions replay texts of the real pair through the scheduler's queue, the agent's deadlines and block lengths,
-and a broker with measured costs (docs/results/fleet_inputs.json). Give --workers to see how a pool does, or
-leave it out to learn how many a p99 target needs. --report writes docs/results/fleet.md.
+Sessions replay texts of the real pair, with the agent's deadlines and block lengths, the worker's queue, a
+model of its scheduler and measured times (docs/results/fleet_inputs.json). Give --workers to see how a pool
+does, or leave it out to learn how many a p99 target needs. --report writes docs/results/fleet.md.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from evaluation.fleet.sentence import answer, in_words
 from evaluation.fleet.session import DeviceTime
 from evaluation.fleet.simulation import Effort, Load, Outcome, Site, simulate
 from evaluation.fleet.sizing import enough_brokers, enough_workers
+from evaluation.fleet.worker import WorkerTime
 from evaluation.results import RESULTS
 
 INPUTS = RESULTS / "fleet_inputs.json"
@@ -53,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     effort = parser.add_argument_group("how")
     effort.add_argument("--seed", type=int, default=1)
     effort.add_argument("--slice", type=int, default=4, help="workers that are simulated of a larger pool")
-    effort.add_argument("--answers", type=int, default=10_000, help="corrections to simulate, about")
+    effort.add_argument("--answers", type=int, default=3000, help="corrections to simulate, about")
     effort.add_argument("--inputs", type=Path, default=INPUTS, help="measured times and texts")
     effort.add_argument("--report", action="store_true", help="write the page with tables and pictures")
 
@@ -64,7 +65,7 @@ def run(flags: argparse.Namespace) -> int:
     inputs = load_inputs(flags.inputs)
     load, site, effort = load_of(flags, inputs), site_of(flags, inputs), effort_of(flags)
     if flags.report:
-        plan = Plan(load, site, effort, flags.p99_ms / 1000, inputs)
+        plan = Plan(load, site, effort, flags.p99_ms / 1000, inputs, command_line(flags))
         print(f"wrote {write_report(plan)}")
         return 0
     outcome, site = find(flags, load, site, effort)
@@ -72,6 +73,19 @@ def run(flags: argparse.Namespace) -> int:
     if outcome is not None:
         print(in_words(outcome))
     return 0 if outcome is not None else 1
+
+
+def command_line(flags: argparse.Namespace) -> str:
+    """What to type for these flags: those that are not at their defaults."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_flags(parser)
+    words = ["python -m evaluation fleet"]
+    for name, default in vars(parser.parse_args([])).items():
+        value = getattr(flags, name)
+        if value != default:
+            flag = f"--{name.replace('_', '-')}"
+            words.append(flag if value is True else f"{flag} {value}")
+    return " ".join(words)
 
 
 def find(flags: argparse.Namespace, load: Load, site: Site, effort: Effort) -> tuple[Outcome | None, Site]:
@@ -110,11 +124,12 @@ def site_of(flags: argparse.Namespace, inputs: Inputs) -> Site:
     pass_time = inputs.targets[flags.target]
     if flags.pass_ms is not None:
         source = f"given: {flags.pass_ms:g} ms a pass"
-        pass_time = PassTime(flags.pass_ms / 1000, 0.0, 0.0, pass_time.per_draft, source)
+        seconds = flags.pass_ms / 1000
+        pass_time = PassTime(seconds, 0.0, 0.0, source, leaves_core=pass_time.leaves_core)
     limits = Limits(max_batch=flags.max_batch, max_sessions=flags.max_sessions)
-    return Site(
-        flags.workers or 1, pass_time, inputs.broker, limits=limits, round_trip=flags.round_trip_ms / 1000
-    )
+    time = WorkerTime(pass_time, inputs.loop)
+    round_trip = flags.round_trip_ms / 1000
+    return Site(flags.workers or 1, time, inputs.broker, limits=limits, round_trip=round_trip)
 
 
 def effort_of(flags: argparse.Namespace) -> Effort:

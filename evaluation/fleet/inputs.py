@@ -4,6 +4,7 @@ Law: every number says where it comes from; an assumed profile has "assumed" in 
 """
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,25 +16,41 @@ from evaluation.fleet.traces import SchemeTraces
 
 @dataclass(frozen=True, slots=True)
 class PassTime:
-    """Seconds of one forward pass: `fixed + per_session * sessions + per_token * new tokens`.
+    """Seconds of one forward pass: `fixed + per_session * sessions + per_token * new tokens`, a fit.
 
-    `per_draft` is the worker's loop around it: decoding, verifying and answering one draft.
+    `ratios` are measured times over fitted ones; each pass draws one. `leaves_core`: while the model runs,
+    the worker's event loop has a processor core to itself (a GPU's does, a model on the only core does not).
     """
 
     fixed: float
     per_session: float
     per_token: float
-    per_draft: float
     source: str
+    ratios: Sequence[float] = (1.0,)
+    leaves_core: bool = False
 
-    def seconds(self, num_sessions: int, num_tokens: int, num_drafts: int) -> float:
-        """Of a pass with its loop."""
-        return (
-            self.fixed
-            + self.per_session * num_sessions
-            + self.per_token * num_tokens
-            + self.per_draft * num_drafts
-        )
+    def seconds(self, num_sessions: int, num_tokens: int) -> float:
+        """As fitted."""
+        return self.fixed + self.per_session * num_sessions + self.per_token * num_tokens
+
+    def draw(self, rng: random.Random, num_sessions: int, num_tokens: int) -> float:
+        """As long as one such pass may take."""
+        return rng.choice(self.ratios) * self.seconds(num_sessions, num_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTime:
+    """Processor seconds of a worker beside its model, a draft and a pass.
+
+    Reading (the socket, MQTT, decoding, queueing) goes on while a pass runs in its thread; answering
+    (verifying, encoding, sending) lies between two passes.
+    """
+
+    reading: float
+    reading_a_pass: float
+    answering: float
+    answering_a_pass: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,7 @@ class Inputs:
     """Everything measured; `targets` are pass times by profile."""
 
     broker: BrokerTime
+    loop: LoopTime
     targets: Mapping[str, PassTime]
     schemes: Mapping[str, SchemeTraces]
     source: str
@@ -67,6 +85,7 @@ def load_inputs(path: Path) -> Inputs:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Inputs(
             BrokerTime(**found["broker"]),
+            LoopTime(**found["loop"]),
             {name: PassTime(**each) for name, each in found["targets"].items()},
             {name: SchemeTraces.from_json(each) for name, each in found["schemes"].items()},
             found["source"],

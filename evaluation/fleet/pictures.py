@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from evaluation.fleet.simulation import Outcome
 
 
-def curves(points: Sequence[Outcome], target: float) -> Figure:
+def curves(points: Sequence[Outcome], target: float, max_batch: int) -> Figure:
     """Latency (with the target), tokens/s and load against devices, for one pool."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     latency, rate, load = figure.subplots(1, 3)
@@ -20,7 +20,9 @@ def curves(points: Sequence[Outcome], target: float) -> Figure:
     rate.plot(devices, [each.tokens_per_second for each in points], marker="o", label="tokens/s")
     rate.set(ylabel="tokens/s of all devices")
     load.plot(devices, [each.worker_load for each in points], marker="o", label="workers busy")
-    load.plot(devices, [each.batch / 32 for each in points], marker="s", label="batch, of 32")
+    load.plot(
+        devices, [each.batch / max_batch for each in points], marker="s", label=f"batch, of {max_batch}"
+    )
     load.plot(devices, [each.busy_share for each in points], marker="^", label="turned away")
     load.set(ylabel="share")
     for axes in (latency, rate, load):

@@ -6,10 +6,11 @@ Law: a message is counted and delayed once for each hop, whichever way it goes.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import count, cycle
 
 import simpy
 
+from cloud_worker.fair_queue import SessionKey
 from evaluation.fleet.broker import Broker
 from evaluation.fleet.worker import Worker
 
@@ -50,7 +51,12 @@ class Pool:
         self._brokers = brokers
         self._one_way = one_way
         self._turns = cycle(workers)
+        self._numbers = count()
         self._slots: dict[int, list[Callable[[], None]]] = {}
+
+    def new_key(self) -> SessionKey:
+        """Of one more session; each is of another device."""
+        return SessionKey(f"device-{next(self._numbers)}", "0")
 
     def pick_broker(self) -> Broker:
         """The broker that a device is connected to."""

@@ -39,13 +39,14 @@ POINT = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the flags ask for; `target` is the p99 in seconds."""
+    """What the flags ask for; `target` is the p99 in seconds, `command` the line that was typed."""
 
     load: Load
     site: Site
     effort: Effort
     target: float
     inputs: Inputs
+    command: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def write_report(plan: Plan) -> Path:
         _write_curve(plan, list(capacity_curve(plan, schemes["lossless"], bar)))
         _write_sizes(plan, "sizes", _sizes(plan, bar))
         _write_slices(list(slice_check(plan, schemes["lossless"], bar)))
-        assumed = replace(plan, site=replace(plan.site, pass_time=plan.inputs.targets[ASSUMED]))
+        time = replace(plan.site.worker_time, passes=plan.inputs.targets[ASSUMED])
+        assumed = replace(plan, site=replace(plan.site, worker_time=time))
         _write_schemes(assumed, "assumed-schemes", _schemes(assumed, bar))
         _write_sizes(assumed, "assumed-sizes", _sizes(assumed, bar))
     return PAGE
@@ -186,7 +188,7 @@ def _write_schemes(plan: Plan, section: str, schemes: dict[str, Sized]) -> None:
 
 def _write_curve(plan: Plan, curve: Sequence[Outcome]) -> None:
     _section(plan, "curve", list(POINT), [point(each) for each in curve])
-    write_svg(RESULTS / "fleet_curve.svg", curves(curve, plan.target))
+    write_svg(RESULTS / "fleet_curve.svg", curves(curve, plan.target, plan.site.limits.max_batch))
 
 
 def _write_slices(slices: Sequence[Outcome]) -> None:
@@ -196,12 +198,12 @@ def _write_slices(slices: Sequence[Outcome]) -> None:
 
 
 def _section(plan: Plan, name: str, headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    write_section(PAGE, name, f"{header(_command(plan))}\n\n{markdown_table(headings, rows)}")
+    write_section(PAGE, name, f"{header(plan.command)}\n\n{markdown_table(headings, rows)}")
     write_csv(RESULTS / f"fleet_{name}.csv", headings, rows)
 
 
 def _write_inputs(plan: Plan) -> None:
-    broker = plan.inputs.broker
+    broker, loop = plan.inputs.broker, plan.inputs.loop
     hops = sorted(broker.hops)
     lines = [
         plan.inputs.source,
@@ -209,18 +211,18 @@ def _write_inputs(plan: Plan) -> None:
         f"* Broker ({broker.source}): {1e6 * broker.per_message:.1f} us of processor time a message, "
         f"{1e6 * broker.per_ping:.1f} us a ping, a hop {1e3 * hops[len(hops) // 2]:.2f} ms (p50), "
         f"{broker.connection_bytes:,.0f} bytes of memory a connection.",
+        f"* The worker's loop ({loop.source}): reading {1e3 * loop.reading:.2g} ms a draft and "
+        f"{1e3 * loop.reading_a_pass:.2g} ms a pass, answering {1e3 * loop.answering:.2g} ms a draft and "
+        f"{1e3 * loop.answering_a_pass:.2g} ms a pass.",
     ]
     for name, each in plan.inputs.targets.items():
+        ratios = sorted(each.ratios)
         lines.append(
             f"* `{name}` ({each.source}): {1e3 * each.fixed:.3g} ms + {1e3 * each.per_session:.3g} ms a "
-            f"session + {1e3 * each.per_token:.3g} ms a token + {1e3 * each.per_draft:.3g} ms a draft."
+            f"session + {1e3 * each.per_token:.3g} ms a token, times {ratios[0]:.3g} to {ratios[-1]:.3g}; "
+            f"drafts are read {'beside' if each.leaves_core else 'at the expense of'} the pass."
         )
     write_section(PAGE, "inputs", "\n".join(lines))
-
-
-def _command(plan: Plan) -> str:
-    effort = plan.effort
-    return f"python -m evaluation fleet --report --answers {effort.num_answers} --slice {effort.max_workers}"
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -51,6 +51,7 @@ class Sending:
         self.has_failed = False
         self.in_flight: deque[InFlight] = deque()
         self.round_trip = RoundTrip(_DEFAULTS["first_timeout"], LEAST, _DEFAULTS["max_timeout"])
+        self.key = pool.new_key()
         self._pool, self._env, self._scheme = pool, pool.env, scheme
         self._broker = pool.pick_broker()
         self._block_length = block_length

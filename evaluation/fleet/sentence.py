@@ -12,7 +12,7 @@ def shares(outcome: Outcome, site: Site) -> dict[str, float]:
     """How much of its capacity each resource uses; that of a worker is one full batch after the other."""
     most, one = site.limits.max_batch, outcome.tokens_per_job
     jobs_per_second = outcome.worker_load * outcome.batch / max(1e-9, outcome.pass_seconds)
-    full = jobs_per_second * site.pass_time.seconds(most, int(most * one), most) / most
+    full = jobs_per_second * site.worker_time.cycle(most, int(most * one), most) / most
     network = max(outcome.megabits_up, outcome.megabits_down) / LINK_MBIT / site.num_brokers
     return {"the workers": full, "the broker": outcome.broker_load, "the broker's network": network}
 

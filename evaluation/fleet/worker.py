@@ -1,20 +1,23 @@
-"""A worker in virtual time: the queue and the passes of `cloud_worker.scheduler` and `cloud_worker.session`.
+"""A worker in virtual time: a model of `cloud_worker.scheduler`, `session` and `worker`, with the real queue.
 
 Law: the same drafts at the same times make the same batches as the real scheduler (tests/test_fleet.py holds
-them together): one pass at a time, one job a session, longest waiting first, drafts that follow one another
-in one job, `busy` when the queue is full, the least recently used session dropped when there are too many.
+them together): one pass at a time, one job a session, in the order of `cloud_worker.fair_queue`, drafts that
+follow one another in one job, `busy` when the queue is full, the least recently used session dropped when
+there are too many. Drafts are read while a pass runs, answers leave between two passes.
 """
 
+import random
 from collections import OrderedDict, deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
 import simpy
 
+from cloud_worker.fair_queue import FairQueue, SessionKey
 from cloud_worker.scheduler import Limits
-from evaluation.fleet.inputs import PassTime
+from evaluation.fleet.inputs import LoopTime, PassTime
 
 Process: TypeAlias = Generator[simpy.Event, Any]
 
@@ -43,7 +46,12 @@ class Uplink:
 
 
 class Asker(Protocol):
-    """The device's session, as the worker's key and the one to answer."""
+    """The device's session: its key, and the one to answer."""
+
+    @property
+    def key(self) -> SessionKey:
+        """By which the worker knows it."""
+        ...
 
     def answer(self, worker: "Worker", n: int, verdict: Verdict, compute: float) -> None:
         """Take an answer on its way."""
@@ -54,6 +62,7 @@ class Asker(Protocol):
 class _Held:
     """One session on the worker."""
 
+    asker: Asker
     waiting: deque[Uplink] = field(default_factory=deque)
     running: list[Uplink] = field(default_factory=list)
     answered: set[int] = field(default_factory=set)
@@ -69,78 +78,77 @@ class _Held:
 Job: TypeAlias = tuple[Asker, _Held, list[Uplink]]
 
 
-class Worker:
-    """`run` is its process; `receive` takes a message in."""
+@dataclass(frozen=True, slots=True)
+class WorkerTime:
+    """How long a worker takes: the passes of its model, and its loop around them."""
 
-    def __init__(self, env: simpy.Environment, name: int, time: PassTime, limits: Limits) -> None:
+    passes: PassTime
+    loop: LoopTime
+
+    def cycle(self, num_sessions: int, num_tokens: int, num_drafts: int) -> float:
+        """Seconds from one pass to the next when work never ends and as much is read as answered."""
+        reading = self.loop.reading * num_drafts + self.loop.reading_a_pass
+        answering = self.loop.answering * num_drafts + self.loop.answering_a_pass
+        seconds = self.passes.seconds(num_sessions, num_tokens)
+        return answering + (max(seconds, reading) if self.passes.leaves_core else seconds + reading)
+
+
+class Worker:
+    """`run` is its process; `receive` takes a message in. `busy_seconds` are those of passes and answers."""
+
+    def __init__(
+        self, env: simpy.Environment, name: int, time: WorkerTime, limits: Limits, rng: random.Random
+    ) -> None:
         self.name = name
         self.retry_after = limits.retry_after
         self.busy_seconds = 0.0
         self.num_passes = self.num_jobs = self.num_tokens = self.num_evicted = 0
-        self._env, self._time, self._limits = env, time, limits
-        self._sessions: OrderedDict[Asker, _Held] = OrderedDict()
-        self._queue: OrderedDict[Asker, None] = OrderedDict()
+        self._env, self._time, self._limits, self._rng = env, time, limits, rng
+        self._sessions: OrderedDict[SessionKey, _Held] = OrderedDict()
+        self._queue = FairQueue()
         self._work: simpy.Event | None = None
+        self._loop_free_at = 0.0
+        self._taken = 0.0  # seconds that reading takes from the passes, where both share a core
+        self._is_idle = True
 
     def receive(self, asker: Asker, uplink: Uplink) -> None:
         """A draft has arrived."""
-        held = self._sessions.get(asker)
-        if held is None:
-            if not uplink.opens:
-                asker.answer(self, uplink.n, Verdict.NEED_CONTEXT, 0.0)
-                return
-            if len(self._queue) >= self._limits.max_queue:
-                asker.answer(self, uplink.n, Verdict.BUSY, 0.0)
-                return
-            if len(self._sessions) >= self._limits.max_sessions:
-                self._evict(next(iter(self._sessions)))
-            held = self._sessions[asker] = _Held()
-        self._sessions.move_to_end(asker)
-        if uplink.n in held.answered:
-            asker.answer(self, uplink.n, Verdict.CORRECTION, 0.0)
-        elif all(uplink.n != other.n for other in (*held.waiting, *held.running)):
-            held.waiting.append(uplink)
-            self._enqueue(asker, held)
+        self._read(lambda: self._receive(asker, uplink))
 
     def close(self, asker: Asker) -> None:
-        """The session is over."""
-        self._sessions.pop(asker, None)
-        self._queue.pop(asker, None)
+        """The message has arrived that the session is over."""
+        self._read(lambda: self._forget(asker.key))
 
     def run(self) -> Process:
         """Pass after pass while there is work."""
         while True:
             if not self._queue:
                 self._work = self._env.event()
+                self._is_idle = True
                 yield self._work
+                self._is_idle = False
             jobs = self.next_batch()
             if not jobs:
                 continue
-            num_drafts = sum(max(1, len(uplinks)) for _, _, uplinks in jobs)
-            num_tokens = sum(sum(one.num_tokens for one in uplinks) or 1 for _, _, uplinks in jobs)
-            seconds = self._time.seconds(len(jobs), num_tokens, num_drafts)
-            yield self._env.timeout(seconds)
-            self.busy_seconds += seconds
-            self.num_passes += 1
-            self.num_jobs += len(jobs)
-            self.num_tokens += num_tokens
-            self.complete(jobs, seconds)
+            began = self._env.now
+            yield from self._pass(jobs)
+            yield from self._answer(jobs, self._env.now - began)
+            self.busy_seconds += self._env.now - began
 
     def next_batch(self) -> list[Job]:
         """The jobs of the next pass."""
         jobs: list[Job] = []
         while self._queue and len(jobs) < self._limits.max_batch:
-            asker, _ = self._queue.popitem(last=False)
-            held = self._sessions[asker]
+            held = self._sessions[self._queue.take()]
             held.running = _chain(held)
             if held.running or held.stream:
-                jobs.append((asker, held, held.running))
+                jobs.append((held.asker, held, held.running))
         return jobs
 
     def complete(self, jobs: list[Job], seconds: float) -> None:
         """Answer the drafts of a pass."""
         for asker, held, uplinks in jobs:
-            if self._sessions.get(asker) is not held:
+            if self._sessions.get(asker.key) is not held:
                 continue
             held.running = []
             if not uplinks:
@@ -153,20 +161,92 @@ class Worker:
                 if uplink.rejects:
                     held.epoch += 1
                     break
-            self._enqueue(asker, held)
+            self._enqueue(held)
 
-    def _enqueue(self, asker: Asker, held: _Held) -> None:
+    # -- time -----------------------------------------------------------------------------------------
+
+    def _read(self, take: Callable[[], None]) -> None:
+        """Call `take` when the loop has read the message: it reads one after the other."""
+        seconds = self._time.loop.reading
+        if not seconds:
+            take()
+            return
+        if not self._time.passes.leaves_core:
+            if self._is_idle:
+                self.busy_seconds += seconds
+            else:
+                self._taken += seconds
+        self._loop_free_at = max(self._env.now, self._loop_free_at) + seconds
+        event = self._env.timeout(self._loop_free_at - self._env.now)
+        assert event.callbacks is not None
+
+        def happened(_: simpy.Event) -> None:
+            take()
+
+        event.callbacks.append(happened)
+
+    def _pass(self, jobs: list[Job]) -> Process:
+        num_tokens = sum(sum(one.num_tokens for one in uplinks) or 1 for _, _, uplinks in jobs)
+        self.num_passes += 1
+        self.num_jobs += len(jobs)
+        self.num_tokens += num_tokens
+        left = self._time.passes.draw(self._rng, len(jobs), num_tokens)
+        if not self._time.passes.leaves_core:
+            left += self._time.loop.reading_a_pass
+        while left > 0:
+            yield self._env.timeout(left)
+            left, self._taken = self._taken, 0.0
+
+    def _answer(self, jobs: list[Job], compute: float) -> Process:
+        """What the loop does before the next pass begins; what is being read is read to its end first."""
+        loop, now = self._time.loop, self._env.now
+        num_drafts = sum(max(1, len(uplinks)) for _, _, uplinks in jobs)
+        first = max(0.0, self._loop_free_at - now) + loop.answering_a_pass
+        self._loop_free_at = now + first + loop.answering * num_drafts
+        if first:
+            yield self._env.timeout(first)
+        for job in jobs:
+            if loop.answering:
+                yield self._env.timeout(loop.answering * max(1, len(job[2])))
+            self.complete([job], compute)
+
+    # -- sessions -------------------------------------------------------------------------------------
+
+    def _receive(self, asker: Asker, uplink: Uplink) -> None:
+        held = self._sessions.get(asker.key)
+        if held is None:
+            if not uplink.opens:
+                asker.answer(self, uplink.n, Verdict.NEED_CONTEXT, 0.0)
+                return
+            if len(self._queue) >= self._limits.max_queue:
+                asker.answer(self, uplink.n, Verdict.BUSY, 0.0)
+                return
+            if len(self._sessions) >= self._limits.max_sessions:
+                self._evict(next(iter(self._sessions)))
+            held = self._sessions[asker.key] = _Held(asker)
+        self._sessions.move_to_end(asker.key)
+        if uplink.n in held.answered:
+            asker.answer(self, uplink.n, Verdict.CORRECTION, 0.0)
+        elif all(uplink.n != other.n for other in (*held.waiting, *held.running)):
+            held.waiting.append(uplink)
+            self._enqueue(held)
+
+    def _enqueue(self, held: _Held) -> None:
         if held.ready:
-            self._queue[asker] = None
+            self._queue.add(held.asker.key)
             if self._work is not None and not self._work.triggered:
                 self._work.succeed()
 
-    def _evict(self, asker: Asker) -> None:
-        held = self._sessions[asker]
-        self.close(asker)
+    def _forget(self, key: SessionKey) -> None:
+        self._sessions.pop(key, None)
+        self._queue.remove(key)
+
+    def _evict(self, key: SessionKey) -> None:
+        held = self._sessions[key]
+        self._forget(key)
         self.num_evicted += 1
         for uplink in (*held.running, *held.waiting):
-            asker.answer(self, uplink.n, Verdict.BUSY, 0.0)
+            held.asker.answer(self, uplink.n, Verdict.BUSY, 0.0)
 
 
 def _chain(held: _Held) -> list[Uplink]:
