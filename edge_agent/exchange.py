@@ -57,8 +57,10 @@ class Exchange:
             try:
                 yield
             finally:
-                reader.cancel()
-                await asyncio.gather(reader, *self._sending, return_exceptions=True)
+                ending = [reader, *self._sending]
+                for task in ending:  # a sender waits for the broker's word, which may never come
+                    task.cancel()
+                await asyncio.gather(*ending, return_exceptions=True)
 
     @property
     def connected(self) -> bool:
