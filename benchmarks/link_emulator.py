@@ -143,17 +143,21 @@ class LinkEmulator:
 
         async def read() -> None:
             line_free = arrives = loop.time()
-            while data := await reader.read(CHUNK):
-                if is_up:
-                    self.num_bytes_up += len(data)
-                else:
-                    self.num_bytes_down += len(data)
-                start = max(loop.time(), line_free)
-                line_free = start + conditions.seconds_to_send(len(data), start)
-                delay = conditions.delay + conditions.jitter * random.random()
-                arrives = max(arrives, line_free + delay)  # TCP keeps the order
-                arriving.put_nowait((arrives, data))
-            arriving.put_nowait((arrives, b""))
+            try:
+                while data := await reader.read(CHUNK):
+                    if is_up:
+                        self.num_bytes_up += len(data)
+                    else:
+                        self.num_bytes_down += len(data)
+                    start = max(loop.time(), line_free)
+                    line_free = start + conditions.seconds_to_send(len(data), start)
+                    delay = conditions.delay + conditions.jitter * random.random()
+                    arrives = max(arrives, line_free + delay)  # TCP keeps the order
+                    arriving.put_nowait((arrives, data))
+            except ConnectionError:
+                pass  # a reset is an end like any other, once what came before it has arrived
+            finally:
+                arriving.put_nowait((arrives, b""))
 
         reading = asyncio.create_task(read())
         try:

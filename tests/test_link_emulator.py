@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 import time
 
 import pytest
@@ -62,6 +64,30 @@ def test_a_cut_ends_connections_and_refuses_new_ones_for_a_while():
             writer.write(b"again")
             assert await reader.readexactly(5) == b"again"
             writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_is_reset_ends_on_the_other_side_too():
+    async def scenario() -> None:
+        ended = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            assert await reader.readexactly(5) == b"hello"
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+            ended.set()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        slow = Conditions(delay=0.1)
+        async with server, LinkEmulator("127.0.0.1", server.sockets[0].getsockname()[1], slow) as link:
+            with socket.create_connection(("127.0.0.1", link.port)) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.sendall(b"hello")
+                await asyncio.sleep(0.05)
+            async with asyncio.timeout(10):  # closed with a reset
+                await ended.wait()
 
     asyncio.run(scenario())
 
