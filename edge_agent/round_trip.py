@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 SMOOTHING = 1 / 8
 VARIATION_SMOOTHING = 1 / 4
+LEAST_MARGIN = 1 / 2  # of the round trip: on a long and steady line the variation vanishes (RFC 6298's G)
 MAX_DOUBLINGS = 30  # more would leave the range of numbers after hours of asking
 
 
@@ -35,6 +36,9 @@ class RoundTrip:
         A worker that gets the whole context must first read it, which no earlier round trip tells about: so
         the first timeout is the least to wait for such an answer.
         """
-        estimate = self.first_timeout if self.smoothed is None else self.smoothed + 4 * self.variation
+        if self.smoothed is None:
+            estimate = self.first_timeout
+        else:
+            estimate = self.smoothed + max(4 * self.variation, LEAST_MARGIN * self.smoothed)
         least = self.first_timeout if whole_context else self.min_timeout
         return min(self.max_timeout, max(least, estimate) * 2 ** min(num_tries - 1, MAX_DOUBLINGS))

@@ -36,6 +36,10 @@ def test_steady_answers_bring_the_timeout_down_to_the_least():
     assert estimator(*[0.01] * 100).timeout(1, whole_context=False) == 0.5
 
 
+def test_on_a_long_and_steady_line_an_answer_may_come_half_a_round_trip_late():
+    assert estimator(*[1.0] * 100).timeout(1, whole_context=False) == pytest.approx(1.5)
+
+
 def test_the_timeout_doubles_with_every_try_up_to_the_most():
     timeouts = [estimator(0.4).timeout(tries, whole_context=False) for tries in range(1, 8)]
     assert timeouts == pytest.approx([1.2, 2.4, 4.8, 9.6, 19.2, 20.0, 20.0])
