@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from cloud_worker.batch import Batch
 from cloud_worker.config import WorkerConfig, random_worker_name
 from cloud_worker.device_rates import DeviceRates
 from cloud_worker.intake import Intake, note
-from cloud_worker.judging import Judged, judge
-from cloud_worker.passes import Pass, in_pieces
+from cloud_worker.judging import Judged
 from cloud_worker.presence import Presence, State, Status
 from cloud_worker.reading import Reading
 from cloud_worker.scheduler import Answer, Scheduler, Task
@@ -201,15 +201,8 @@ class Worker:
 
     def _judged(self, tasks: Sequence[Task]) -> list[list[Judged] | None]:
         """One forward pass and its verdicts; a long prompt advances by a chunk, and is not judged yet."""
-        wanted = [Pass(task.key, task.job.tokens, task.job.num_rows, owner=task.key.device) for task in tasks]
-        missing = [self._model.num_missing(one) for one in wanted]
-        pieces = in_pieces(wanted, missing, self._config.chunk_tokens)
-        made = iter(self._model.logits([piece for piece in pieces if piece is not None]))
-        rows = [next(made) if piece is not None else None for piece in pieces]
-        return [
-            judge(task.job, logits) if logits is not None and piece is one else None
-            for task, logits, piece, one in zip(tasks, rows, pieces, wanted, strict=True)
-        ]
+        batch = Batch.of(tasks, self._model.num_missing, self._config.chunk_tokens)
+        return batch.judged(self._model.logits(batch.passes))
 
     async def _send(self, link: Link, answers: Sequence[Answer]) -> None:
         self._tally.refused(answers)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 
 import simpy
 
-from cloud_worker.judging import Judged, judge
-from cloud_worker.passes import Pass, in_pieces
+from cloud_worker.batch import Batch
+from cloud_worker.judging import Judged
 from cloud_worker.scheduler import Answer, Limits, Scheduler, SessionKey, Task
 from cloud_worker.session import Target
 from common.codec import decode_to_device, encode
@@ -74,16 +74,9 @@ class SimulatedWorker:
 
     def _judged(self, tasks: Sequence[Task]) -> tuple[list[list[Judged] | None], float]:
         """As `Worker._judged`, and how long the pass takes."""
-        wanted = [Pass(task.key, task.job.tokens, task.job.num_rows, owner=task.key.device) for task in tasks]
-        pieces = in_pieces(wanted, [self._model.num_missing(one) for one in wanted], CHUNK_TOKENS)
-        run = [piece for piece in pieces if piece is not None]
-        seconds = self._compute.forward(sum(map(self._model.num_missing, run)))
-        made = iter(self._model.logits(run))
-        rows = [next(made) if piece is not None else None for piece in pieces]
-        return [
-            judge(task.job, row) if row is not None and piece is one else None
-            for task, row, piece, one in zip(tasks, rows, pieces, wanted, strict=True)
-        ], seconds
+        batch = Batch.of(tasks, self._model.num_missing, CHUNK_TOKENS)
+        seconds = self._compute.forward(sum(map(self._model.num_missing, batch.passes)))
+        return batch.judged(self._model.logits(batch.passes)), seconds
 
     def _send(self, answers: Sequence[Answer]) -> None:
         for key, message in answers:
