@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from edge_agent.audit import Audit
+from edge_agent.drafting import Drafted
 from edge_agent.generation import Event, LinkEvent
 from edge_agent.uplink import Outgoing
 
@@ -60,9 +61,12 @@ async def _carry_out(
             except TimeoutError:
                 audit.tick(time.monotonic())
                 continue
-            if not isinstance(event, LinkEvent):
-                audit.receive(event, time.monotonic())
-            elif event is not LinkEvent.UP:
-                audit.end()
+            match event:
+                case LinkEvent.UP | Drafted():  # the generation may have ended before its last draft
+                    pass
+                case LinkEvent():
+                    audit.end()
+                case _:
+                    audit.receive(event, time.monotonic())
     finally:
         ended()

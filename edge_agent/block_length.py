@@ -58,20 +58,22 @@ class BlockLength:
         if num_held >= self.longest:
             return True
         if self.window > 1:
-            return self._pipelined(held, self.draft_time, round_trip)
+            return self._pipelined(held, self.draft_time, round_trip, num_in_flight)
         return not self._pays_to_wait(num_held, self.draft_time, round_trip)
 
-    def _pipelined(self, held: Held, draft_time: float, round_trip: float) -> bool:
+    def _pipelined(self, held: Held, draft_time: float, round_trip: float, num_in_flight: int) -> bool:
         """Drafting goes on while blocks are verified: whether another token may cost more than a block.
 
         A block has a least length: `window` of them must last for a round trip, and more of them than forward
         passes would only queue up. Beyond it, a token held costs its chance to fall times the time by which
         that is learnt later; a block costs a forward pass, which the next uncertain token may have to wait
         for. The two are even near RISK_PER_TOKEN of a rejection for each token of the least length
-        (found by replaying the demo pair's drafts; half or twice of it changes speeds by 1 %).
+        (found by replaying the demo pair's drafts; half or twice of it changes speeds by 1 %). With nothing
+        in flight, as after a rejection, the target is idle: its pass costs nothing, so there is no least
+        length.
         """
         least = max(1.0, max(round_trip / self.window, self.verify_time) / draft_time)
-        return len(held) >= least and held.risk >= RISK_PER_TOKEN * least
+        return (num_in_flight == 0 or len(held) >= least) and held.risk >= RISK_PER_TOKEN * least
 
     def _pays_to_wait(self, num_held: int, draft_time: float, round_trip: float) -> bool:
         """Stop and wait: whether one more token raises the expected tokens a second.

@@ -1,47 +1,27 @@
 """One generation: the session's state machine joined with the draft model, the link and the text.
 
-Law: it decides nothing; it runs what the session wants next and hands over what has become final. However
-often it is cancelled, it leaves its turn only when the draft model has returned: a thread cannot be stopped,
-and the model is not made for two.
+Law: it decides nothing; it runs what the session wants next and hands over what has become final. Answers are
+taken in while the draft model works; a draft for a text that has changed meanwhile is dropped.
 """
 
 import asyncio
-import contextvars
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-from common.distribution import fit_vocabulary
 from common.messages import ToDevice
+from edge_agent.drafting import Drafted, Drafting, NextTokenModel
 from edge_agent.emission import Emission, Emitted, Token
-from edge_agent.policy import Policy, Proposal
+from edge_agent.policy import Policy
 from edge_agent.session import EdgeSession, Outgoing
 from edge_agent.text import StopStrings, TextStream
 from edge_agent.transcript import FinalToken
 
 _log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
-
-
-class NextTokenModel(Protocol):
-    """What a generation asks of its draft model; `DraftModel` is the real one."""
-
-    @property
-    def max_positions(self) -> int:
-        """The longest sequence."""
-        ...
-
-    def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        """The logits [width] of the token that follows `tokens`, the whole sequence."""
-        ...
 
 
 class LinkEvent(Enum):
@@ -53,12 +33,12 @@ class LinkEvent(Enum):
     UP = "the broker is reached again"
 
 
-Event: TypeAlias = ToDevice | LinkEvent
+Event: TypeAlias = ToDevice | LinkEvent | Drafted
 
 
 @dataclass(slots=True)
 class Clock:
-    """Where the time of a generation went, in seconds."""
+    """Where the time of a generation went, in seconds; `waiting` is what the draft model was idle for."""
 
     drafting: float = 0.0
     waiting: float = 0.0
@@ -71,7 +51,7 @@ class Generation:
     """`async for token in generation`, or over `events()`, once; `session`, `clock`, `text` then tell more.
 
     `turn` is entered for as long as it lasts (one model, one generation at a time), `send` publishes a
-    message, `inbox` receives what comes for this session.
+    message, `inbox` receives what comes for this session, from the link and from the draft model.
     """
 
     session: EdgeSession
@@ -102,18 +82,22 @@ class Generation:
         """As the iteration, but each token is also a `Tentative` at once, with a `Retraction` if it falls."""
         async with self.turn():
             began = time.monotonic()
+            drafting = Drafting(self.model, self.policy, self.vocab_size, self.inbox.put_nowait)
             try:
-                async with aclosing(self._events(began)) as events:
+                async with aclosing(self._events(drafting, began)) as events:
                     async for event in events:
                         yield event
             finally:
                 self.session.stop()  # does nothing when it has finished
-                await self._transmit()
-                self.clock.total = time.monotonic() - began
+                try:
+                    await self._transmit()
+                    self.clock.total = time.monotonic() - began
+                finally:
+                    await drafting.returned()
 
-    async def _events(self, began: float) -> AsyncGenerator[Emitted]:
+    async def _events(self, drafting: Drafting, began: float) -> AsyncGenerator[Emitted]:
         emission = Emission(self.stream, self.stops)
-        async with aclosing(self._steps()) as steps:
+        async with aclosing(self._steps(drafting)) as steps:
             async for finals in steps:
                 for event in emission.update(finals, self.session.tentative):
                     if isinstance(event, Token):
@@ -126,20 +110,18 @@ class Generation:
             self.text += event.text if isinstance(event, Token) else ""
             yield event
 
-    async def _steps(self) -> AsyncGenerator[list[FinalToken]]:
+    async def _steps(self, drafting: Drafting) -> AsyncGenerator[list[FinalToken]]:
         """What each step of the session made final."""
         session = self.session
         session.start(time.monotonic())
         while True:
+            if session.wants_draft and not drafting.running:
+                drafting.begin(session.tokens)
             await self._transmit()
             yield session.take_final()
             if session.finished:
                 return
-            if session.wants_draft:
-                proposal, seconds = await self._draft(session.tokens)
-                session.propose(proposal, time.monotonic(), seconds)
-            else:
-                await self._wait(session)
+            await self._wait(drafting)
             while not self.inbox.empty():
                 self._hand_over(self.inbox.get_nowait())
             session.tick(time.monotonic())
@@ -149,30 +131,22 @@ class Generation:
         for outgoing in self.session.take_outgoing():
             await self.send(outgoing)
 
-    async def _draft(self, tokens: Sequence[int]) -> tuple[Proposal, float]:
-        began = time.monotonic()
-        proposal = await _in_thread(self._propose, list(tokens))
-        seconds = time.monotonic() - began
-        self.clock.drafting += seconds
-        return proposal, seconds
-
-    def _propose(self, tokens: list[int]) -> Proposal:
-        logits = fit_vocabulary(self.model.logits(tokens), self.vocab_size)
-        return self.policy.propose(logits, len(tokens))
-
-    async def _wait(self, session: EdgeSession) -> None:
+    async def _wait(self, drafting: Drafting) -> None:
         """Until something arrives, the session's deadline passes or the log has to tell something."""
-        if session.deadline is None:
+        session, is_idle = self.session, not drafting.running
+        until = session.deadline
+        if until is not None and self._has_news:
+            until = min(until, session.silent_from)
+        elif until is None and is_idle:
             raise RuntimeError("the session waits for nothing")
         began = time.monotonic()
-        until = min(session.deadline, session.silent_from if self._has_news else float("inf"))
         try:
-            async with asyncio.timeout(max(0.0, until - began)):
+            async with asyncio.timeout(None if until is None else max(0.0, until - began)):
                 event = await self.inbox.get()
         except TimeoutError:
             return
         finally:
-            self.clock.waiting += time.monotonic() - began
+            self.clock.waiting += is_idle * (time.monotonic() - began)
         self._hand_over(event)
 
     @property
@@ -189,6 +163,8 @@ class Generation:
     def _hand_over(self, event: Event) -> None:
         now = time.monotonic()
         match event:
+            case Drafted():
+                self._take(event, now)
             case LinkEvent.NO_WORKER:
                 self.session.no_worker(now)
             case LinkEvent.FORBIDDEN:
@@ -200,15 +176,10 @@ class Generation:
             case _:
                 self.session.receive(event, now)
 
-
-async def _in_thread(call: Callable[[list[int]], Result], tokens: list[int]) -> Result:
-    """As `asyncio.to_thread`, but that a cancel is raised only when the thread has returned."""
-    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-    # a plain future: asyncio.run cancels all tasks at its end, and one would be done before its thread is
-    running = loop.run_in_executor(None, lambda: context.run(call, tokens))
-    try:
-        return await asyncio.shield(running)
-    finally:
-        while not running.done():
-            with suppress(asyncio.CancelledError):  # one more cancel; the first goes on below
-                await asyncio.wait([running])
+    def _take(self, drafted: Drafted, now: float) -> None:
+        """Propose what was drafted, unless the text has changed since."""
+        self.clock.drafting += drafted.seconds
+        if isinstance(drafted.outcome, Exception):
+            raise drafted.outcome
+        if self.session.wants_draft and self.session.tokens == drafted.tokens:
+            self.session.propose(drafted.outcome, now, drafted.seconds)

@@ -51,6 +51,12 @@ def test_one_uncertain_token_takes_the_certain_ones_before_it_along():
     assert not rule.is_full(held, 0.16, 1)
 
 
+def test_an_idle_target_is_asked_at_once_unless_the_token_is_certain():
+    rule = measured(8, 0.02, 0.06, 0.98)
+    assert length(rule, 0.16, uncertainty=0.2, num_in_flight=0) == 1
+    assert length(rule, 0.16, uncertainty=0.0, num_in_flight=0) > 8
+
+
 def test_a_fixed_length_stays_fixed():
     assert length(BlockLength(4, fixed=3), 10.0) == 3
     assert length(BlockLength(4, fixed=3), None, num_in_flight=0) == 3

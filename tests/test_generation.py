@@ -104,10 +104,11 @@ def test_a_failing_model_says_why(draft_folder):
 class Cloud:
     """What stands behind `send`: silent, or busy; `inbox` is the generation's."""
 
-    def __init__(self, *, busy: str | None = None) -> None:
+    def __init__(self, *, busy: str | None = None, rejects: int | None = None) -> None:
         self.inbox: asyncio.Queue[Event] = asyncio.Queue()
         self.last_n = -1
         self._busy = busy
+        self._rejects = rejects
 
     async def send(self, outgoing: Outgoing) -> None:
         n = getattr(outgoing.message, "n", None)
@@ -116,9 +117,11 @@ class Cloud:
         self.last_n = n
         if self._busy is not None:
             self.inbox.put_nowait(Refusal(n, Reason.BUSY, "w0", self._busy))
+        elif self._rejects is not None:
+            self.inbox.put_nowait(Correction(n, 0, self._rejects, "w0"))
 
-    def generation(self) -> Generation:
-        """The target model is to write three tokens; times are short."""
+    def generation(self, scheme: str = "llm", model: SlowModel | None = None) -> Generation:
+        """Three tokens are wanted, by default from the target model; times are short."""
         tokenizer = make_tokenizer()
         prompt = tokenizer.encode("turn on").ids
         opening = Opening(b"fakefake", VOCAB_SIZE, Sampling(), 1)
@@ -127,7 +130,8 @@ class Cloud:
             stop_ids=frozenset(),
             max_tokens=3,
             max_positions=100,
-            drafts=False,
+            drafts=scheme != "llm",
+            window=8,
             on_cloud_loss=OnCloudLoss.WAIT,
             cloud_timeout=0.2,
             min_timeout=0.05,
@@ -135,8 +139,8 @@ class Cloud:
         )
         return Generation(
             session=EdgeSession(prompt, settings),
-            policy=Policy(SCHEMES["llm"], opening.sampling, 1, 0.0),
-            model=SlowModel(),
+            policy=Policy(SCHEMES[scheme], opening.sampling, 1, 0.0),
+            model=model or SlowModel(),
             turn=nullcontext,
             send=self.send,
             inbox=self.inbox,
@@ -144,6 +148,39 @@ class Cloud:
             stops=StopStrings(()),
             vocab_size=VOCAB_SIZE,
         )
+
+
+def test_answers_are_taken_in_while_the_model_works_and_its_draft_for_a_text_that_fell_is_dropped():
+    class Held(SlowModel):
+        """Its first draft comes at once, each other one when it is let go."""
+
+        def __init__(self) -> None:
+            super().__init__(0.0)
+            self.let_go = threading.Event()
+            self.asked: list[list[int]] = []
+
+        def logits(self, tokens: Sequence[int]) -> np.ndarray:
+            self.asked.append(list(tokens))
+            assert len(self.asked) == 1 or self.let_go.wait(PATIENCE)
+            return super().logits(tokens)
+
+    async def scenario() -> None:
+        model, replacement = Held(), 65
+        generation = Cloud(rejects=replacement).generation("lossless", model)
+        async with asyncio.timeout(PATIENCE):
+            tokens = aiter(generation)
+            assert (await anext(tokens)).token == replacement
+            while len(model.asked) < 2:  # the second draft is under way
+                await asyncio.sleep(0.001)
+            model.let_go.set()
+            assert [token.token async for token in tokens] == [replacement, replacement]
+        prompt, fallen, *later = model.asked
+        assert fallen[:-1] == prompt
+        assert fallen[-1] != replacement
+        assert later[0] == [*prompt, replacement]
+        assert model.most_inside == 1
+
+    asyncio.run(scenario())
 
 
 async def until_logged(caplog: pytest.LogCaptureFixture, count: int) -> None:

@@ -85,6 +85,15 @@ class Proposals:
         return self._known[key]
 
 
+@dataclass(frozen=True, slots=True)
+class Drafting:
+    """The draft model at work on what follows `tokens`, until `due`."""
+
+    tokens: list[int]
+    seconds: float
+    due: simpy.Event
+
+
 class Device:
     """One device and its link; `deliver(topic, message)` takes what has crossed the link to the workers.
 
@@ -117,7 +126,7 @@ class Device:
     def generate(
         self, name: str, session: EdgeSession, proposals: Proposals
     ) -> Generator[simpy.Event, Any, Outcome]:
-        """The loop of `Generation._final_tokens`; `name` is the session's on the wire.
+        """The loop of `Generation._steps`; `name` is the session's on the wire.
 
         `proposals` are made with the numbers that `steering` gives now.
         """
@@ -128,24 +137,26 @@ class Device:
         finals: list[FinalToken] = []
         times: list[float] = []
         read: Sequence[int] = ()
+        drafting: Drafting | None = None
         session.start(env.now)
         while True:
+            if session.wants_draft and drafting is None:
+                tokens = list(session.tokens)
+                seconds = self._compute.draft(max(1, len(tokens) - common_prefix(read, tokens)))
+                drafting, read = Drafting(tokens, seconds, env.timeout(seconds)), tokens
             self._transmit(session)
             for final in session.take_final():
                 finals.append(final)
                 times.append(env.now - began)
             if session.finished:
                 break
-            if session.wants_draft:
-                tokens = list(session.tokens)
-                seconds = self._compute.draft(max(1, len(tokens) - common_prefix(read, tokens)))
-                read = tokens
-                yield env.timeout(seconds)
-                session.propose(proposals.propose(tokens), env.now, seconds)
-            else:
-                yield from self._wait(session)
+            yield from self._wait(session, drafting)
             while self._inbox.items:
                 session.receive((yield self._inbox.get()), env.now)
+            if drafting is not None and drafting.due.processed:
+                if session.wants_draft and session.tokens == drafting.tokens:
+                    session.propose(proposals.propose(drafting.tokens), env.now, drafting.seconds)
+                drafting = None
             session.tick(env.now)
         self.steering.ended(session.tally, session.block_length.draft_time)
         if session.failure is not None:
@@ -153,13 +164,16 @@ class Device:
         seconds = env.now - began
         return Outcome(prompt, 0, numbers, tuple(finals), tuple(times), seconds, self._traffic, session.tally)
 
-    def _wait(self, session: EdgeSession) -> Generator[simpy.Event, Any, None]:
-        """Until something arrives or the session's deadline passes."""
-        if session.deadline is None:
+    def _wait(self, session: EdgeSession, drafting: Drafting | None) -> Generator[simpy.Event, Any, None]:
+        """Until something arrives, the draft model returns or the session's deadline passes."""
+        arrival, awaited = self._inbox.get(), list[simpy.Event]()
+        if drafting is not None:
+            awaited.append(drafting.due)
+        if session.deadline is not None:
+            awaited.append(self._env.timeout(max(0.0, session.deadline - self._env.now)))
+        if not awaited:
             raise RuntimeError("the session waits for nothing")
-        arrival = self._inbox.get()
-        deadline = self._env.timeout(max(0.0, session.deadline - self._env.now))
-        yield arrival | deadline
+        yield simpy.AnyOf(self._env, [arrival, *awaited])
         if arrival.triggered:
             session.receive(cast("ToDevice", arrival.value), self._env.now)
         else:
