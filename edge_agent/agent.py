@@ -131,6 +131,7 @@ class EdgeAgent:
                 await self._exchange.send(name, outgoing)
 
         return Generation(
+            name=name,
             session=session,
             policy=self.config.policy(sampling, seed, self._calibration, self._steering.numbers()),
             model=self._model,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
+from common.log import about
 from common.messages import ToDevice
 from edge_agent.drafting import Drafted, Drafting, NextTokenModel
 from edge_agent.emission import Emission, Emitted, Token
@@ -51,9 +52,11 @@ class Generation:
     """`async for token in generation`, or over `events()`, once; `session`, `clock`, `text` then tell more.
 
     `turn` is entered for as long as it lasts (one model, one generation at a time), `send` publishes a
-    message, `inbox` receives what comes for this session, from the link and from the draft model.
+    message, `inbox` receives what comes for this session, from the link and from the draft model. `name` is
+    the session's in topics and logs.
     """
 
+    name: str
     session: EdgeSession
     policy: Policy
     model: NextTokenModel
@@ -158,7 +161,8 @@ class Generation:
         """Log it once for each time that the session waits in vain, and goes on waiting."""
         if self._has_news and now >= self.session.silent_from:
             self._told_of = self.session.cloud.answered_at
-            _log.warning("still asking: %s", self.session.cloud.complaint)
+            with about(session=self.name):
+                _log.warning("still asking: %s", self.session.cloud.complaint)
 
     def _hand_over(self, event: Event) -> None:
         now = time.monotonic()

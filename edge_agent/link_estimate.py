@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+SUMS = ("_weight", "_bytes", "_seconds", "_verification", "_bytes_squared", "_bytes_seconds")
 FORGETTING = 0.98  # weight of everything before, at each draft: some fifty drafts are remembered
 LEAST_SPREAD = 0.1  # of the drafts' bytes around their mean, relative: less tells nothing about the rate
 MAX_PENDING = 64
@@ -64,15 +65,16 @@ class LinkEstimate:
 
     def _add(self, num_bytes: int, seconds: float, verification: float) -> None:
         self._num_drafts += 1
-        for name, value in (
-            ("_weight", 1.0),
-            ("_bytes", num_bytes),
-            ("_seconds", seconds),
-            ("_verification", verification),
-            ("_bytes_squared", num_bytes**2),
-            ("_bytes_seconds", num_bytes * seconds),
-        ):
+        values = (1.0, num_bytes, seconds, verification, num_bytes**2, num_bytes * seconds)
+        for name, value in zip(SUMS, values, strict=True):
             setattr(self, name, FORGETTING * getattr(self, name) + value)
+
+    def fade(self, weight: float) -> None:
+        """Let all drafts so far count as `weight` drafts at most: they are old."""
+        if self._weight > weight:
+            scale = weight / self._weight
+            for name in SUMS:
+                setattr(self, name, scale * getattr(self, name))
 
     @property
     def times(self) -> LinkTimes | None:

@@ -13,6 +13,10 @@ from edge_agent.risk import RiskControl
 from edge_agent.tally import Tally
 
 
+PROBE_AFTER = 8  # generations in a row that sent nothing: the next one asks as if the link were unknown
+PROBE_WEIGHT = 2.0  # what all drafts before such a silence count for, in drafts
+
+
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """What one generation is run with."""
@@ -34,6 +38,7 @@ class Steering:
     link: LinkEstimate = field(default_factory=LinkEstimate)
     draft_time: float = 0.0  # a token, in seconds
     _audits_due: float = 0.0
+    _num_silent: int = 0  # generations since the last one that sent a draft
 
     def numbers(self) -> Numbers:
         """For the generation that begins now."""
@@ -50,6 +55,9 @@ class Steering:
     def ended(self, tally: Tally, draft_time: float | None) -> None:
         """A generation has ended, and is measured as far as it will be."""
         self.draft_time = draft_time or self.draft_time
+        self._num_silent = 0 if tally.num_uplinks or tally.num_audits else self._num_silent + 1
+        if self._num_silent == PROBE_AFTER:
+            self.link.fade(PROBE_WEIGHT)
         risk = tally.measured_risk if tally.num_skipped else 0.0
         if self.control is not None and risk is not None:
             self.control.observe(risk, tally.num_tokens)
@@ -58,7 +66,7 @@ class Steering:
         if self.control is not None:
             return self.control.threshold
         times = self.link.times
-        if not self.rejection_cost or times is None:
+        if not self.rejection_cost or times is None or self._num_silent >= PROBE_AFTER:
             return self.threshold
         return self.fit.uncertainty_at(times.asking / self.rejection_cost)
 

@@ -138,6 +138,7 @@ class Cloud:
             first_timeout=1.0,
         )
         return Generation(
+            name="3f2a",
             session=EdgeSession(prompt, settings),
             policy=Policy(SCHEMES[scheme], opening.sampling, 1, 0.0),
             model=model or SlowModel(),

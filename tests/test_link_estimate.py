@@ -7,7 +7,8 @@ from edge_agent.calibration import Fit
 from edge_agent.link_estimate import MAX_PENDING, LinkEstimate
 from edge_agent.num_ids import DEFAULT_BYTE_PRICE
 from edge_agent.risk import RiskControl, RiskCurve
-from edge_agent.steering import Steering
+from edge_agent.steering import PROBE_AFTER, Steering
+from edge_agent.tally import Tally
 
 ROUND_TRIP, BYTE_TIME, VERIFY = 0.04, 1e-5, 0.02
 
@@ -98,6 +99,25 @@ def test_a_slower_link_and_a_cheaper_rejection_skip_more():
     ]
     assert thresholds == sorted(thresholds)
     assert thresholds[-1] == 1.0
+
+
+def asks(gate: Steering, byte_time: float, count: int) -> list[bool]:
+    """Which of `count` answers send three drafts over a link like this: those with a threshold below 1."""
+    asked: list[bool] = []
+    for answer in range(count):
+        asked.append(gate.numbers().threshold < 1.0)
+        for n, size in enumerate([50, 400, 120] * asked[-1]):
+            gate.link.sent((answer, n), size, now=0.0)
+            gate.link.answered((answer, n), VERIFY, now=ROUND_TRIP + byte_time * size + VERIFY)
+        gate.ended(Tally(num_uplinks=3 * asked[-1]), 0.01)
+    return asked
+
+
+def test_a_gate_that_a_slow_link_has_shut_asks_now_and_then_and_opens_when_the_link_is_better():
+    slow = 1e-2
+    gate = steering(learnt([50, 400, 120] * 100, byte_time=slow), rejection_cost=0.4)
+    assert asks(gate, slow, 10 * (PROBE_AFTER + 1)) == ([False] * PROBE_AFTER + [True]) * 10
+    assert all(asks(gate, BYTE_TIME, 60)[-20:])
 
 
 def test_before_the_link_is_known_the_schemes_numbers_hold():
