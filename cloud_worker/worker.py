@@ -8,8 +8,8 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from cloud_worker.batch import Batch
 from cloud_worker.config import WorkerConfig, random_worker_name
@@ -28,6 +28,7 @@ from common.codec import encode
 from common.fingerprint import fingerprint
 from common.link import Link, LinkStatistics
 from common.log import about
+from common.model_thread import ModelThread
 from common.topics import Topics
 from common.version import release
 
@@ -46,7 +47,7 @@ class Worker:
         self._model = model
         self._topics = Topics(config.root)
         self._scheduler = Scheduler(self._target(), config.limits)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")  # never two passes at a time
+        self._thread = ModelThread()  # never two passes at a time
         self._work = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tally = Tally()
@@ -71,6 +72,10 @@ class Worker:
             will=self._presence.will,
             on_state=self._link_changed,
         )
+        with self._thread:
+            await self._serve(link, open_filter, draft_filter)
+
+    async def _serve(self, link: Link, open_filter: str, draft_filter: str) -> None:
         async with link:
             _log.info("worker %s serves pool %s with %s", self.name, self._config.pool, self._config.model)
             reader = asyncio.create_task(self._read(link), name="reader")
@@ -176,7 +181,7 @@ class Worker:
     async def _run(self, tasks: Sequence[Task]) -> list[Answer]:
         began = self._pass_began = time.monotonic()
         try:
-            judged = await asyncio.get_running_loop().run_in_executor(self._thread, self._judged, tasks)
+            judged = await self._thread.start(partial(self._judged, tasks))
         except (RuntimeError, MemoryError, ValueError) as error:
             # out of memory is a RuntimeError in torch; a ValueError is an id that only the tokenizer has
             return await self._run_apart(tasks, error)

@@ -16,6 +16,7 @@ from functools import partial
 from common.link import LinkStatistics
 from common.log import about
 from common.messages import Opening
+from common.model_thread import ModelThread
 from common.pages import Pages, made_in
 from common.version import release
 from edge_agent.auditing import Audits
@@ -43,6 +44,7 @@ class EdgeAgent:
         self.text = Text.load(info)
         self._info = info
         self._model = model
+        self._thread = ModelThread()
         self._turn = asyncio.Lock()
         self._totals = Totals()
         self._audits = Audits()
@@ -67,17 +69,16 @@ class EdgeAgent:
             providers=config.providers,
         )
         agent = cls(config, info, model)
-        if agent._exchange is None:
-            with agent._metrics():
+        with agent._thread, agent._metrics():
+            if agent._exchange is None:
                 yield agent
-            return
-        async with agent._exchange.running():
-            try:
-                with agent._metrics():
+                return
+            async with agent._exchange.running():
+                try:
                     yield agent
-                await agent.audited()
-            finally:
-                await agent._audits.cancel()
+                    await agent.audited()
+                finally:
+                    await agent._audits.cancel()
 
     @property
     def link_statistics(self) -> LinkStatistics:
@@ -135,6 +136,7 @@ class EdgeAgent:
             session=session,
             policy=self.config.policy(sampling, seed, self._calibration, self._steering.numbers()),
             model=self._model,
+            thread=self._thread,
             turn=turn,
             send=send,
             inbox=inbox,

@@ -5,7 +5,6 @@ the model next waits for `returned`, however often it is cancelled.
 """
 
 import asyncio
-import contextvars
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.distribution import fit_vocabulary
+from common.model_thread import ModelThread
 from edge_agent.policy import Policy, Proposal
 
 
@@ -44,10 +44,16 @@ class Drafting:
     """`tell` is called in the event loop with what each call brought."""
 
     def __init__(
-        self, model: NextTokenModel, policy: Policy, vocab_size: int, tell: Callable[[Drafted], None]
+        self,
+        model: NextTokenModel,
+        thread: ModelThread,
+        policy: Policy,
+        vocab_size: int,
+        tell: Callable[[Drafted], None],
     ) -> None:
         """`vocab_size` is the tokenizer's: the model's logits may be wider or narrower."""
-        self._model, self._policy, self._vocab_size = model, policy, vocab_size
+        self._model, self._thread = model, thread
+        self._policy, self._vocab_size = policy, vocab_size
         self._tell = tell
         self._running: asyncio.Future[Proposal | Exception] | None = None
 
@@ -58,10 +64,8 @@ class Drafting:
 
     def begin(self, tokens: Sequence[int]) -> None:
         """Draft what follows `tokens`; only while not `running`."""
-        loop, context, copied = asyncio.get_running_loop(), contextvars.copy_context(), list(tokens)
-        began = time.monotonic()
-        # a plain future: asyncio.run cancels all tasks at its end, and one would be done before its thread is
-        self._running = loop.run_in_executor(None, lambda: context.run(self._draft, copied))
+        copied, began = list(tokens), time.monotonic()
+        self._running = self._thread.start(lambda: self._draft(copied))
         self._running.add_done_callback(lambda running: self._has_returned(running, copied, began))
 
     async def returned(self) -> None:

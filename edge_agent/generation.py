@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from common.log import about
 from common.messages import ToDevice
+from common.model_thread import ModelThread
 from edge_agent.drafting import Drafted, Drafting, NextTokenModel
 from edge_agent.emission import Emission, Emitted, Token
 from edge_agent.policy import Policy
@@ -60,6 +61,7 @@ class Generation:
     session: EdgeSession
     policy: Policy
     model: NextTokenModel
+    thread: ModelThread
     turn: Callable[[], AbstractAsyncContextManager[None]]
     send: Callable[[Outgoing], Awaitable[None]]
     inbox: "asyncio.Queue[Event]"
@@ -85,7 +87,7 @@ class Generation:
         """As the iteration, but each token is also a `Tentative` at once, with a `Retraction` if it falls."""
         async with self.turn():
             began = time.monotonic()
-            drafting = Drafting(self.model, self.policy, self.vocab_size, self.inbox.put_nowait)
+            drafting = Drafting(self.model, self.thread, self.policy, self.vocab_size, self.inbox.put_nowait)
             try:
                 async with aclosing(self._events(drafting, began)) as events:
                     async for event in events:

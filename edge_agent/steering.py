@@ -12,7 +12,6 @@ from edge_agent.num_ids import DEFAULT_BYTE_PRICE
 from edge_agent.risk import RiskControl
 from edge_agent.tally import Tally
 
-
 PROBE_AFTER = 8  # generations in a row that sent nothing: the next one asks as if the link were unknown
 PROBE_WEIGHT = 2.0  # what all drafts before such a silence count for, in drafts
 

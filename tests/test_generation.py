@@ -12,6 +12,7 @@ import pytest
 
 from common.distribution import Sampling
 from common.messages import Correction, Opening, Reason, Refusal
+from common.model_thread import ModelThread
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.generation import Event, Generation
@@ -102,13 +103,21 @@ def test_a_failing_model_says_why(draft_folder):
 
 
 class Cloud:
-    """What stands behind `send`: silent, or busy; `inbox` is the generation's."""
+    """What stands behind `send`: silent, busy or rejecting; `inbox` and `thread` are the generation's."""
 
     def __init__(self, *, busy: str | None = None, rejects: int | None = None) -> None:
         self.inbox: asyncio.Queue[Event] = asyncio.Queue()
         self.last_n = -1
         self._busy = busy
         self._rejects = rejects
+        self.thread = ModelThread()
+
+    def __enter__(self) -> "Cloud":
+        self.thread.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.__exit__()
 
     async def send(self, outgoing: Outgoing) -> None:
         n = getattr(outgoing.message, "n", None)
@@ -142,6 +151,7 @@ class Cloud:
             session=EdgeSession(prompt, settings),
             policy=Policy(SCHEMES[scheme], opening.sampling, 1, 0.0),
             model=model or SlowModel(),
+            thread=self.thread,
             turn=nullcontext,
             send=self.send,
             inbox=self.inbox,
@@ -165,11 +175,10 @@ def test_answers_are_taken_in_while_the_model_works_and_its_draft_for_a_text_tha
             assert len(self.asked) == 1 or self.let_go.wait(PATIENCE)
             return super().logits(tokens)
 
-    async def scenario() -> None:
-        model, replacement = Held(), 65
-        generation = Cloud(rejects=replacement).generation("lossless", model)
+    async def scenario(cloud: Cloud) -> None:
+        model = Held()
         async with asyncio.timeout(PATIENCE):
-            tokens = aiter(generation)
+            tokens = aiter(cloud.generation("lossless", model))
             assert (await anext(tokens)).token == replacement
             while len(model.asked) < 2:  # the second draft is under way
                 await asyncio.sleep(0.001)
@@ -180,6 +189,24 @@ def test_answers_are_taken_in_while_the_model_works_and_its_draft_for_a_text_tha
         assert fallen[-1] != replacement
         assert later[0] == [*prompt, replacement]
         assert model.most_inside == 1
+
+    replacement = 65
+    with Cloud(rejects=replacement) as cloud:
+        asyncio.run(scenario(cloud))
+
+
+def test_a_model_thread_runs_one_call_at_a_time_raises_what_it_raised_and_refuses_when_it_has_ended():
+    async def scenario() -> None:
+        model = SlowModel(0.01)
+        with ModelThread() as thread:
+            waiting = [thread.start(lambda: model.logits([1])) for _ in range(5)]
+            waiting[0].cancel()
+            with pytest.raises(ZeroDivisionError):
+                await thread.start(lambda: 1 // 0)
+            await asyncio.gather(*waiting[1:])
+        assert (model.num_calls, model.most_inside) == (5, 1)
+        with pytest.raises(RuntimeError, match="closed"):
+            thread.start(lambda: 0)
 
     asyncio.run(scenario())
 
@@ -193,8 +220,7 @@ async def until_logged(caplog: pytest.LogCaptureFixture, count: int) -> None:
 def test_each_silence_is_logged_once_when_the_agent_waits(caplog):
     caplog.set_level(logging.WARNING)
 
-    async def scenario() -> None:
-        cloud = Cloud()
+    async def scenario(cloud: Cloud) -> None:
         task = asyncio.create_task(consume(cloud.generation()))
         await until_logged(caplog, 1)
         await asyncio.sleep(1.0)
@@ -206,14 +232,15 @@ def test_each_silence_is_logged_once_when_the_agent_waits(caplog):
         task.cancel()
         await asyncio.wait([task])
 
-    asyncio.run(scenario())
+    with Cloud() as cloud:
+        asyncio.run(scenario(cloud))
 
 
 def test_a_busy_pool_is_logged_with_what_its_worker_says(caplog):
     caplog.set_level(logging.WARNING)
 
-    async def scenario() -> None:
-        task = asyncio.create_task(consume(Cloud(busy="9 sessions are waiting").generation()))
+    async def scenario(cloud: Cloud) -> None:
+        task = asyncio.create_task(consume(cloud.generation()))
         await until_logged(caplog, 1)
         await asyncio.sleep(1.0)
         assert len(caplog.messages) == 1
@@ -221,4 +248,5 @@ def test_a_busy_pool_is_logged_with_what_its_worker_says(caplog):
         task.cancel()
         await asyncio.wait([task])
 
-    asyncio.run(scenario())
+    with Cloud(busy="9 sessions are waiting") as cloud:
+        asyncio.run(scenario(cloud))

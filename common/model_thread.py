@@ -1,0 +1,59 @@
+"""A thread of its own for a model: calls run one after the other beside the event loop.
+
+Law: a call runs to its end, whoever waits for it, and its result is there in one turn of the loop. An
+executor of the standard library takes two turns and several locks: a fifth more for the way there and back.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import Self, TypeVar
+
+Result = TypeVar("Result")
+
+
+class ModelThread:
+    """`with ModelThread() as thread: await thread.start(call)`; the end waits for all calls."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        self._is_open = True
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_open = False
+        self._calls.put(None)
+        self._thread.join()
+
+    def start(self, function: Callable[[], Result]) -> "asyncio.Future[Result]":
+        """Have it called after all before it; to cancel the future does not stop it.
+
+        RuntimeError when the thread has ended.
+        """
+        if not self._is_open:
+            raise RuntimeError("the model's thread does not run: its owner has been closed")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+
+        def run() -> None:
+            try:
+                settle = partial(future.set_result, function())
+            except Exception as error:  # noqa: BLE001 - raised again where the future is awaited
+                settle = partial(future.set_exception, error)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+                loop.call_soon_threadsafe(lambda: future.done() or settle())
+
+        self._calls.put(run)
+        return future
+
+    def _work(self) -> None:
+        while (run := self._calls.get()) is not None:
+            run()
