@@ -138,7 +138,7 @@ class Generation:
 
     async def _wait(self, drafting: Drafting) -> None:
         """Until something arrives, the session's deadline passes or the log has to tell something."""
-        session, is_idle = self.session, not drafting.running
+        session, is_idle = self.session, not drafting.running and self.inbox.empty()
         until = session.deadline
         if until is not None and self._has_news:
             until = min(until, session.silent_from)

@@ -211,6 +211,19 @@ def test_a_model_thread_runs_one_call_at_a_time_raises_what_it_raised_and_refuse
     asyncio.run(scenario())
 
 
+def test_a_draft_that_returns_while_the_app_is_busy_with_a_token_is_not_missed(draft_folder):
+    async def scenario() -> None:
+        config = AgentConfig(model=str(draft_folder("llama")), scheme="slm", max_tokens=4)
+        async with EdgeAgent.open(config, model=SlowModel(0.01)) as agent:
+            tokens = 0
+            async for _ in agent.generate("turn on"):
+                tokens += 1
+                await asyncio.sleep(0.1)
+            assert tokens == 4
+
+    asyncio.run(scenario())
+
+
 async def until_logged(caplog: pytest.LogCaptureFixture, count: int) -> None:
     async with asyncio.timeout(PATIENCE):
         while len(caplog.messages) < count:
