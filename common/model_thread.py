@@ -46,7 +46,7 @@ class ModelThread:
         def run() -> None:
             try:
                 settle = partial(future.set_result, function())
-            except Exception as error:  # noqa: BLE001 - raised again where the future is awaited
+            except BaseException as error:  # noqa: BLE001 - raised again where the future is awaited
                 settle = partial(future.set_exception, error)
             with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
                 loop.call_soon_threadsafe(lambda: future.done() or settle())

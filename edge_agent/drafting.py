@@ -36,7 +36,7 @@ class Drafted:
     """What follows `tokens`, or what the model raised instead, after `seconds` (to the thread and back)."""
 
     tokens: list[int]
-    outcome: Proposal | Exception
+    outcome: Proposal | BaseException
     seconds: float
 
 
@@ -55,7 +55,7 @@ class Drafting:
         self._model, self._thread = model, thread
         self._policy, self._vocab_size = policy, vocab_size
         self._tell = tell
-        self._running: asyncio.Future[Proposal | Exception] | None = None
+        self._running: asyncio.Future[Proposal] | None = None
 
     @property
     def running(self) -> bool:
@@ -79,15 +79,10 @@ class Drafting:
         if cancelled is not None:
             raise cancelled
 
-    def _draft(self, tokens: list[int]) -> Proposal | Exception:
-        try:
-            logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
-            return self._policy.propose(logits, len(tokens))
-        except Exception as error:  # noqa: BLE001 - raised again by whoever is told
-            return error
+    def _draft(self, tokens: list[int]) -> Proposal:
+        logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
+        return self._policy.propose(logits, len(tokens))
 
-    def _has_returned(
-        self, running: "asyncio.Future[Proposal | Exception]", tokens: list[int], began: float
-    ) -> None:
+    def _has_returned(self, running: "asyncio.Future[Proposal]", tokens: list[int], began: float) -> None:
         self._running = None
-        self._tell(Drafted(tokens, running.result(), time.monotonic() - began))
+        self._tell(Drafted(tokens, running.exception() or running.result(), time.monotonic() - began))

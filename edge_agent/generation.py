@@ -185,7 +185,7 @@ class Generation:
     def _take(self, drafted: Drafted, now: float) -> None:
         """Propose what was drafted, unless the text has changed since."""
         self.clock.drafting += drafted.seconds
-        if isinstance(drafted.outcome, Exception):
+        if isinstance(drafted.outcome, BaseException):
             raise drafted.outcome
         if self.session.wants_draft and self.session.tokens == drafted.tokens:
             self.session.propose(drafted.outcome, now, drafted.seconds)

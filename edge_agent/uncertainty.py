@@ -29,7 +29,8 @@ def token_probs_at(
     inverse = (1.0 / temperatures).astype(np.float32)
     normalisers = np.empty_like(inverse)
     step = max(1, CACHED // len(shifted))
-    for rows in (slice(start, start + step) for start in range(0, len(inverse), step)):
+    for start in range(0, len(inverse), step):
+        rows = slice(start, start + step)
         weights = np.multiply.outer(inverse[rows], shifted)
         normalisers[rows] = np.exp(weights, out=weights).sum(axis=1)
     return np.exp(shifted[token] * inverse) / normalisers
