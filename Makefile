@@ -55,7 +55,7 @@ results: $(VENV)/.dev
 
 # train the demo pair anew (an hour on two cores)
 pair: $(VENV)/.dev
-	$(BIN)/python -m evaluation.train_demo_pair
+	$(BIN)/python -m evaluation.demo_pair
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/.torch
 	$(BIN)/python -m pip install --quiet --editable '.[edge,cloud]'

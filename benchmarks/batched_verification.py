@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from cloud_worker.passes import Pass
+from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.target_model.engine import Engine
 from cloud_worker.target_model.layers import layer_shapes
-from cloud_worker.target_model.packed import PackedEngine
+from cloud_worker.target_model.packed_engine import PackedEngine
 from cloud_worker.target_model.padded import attend_padded
 from cloud_worker.target_model.serial import SerialEngine
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from benchmarks.process_time import cpu_seconds, resident_bytes
-from evaluation.local_broker import LocalBroker
+from benchmarks.support.process_time import cpu_seconds, resident_bytes
+from evaluation.local.broker import LocalBroker
 
 PAYLOAD = bytes(80)  # a draft of one token with 16 ids is as long
 NUM_WORKERS = 4

@@ -17,10 +17,10 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from benchmarks.device import Device
+from benchmarks.support.device import Device
 from common.link import LinkSettings
-from evaluation.local_broker import LocalBroker
-from evaluation.local_worker import LocalWorkers
+from evaluation.local.broker import LocalBroker
+from evaluation.local.worker import LocalWorkers
 
 BLOCK_LENGTH = 4
 
@@ -44,7 +44,7 @@ async def load(broker_url: str, num_devices: int, num_tokens: int) -> tuple[list
 
 def measure(num_workers: int, num_devices: int, flags: argparse.Namespace) -> tuple[list[float], float]:
     """A fresh broker with fresh workers under one load."""
-    program = [sys.executable, "-m", "benchmarks.scripted", "--pass-ms", str(flags.pass_ms)]
+    program = [sys.executable, "-m", "benchmarks.support.scripted", "--pass-ms", str(flags.pass_ms)]
     names = [f"worker{number}" for number in range(num_workers)]
     with LocalBroker() as broker, LocalWorkers(broker.url, names=names, program=program):
         return asyncio.run(load(broker.url, num_devices, flags.tokens))

@@ -24,16 +24,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.link_emulator import LinkEmulator
-from benchmarks.memory_watch import HEADING, MemoryWatch, count_tasks
+from benchmarks.support.link_emulator import LinkEmulator
+from benchmarks.support.memory_watch import HEADING, MemoryWatch, count_tasks
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.generation import Generation
-from edge_agent.session_settings import OnCloudLoss
-from evaluation.local_broker import LocalBroker
-from evaluation.local_worker import LocalWorker, LocalWorkers
+from edge_agent.generation.generation import Generation
+from edge_agent.session.settings import OnCloudLoss
+from evaluation.local.broker import LocalBroker
+from evaluation.local.worker import LocalWorker, LocalWorkers
 
-HELD_OUT = Path(__file__).parents[1] / "evaluation" / "held_out.jsonl"
+HELD_OUT = Path(__file__).parents[1] / "evaluation" / "smart_home" / "held_out.jsonl"
 SCHEMES = ("lossless", "coupled")
 MAX_GROWTH_MIB = 64.0  # of the process with all agents, over the disturbed run
 

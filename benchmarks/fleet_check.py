@@ -25,21 +25,21 @@ from typing import cast
 
 import simpy
 
-from benchmarks.device import PROMPT, Device
-from cloud_worker.scheduler import Limits
-from common.codec import decode_to_device, decode_to_worker
+from benchmarks.support.device import PROMPT, Device
+from cloud_worker.scheduling.scheduler import Limits
 from common.link import Link, LinkSettings, Received
-from common.messages import Correction, Draft
-from evaluation.fleet.broker import Broker
+from common.protocol.codec import decode_to_device, decode_to_worker
+from common.protocol.messages import Correction, Draft
 from evaluation.fleet.command import INPUTS
 from evaluation.fleet.inputs import Inputs, PassTime, load_inputs
-from evaluation.fleet.pool import Gauge, Pool
-from evaluation.fleet.session import DeviceTime, Session
 from evaluation.fleet.traces import HELD, SchemeTraces, Trace
-from evaluation.fleet.worker import Process, Worker, WorkerTime
-from evaluation.local_broker import LocalBroker
-from evaluation.local_worker import LocalWorker
-from evaluation.results import RESULTS, Cell, header, markdown_table, write_csv, write_section
+from evaluation.fleet.world.broker import Broker
+from evaluation.fleet.world.pool import Gauge, Pool
+from evaluation.fleet.world.session import DeviceTime, Session
+from evaluation.fleet.world.worker import Process, Worker, WorkerTime
+from evaluation.local.broker import LocalBroker
+from evaluation.local.worker import LocalWorker
+from evaluation.reporting.results import RESULTS, Cell, header, markdown_table, write_csv, write_section
 
 TOLERANCES = {"p50 ms": 0.15, "p99 ms": 0.35, "tokens/s": 0.15}
 HEADINGS = (
@@ -207,7 +207,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="of each load; the median counts")
     parser.add_argument("--write", action="store_true", help="put the table into docs/results/fleet.md")
     flags = parser.parse_args()
-    program = [sys.executable, "-m", "benchmarks.scripted", "--pass-ms", str(flags.pass_ms)]
+    program = [sys.executable, "-m", "benchmarks.support.scripted", "--pass-ms", str(flags.pass_ms)]
     with LocalBroker() as broker, LocalWorker(broker.url, program=program):
         rows, faults = compare(broker.url, load_inputs(INPUTS), flags)
     if flags.write:

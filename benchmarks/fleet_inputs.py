@@ -16,12 +16,12 @@ from tqdm import tqdm
 from benchmarks.broker_load import broker_time
 from benchmarks.loop_time import loop_time
 from benchmarks.service_time import PASTS, RUNS, target_time
-from edge_agent.schemes import SCHEMES
+from edge_agent.policy.schemes import SCHEMES
 from evaluation.fleet.collect import collect
 from evaluation.fleet.inputs import PassTime
-from evaluation.held_out import held_out
-from evaluation.pair import add_pair_flags, open_pair
-from evaluation.results import RESULTS, header
+from evaluation.models.pair import add_pair_flags, open_pair
+from evaluation.reporting.results import RESULTS, header
+from evaluation.smart_home.held_out import held_out
 
 
 @dataclass(frozen=True, slots=True)

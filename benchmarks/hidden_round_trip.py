@@ -21,16 +21,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.link_emulator import Conditions, LinkEmulator
-from benchmarks.slowed import SlowedDraft
+from benchmarks.support.link_emulator import Conditions, LinkEmulator
+from benchmarks.support.slowed import SlowedDraft
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.draft_model import DraftModel
-from edge_agent.model_source import resolve
-from evaluation.local_broker import LocalBroker
-from evaluation.local_worker import LocalWorker
+from edge_agent.draft_model.draft_model import DraftModel
+from edge_agent.draft_model.source import resolve
+from evaluation.local.broker import LocalBroker
+from evaluation.local.worker import LocalWorker
 
-HELD_OUT = Path(__file__).parents[1] / "evaluation" / "held_out.jsonl"
+HELD_OUT = Path(__file__).parents[1] / "evaluation" / "smart_home" / "held_out.jsonl"
 BLOCKS = (2, 4, 8, 16, 32)
 OURS = "adaptive blocks, window 8"
 TOKEN_AT_A_TIME = "token at a time, stop and wait"
@@ -103,7 +103,7 @@ async def measure(
     """A sample for each prompt, by way."""
     delay = Conditions(times.round_trip / 2)
     samples: dict[str, list[Sample]] = {}
-    program = [sys.executable, "-m", "benchmarks.slowed", "--pass-ms", str(1000 * times.forward_pass)]
+    program = [sys.executable, "-m", "benchmarks.support.slowed", "--pass-ms", str(1000 * times.forward_pass)]
     with LocalBroker() as broker, LocalWorker(broker.url, program=program):
         async with LinkEmulator("127.0.0.1", broker.port, delay, delay) as link:
             for way in WAYS:

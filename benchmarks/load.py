@@ -16,15 +16,15 @@ import sys
 import time
 from contextlib import AsyncExitStack
 
-from benchmarks.device import Device, Place
-from common.broker_config import BrokerConfig
+from benchmarks.support.device import Device, Place
 from common.link import LinkError
-from common.settings import CommandLine, SettingsError, add_flags, load
-from common.topics import Topics
+from common.process.broker_config import BrokerConfig
+from common.process.settings import CommandLine, SettingsError, add_flags, load
+from common.protocol.topics import Topics
 from edge_agent.config import ENV_PREFIX
-from edge_agent.model_files import ModelError, read_info
-from edge_agent.model_source import resolve
-from edge_agent.text import Text
+from edge_agent.draft_model.files import ModelError, read_info
+from edge_agent.draft_model.source import resolve
+from edge_agent.text.tokenizer import Text
 
 
 async def press(config: BrokerConfig, place: Place, flags: argparse.Namespace) -> list[Device]:

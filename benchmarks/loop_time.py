@@ -22,16 +22,16 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks.capacity import load
-from benchmarks.scripted import Script, ScriptedTarget
+from benchmarks.support.scripted import Script, ScriptedTarget
 from cloud_worker.config import WorkerConfig
-from cloud_worker.job import Rows
-from cloud_worker.passes import Pass
+from cloud_worker.monitoring.health import Watch
+from cloud_worker.passes.forward_pass import Pass
+from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
-from cloud_worker.watch import Watch
 from cloud_worker.worker import Worker, serve
 from evaluation.fleet.inputs import LoopTime
-from evaluation.local_broker import LocalBroker
-from evaluation.local_worker import LocalWorker
+from evaluation.local.broker import LocalBroker
+from evaluation.local.worker import LocalWorker
 
 NUM_DEVICES = (2, 8, 32)
 PASS_SECONDS = 0.04  # long enough for every device to draft its next block meanwhile

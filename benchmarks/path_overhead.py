@@ -16,10 +16,10 @@ import time
 
 import aiomqtt
 
-from benchmarks.device import Device
+from benchmarks.support.device import Device
 from common.link import LinkSettings
-from evaluation.local_broker import LocalBroker
-from evaluation.local_worker import LocalWorker
+from evaluation.local.broker import LocalBroker
+from evaluation.local.worker import LocalWorker
 
 PAYLOAD = bytes(80)  # a draft of one token with 16 ids is as long
 NO_DELAY = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
@@ -78,7 +78,7 @@ def main() -> None:
     if flags.echo:
         asyncio.run(echo(flags.echo))
         return
-    program = [sys.executable, "-m", "benchmarks.scripted"]
+    program = [sys.executable, "-m", "benchmarks.support.scripted"]
     with LocalBroker() as broker, LocalWorker(broker.url, program=program):
         command = [sys.executable, "-m", "benchmarks.path_overhead", "--echo", str(broker.port)]
         other = subprocess.Popen(command, stdout=subprocess.PIPE)

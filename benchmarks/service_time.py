@@ -21,11 +21,11 @@ from scipy.optimize import nnls
 from tqdm import tqdm
 
 from benchmarks.batched_verification import MAX_TOKENS, Sessions, build_model
-from cloud_worker.passes import Pass
+from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.target_model.engine import Engine
 from cloud_worker.target_model.layers import layer_shapes
 from cloud_worker.target_model.loading import load as load_model
-from cloud_worker.target_model.packed import PackedEngine
+from cloud_worker.target_model.packed_engine import PackedEngine
 from cloud_worker.target_model.padded import attend_padded
 from evaluation.fleet.inputs import PassTime
 

@@ -21,22 +21,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.hidden_round_trip import slowed_draft
-from benchmarks.link_emulator import Conditions, LinkEmulator
-from benchmarks.slowed import SlowedDraft
+from benchmarks.support.link_emulator import Conditions, LinkEmulator
+from benchmarks.support.slowed import SlowedDraft
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.draft_model import Logits
-from evaluation.held_out import HeldOut, held_out
-from evaluation.local_broker import LocalBroker
-from evaluation.local_worker import LocalWorker
-from evaluation.pair import Pair, default_cache, load_pair
-from evaluation.results import RESULTS, header, markdown_table, shown, write_csv, write_section
-from evaluation.simulate.accounting import Wire
-from evaluation.simulate.channel import Channel, Direction, FixedRate
-from evaluation.simulate.compute import Compute
+from edge_agent.draft_model.draft_model import Logits
+from evaluation.local.broker import LocalBroker
+from evaluation.local.worker import LocalWorker
+from evaluation.models.pair import Pair, default_cache, load_pair
+from evaluation.reporting.results import RESULTS, header, markdown_table, shown, write_csv, write_section
 from evaluation.simulate.running import Prompt, Simulation, World
 from evaluation.simulate.study import BROKER_SECONDS
 from evaluation.simulate.ways import way
+from evaluation.simulate.world.accounting import Wire
+from evaluation.simulate.world.channel import Channel, Direction, FixedRate
+from evaluation.simulate.world.compute import Compute
+from evaluation.smart_home.held_out import HeldOut, held_out
 
 TOLERANCE = 0.15
 SCHEMES = ("hlm", "u-hlm", "cu-hlm-offline", "opportunistic", "lossless", "coupled", "llm")
@@ -175,7 +175,7 @@ class Line:
 def compare(flags: argparse.Namespace) -> list[Line]:
     """Every scheme on every link."""
     lines: list[Line] = []
-    program = [sys.executable, "-m", "benchmarks.slowed", "--pass-ms", str(flags.pass_ms)]
+    program = [sys.executable, "-m", "benchmarks.support.slowed", "--pass-ms", str(flags.pass_ms)]
     with ExitStack() as stack:
         pair = stack.enter_context(load_pair(cache=default_cache()))
         broker = stack.enter_context(LocalBroker())

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.chaos import Trouble, cases, generate_all, report
-from benchmarks.link_emulator import LinkEmulator
-from benchmarks.memory_watch import HEADING, Growth, MemoryWatch, count_tasks
-from evaluation.local_broker import LocalBroker
-from evaluation.local_worker import LocalWorker, LocalWorkers
+from benchmarks.support.link_emulator import LinkEmulator
+from benchmarks.support.memory_watch import HEADING, Growth, MemoryWatch, count_tasks
+from evaluation.local.broker import LocalBroker
+from evaluation.local.worker import LocalWorker, LocalWorkers
 
 INTERVAL = 2.0  # seconds between samples
 WARM_UP = 0.25  # of the time

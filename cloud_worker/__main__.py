@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from cloud_worker.config import ENV_PREFIX, WorkerConfig
-from cloud_worker.watch import Watch
-from common.broker_config import BrokerConfig
+from cloud_worker.monitoring.health import Watch
 from common.link import LinkError
-from common.log import configure_logging
-from common.pages import PagesError
-from common.settings import CommandLine, SettingsError, add_flags, load
+from common.process.broker_config import BrokerConfig
+from common.process.http_pages import PagesError
+from common.process.log import configure_logging
+from common.process.settings import CommandLine, SettingsError, add_flags, load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +73,7 @@ def _serve(config: WorkerConfig, watch: Watch) -> int:
 
 
 def _status(config: WorkerConfig, flags: argparse.Namespace) -> int:
-    from cloud_worker.pool_status import as_json, as_table, is_served, pool_statuses
+    from cloud_worker.monitoring.pool_status import as_json, as_table, is_served, pool_statuses
 
     try:
         statuses = asyncio.run(pool_statuses(config))

@@ -3,11 +3,11 @@
 import secrets
 from dataclasses import dataclass
 
-from cloud_worker.scheduler import Limits
-from common.broker_config import BrokerConfig
-from common.log import LOG_FORMATS, LOG_LEVELS
-from common.settings import option
-from common.topics import check_name
+from cloud_worker.scheduling.scheduler import Limits
+from common.process.broker_config import BrokerConfig
+from common.process.log import LOG_FORMATS, LOG_LEVELS
+from common.process.settings import option
+from common.protocol.topics import check_name
 
 ENV_PREFIX = "CLOUD_WORKER_"
 SEAT_SECONDS = 10.0  # after its last draft a session is taken to go on

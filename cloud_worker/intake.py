@@ -7,16 +7,16 @@ import logging
 import time
 from collections.abc import Sequence
 
-from cloud_worker.device_rates import Admission, DeviceRates
-from cloud_worker.scheduler import Answer, Scheduler, SessionKey
-from cloud_worker.tally import Tally, Trouble
-from cloud_worker.trouble_log import count_trouble
-from common.brief import brief
-from common.codec import CodecError, decode_to_worker
+from cloud_worker.monitoring.tally import Tally, Trouble
+from cloud_worker.monitoring.trouble_log import count_trouble
+from cloud_worker.scheduling.device_rates import Admission, DeviceRates
+from cloud_worker.scheduling.scheduler import Answer, Scheduler, SessionKey
 from common.link import Received
-from common.log import about
-from common.messages import Draft, Refusal, ToDevice, ToWorker
-from common.topics import Topics, Uplink
+from common.process.log import about
+from common.protocol.codec import CodecError, decode_to_worker
+from common.protocol.messages import Draft, Refusal, ToDevice, ToWorker
+from common.protocol.summary import brief
+from common.protocol.topics import Topics, Uplink
 
 _log = logging.getLogger(__name__)
 

@@ -11,26 +11,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from cloud_worker.batch import Batch
 from cloud_worker.config import WorkerConfig, random_worker_name
-from cloud_worker.device_rates import DeviceRates
 from cloud_worker.intake import Intake, note
-from cloud_worker.judging import Judged
-from cloud_worker.presence import Presence, State, Status
-from cloud_worker.reading import Reading
-from cloud_worker.scheduler import Answer, Scheduler, Task
-from cloud_worker.session import Target
-from cloud_worker.tally import Pace, Tally, Trouble
+from cloud_worker.monitoring.health import Watch
+from cloud_worker.monitoring.presence import Presence, State, Status
+from cloud_worker.monitoring.snapshot import Reading
+from cloud_worker.monitoring.tally import Pace, Tally, Trouble
+from cloud_worker.monitoring.trouble_log import count_trouble
+from cloud_worker.scheduling.batch import Batch
+from cloud_worker.scheduling.device_rates import DeviceRates
+from cloud_worker.scheduling.scheduler import Answer, Scheduler, Task
+from cloud_worker.session.judging import Judged
+from cloud_worker.session.session import Target
 from cloud_worker.target_model import TargetModel
-from cloud_worker.trouble_log import count_trouble
-from cloud_worker.watch import Watch
-from common.codec import encode
-from common.fingerprint import fingerprint
 from common.link import Link, LinkStatistics
-from common.log import about
-from common.model_thread import ModelThread
-from common.topics import Topics
-from common.version import release
+from common.process.log import about
+from common.process.model_thread import ModelThread
+from common.process.version import release
+from common.protocol.codec import encode
+from common.protocol.fingerprint import fingerprint
+from common.protocol.topics import Topics
 
 EXPIRY = 30  # seconds that the broker keeps an answer for a device that is away
 GRACE = 0.1  # seconds for what the broker had already sent when it confirmed the end of a subscription

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.log import configure_logging
-from common.settings import CommandLine, SettingsError, add_flags, load
+from common.process.log import configure_logging
+from common.process.settings import CommandLine, SettingsError, add_flags, load
 from edge_agent.config import ENV_PREFIX, AgentConfig
-from edge_agent.schemes import SCHEMES
+from edge_agent.policy.schemes import SCHEMES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,9 +85,9 @@ def _talk(flags: argparse.Namespace) -> int:
     )
     # ONNX Runtime takes a while to import: --help and wrong settings need not wait for it
     from common.link import LinkError
-    from common.pages import PagesError
-    from edge_agent.conversation import chat, generate
-    from edge_agent.model_files import ModelError
+    from common.process.http_pages import PagesError
+    from edge_agent.cli.commands import chat, generate
+    from edge_agent.draft_model.files import ModelError
 
     try:
         return chat(config, flags) if flags.command == "chat" else generate(config, flags)
@@ -96,8 +96,8 @@ def _talk(flags: argparse.Namespace) -> int:
 
 
 def _export(flags: argparse.Namespace) -> int:
+    from edge_agent.draft_model.files import ModelError
     from edge_agent.export import export
-    from edge_agent.model_files import ModelError
 
     try:
         print(export(flags.source, flags.out, flags.precision, providers=flags.provider))

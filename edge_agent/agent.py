@@ -14,24 +14,24 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from common.link import LinkStatistics
-from common.log import about
-from common.messages import Opening
-from common.model_thread import ModelThread
-from common.pages import Pages, made_in
-from common.version import release
-from edge_agent.auditing import Audits
-from edge_agent.calibration import Calibration
-from edge_agent.calibration_file import find_calibration
+from common.process.http_pages import Pages, made_in
+from common.process.log import about
+from common.process.model_thread import ModelThread
+from common.process.version import release
+from common.protocol.messages import Opening
 from edge_agent.config import AgentConfig, random_seed
-from edge_agent.draft_model import DraftModel
-from edge_agent.exchange import Exchange
-from edge_agent.generation import Event, Generation, NextTokenModel
-from edge_agent.model_files import ModelInfo, read_info
-from edge_agent.model_source import resolve
-from edge_agent.prompts import Message, encode_prompt
-from edge_agent.session import EdgeSession, Outgoing
-from edge_agent.text import StopStrings, Text
-from edge_agent.totals import Totals
+from edge_agent.draft_model.draft_model import DraftModel
+from edge_agent.draft_model.files import ModelInfo, read_info
+from edge_agent.draft_model.source import resolve
+from edge_agent.generation.audits import Audits
+from edge_agent.generation.exchange import Exchange
+from edge_agent.generation.generation import Event, Generation, NextTokenModel
+from edge_agent.monitoring.totals import Totals
+from edge_agent.session.session import EdgeSession, Outgoing
+from edge_agent.text.prompts import Message, encode_prompt
+from edge_agent.text.tokenizer import StopStrings, Text
+from edge_agent.tuning.calibration import Calibration
+from edge_agent.tuning.calibration_file import find_calibration
 
 _log = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class EdgeAgent:
         if not config.metrics_port:
             yield
             return
-        from edge_agent.metrics import Metrics, Reading  # costs a device nothing otherwise
+        from edge_agent.monitoring.metrics import Metrics, Reading  # costs a device nothing otherwise
 
         def read() -> Reading:
             return Reading(

@@ -5,20 +5,20 @@ import secrets
 import socket
 from dataclasses import dataclass
 
-from common.broker_config import BrokerConfig
-from common.distribution import LATTICE_TOTALS, Sampling
-from common.log import LOG_FORMATS, LOG_LEVELS
-from common.messages import Opening
-from common.randomness import MAX_SEED
-from common.settings import option
-from common.topics import MAX_NAME_LENGTH, check_name
-from edge_agent.calibration import PUBLISHED_FIT, Calibration
-from edge_agent.policy import DEFAULT_MAX_IDS, MAX_IDS, Policy
-from edge_agent.risk import RiskControl, RiskCurve
-from edge_agent.schemes import SCHEMES, Form, Scheme
-from edge_agent.session_settings import OnCloudLoss, SessionSettings
-from edge_agent.steering import Numbers, Steering
-from edge_agent.uncertainty import ESTIMATORS
+from common.process.broker_config import BrokerConfig
+from common.process.log import LOG_FORMATS, LOG_LEVELS
+from common.process.settings import option
+from common.protocol.messages import Opening
+from common.protocol.topics import MAX_NAME_LENGTH, check_name
+from common.sampling.distribution import LATTICE_TOTALS, Sampling
+from common.sampling.randomness import MAX_SEED
+from edge_agent.policy.policy import DEFAULT_MAX_IDS, MAX_IDS, Policy
+from edge_agent.policy.schemes import SCHEMES, Form, Scheme
+from edge_agent.policy.uncertainty import ESTIMATORS
+from edge_agent.session.settings import OnCloudLoss, SessionSettings
+from edge_agent.tuning.calibration import PUBLISHED_FIT, Calibration
+from edge_agent.tuning.risk_control import RiskControl, RiskCurve
+from edge_agent.tuning.tuner import Numbers, Steering
 
 ENV_PREFIX = "EDGE_AGENT_"
 MAX_TOKENS = 4096

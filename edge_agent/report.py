@@ -4,8 +4,8 @@ import resource
 from dataclasses import dataclass
 
 from common.link import LinkStatistics
-from edge_agent.generation import Generation
-from edge_agent.transcript import Fate
+from edge_agent.generation.generation import Generation
+from edge_agent.session.transcript import Fate
 
 
 @dataclass(frozen=True, slots=True)

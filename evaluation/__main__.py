@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from common.settings import CommandLine, SettingsError
+from common.process.settings import CommandLine, SettingsError
 
 COMMANDS = {
     "calibrate": "how a pair's uncertainty foretells rejection, and the thresholds that follow",

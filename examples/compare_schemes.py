@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import sys
 
-from common.settings import add_flags, load
+from common.process.settings import add_flags, load
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import ENV_PREFIX, AgentConfig
 from edge_agent.report import Report

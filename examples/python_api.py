@@ -10,12 +10,12 @@ import asyncio
 import sys
 
 from common.link import LinkError
-from common.settings import SettingsError, add_flags, load
+from common.process.settings import SettingsError, add_flags, load
 from edge_agent.agent import EdgeAgent
+from edge_agent.cli.terminal import coloured, legend
 from edge_agent.config import ENV_PREFIX, AgentConfig
-from edge_agent.model_files import ModelError
+from edge_agent.draft_model.files import ModelError
 from edge_agent.report import Report
-from edge_agent.terminal import coloured, legend
 
 
 async def answer(config: AgentConfig, prompt: str) -> int:

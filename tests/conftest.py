@@ -9,7 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-pytest_plugins = ["tests.broker_fixtures", "tests.model_fixtures"]
+pytest_plugins = ["tests.support.broker_fixtures", "tests.support.model_fixtures"]
 
 # machines are noisy: no test fails because it was slow
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])

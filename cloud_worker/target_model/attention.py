@@ -12,7 +12,7 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from cloud_worker.target_model.layers import PagedLayer
-from cloud_worker.target_model.packing import Piece, Row, pack
+from cloud_worker.target_model.row import Piece, Row, pack
 
 NAME = "hybrid_packed"
 HARMLESS = frozenset({"sliding_window", "position_ids", "use_cache"})  # and whatever begins with output_

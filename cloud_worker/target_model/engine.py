@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from cloud_worker.passes import Pass
+from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.target_model.arrays import FloatRows, to_numpy
 
 TRIAL_LENGTH = 40

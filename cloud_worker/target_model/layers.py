@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from common.cache_argument import cache_argument
+from common.transformers_cache import cache_argument
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from cloud_worker.target_model.layers import PagedLayer
-from cloud_worker.target_model.packing import Group, Row
+from cloud_worker.target_model.row import Group, Row
 
 
 def attend_padded(

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from cloud_worker.page_pool import OWNER_SHARE, first_to_go
-from cloud_worker.passes import Pass, common_prefix
+from cloud_worker.passes.forward_pass import Pass, common_prefix
+from cloud_worker.passes.page_pool import OWNER_SHARE, first_to_go
 from cloud_worker.target_model.arrays import FloatRows, to_numpy
-from common.cache_argument import cache_argument
+from common.transformers_cache import cache_argument
 
 
 @dataclass(slots=True)

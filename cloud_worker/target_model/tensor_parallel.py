@@ -21,7 +21,7 @@ from typing import Protocol
 import torch
 from torch import distributed
 
-from cloud_worker.passes import Pass
+from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.target_model.arrays import FloatRows
 from cloud_worker.target_model.loading import Loaded, TargetModelError, check_split, load
 from cloud_worker.target_model.model import TargetModel

@@ -8,7 +8,7 @@ import importlib
 import torch
 
 from cloud_worker.target_model.layers import PagedLayer
-from cloud_worker.target_model.packing import Row
+from cloud_worker.target_model.row import Row
 
 MODULE = "torch.nn.attention.varlen"  # younger than the oldest torch that the package accepts
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.distribution import softmax
-from common.randomness import FloatArray
-from edge_agent.draft_model import DraftModel
+from common.sampling.distribution import softmax
+from common.sampling.randomness import FloatArray
+from edge_agent.draft_model.draft_model import DraftModel
+from edge_agent.draft_model.files import ModelError
 from edge_agent.export import Agreement
 from edge_agent.export.graphs import one_line
-from edge_agent.model_files import ModelError
 
 if TYPE_CHECKING:
     from edge_agent.export import Precision

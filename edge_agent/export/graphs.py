@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from common.cache_argument import cache_argument
+from common.transformers_cache import cache_argument
 
 if TYPE_CHECKING:
     import torch

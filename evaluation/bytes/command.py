@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from common.codec.limits import MAX_BLOCK_TOKENS
-from common.distribution import LATTICE_TOTALS, Sampling
-from common.messages import DraftToken
-from common.settings import SettingsError
-from edge_agent.policy import Policy
-from edge_agent.schemes import SCHEMES
+from common.process.settings import SettingsError
+from common.protocol.codec.limits import MAX_BLOCK_TOKENS
+from common.protocol.messages import DraftToken
+from common.sampling.distribution import LATTICE_TOTALS, Sampling
+from edge_agent.policy.policy import Policy
+from edge_agent.policy.schemes import SCHEMES
 from evaluation.bytes.counting import Block, clock, count
 from evaluation.bytes.page import GridRow, write_page
 from evaluation.bytes.tokens import Seen, anything, blocks, drafted, spread, zipf
-from evaluation.held_out import held_out
-from evaluation.pair import Pair, add_pair_flags, open_pair
-from evaluation.results import RESULTS
+from evaluation.models.pair import Pair, add_pair_flags, open_pair
+from evaluation.reporting.results import RESULTS
+from evaluation.smart_home.held_out import held_out
 
 VOCAB_SIZE = 32000  # the papers'
 EXPONENTS = (1.0, 1.5, 2.0)

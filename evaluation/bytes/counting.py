@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
-from common.codec import decode_to_worker, encode
-from common.codec.draft import encode_draft
-from common.codec.keys import DraftKey
-from common.codec.packing import SHORT_ID_BYTES
-from common.distribution import LATTICE_TOTALS, Lattice
 from common.link.packets import publish_size
 from common.link.properties import packed_size, publish_properties
-from common.messages import Draft, DraftToken
+from common.protocol.codec import decode_to_worker, encode
+from common.protocol.codec.draft import encode_draft
+from common.protocol.codec.keys import DraftKey
+from common.protocol.codec.token_ids import SHORT_ID_BYTES
+from common.protocol.messages import Draft, DraftToken
+from common.sampling.distribution import LATTICE_TOTALS, Lattice
 
 Block = tuple[DraftToken, ...]
 

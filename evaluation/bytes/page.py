@@ -7,9 +7,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from common.distribution import LATTICE_TOTALS
+from common.sampling.distribution import LATTICE_TOTALS
 from evaluation.bytes.counting import Bytes, Times, bound_of
-from evaluation.results import Cell, header, markdown_table, write_csv, write_section, write_svg
+from evaluation.reporting.results import Cell, header, markdown_table, write_csv, write_section, write_svg
 
 PAPERS_PROB_BITS = 8
 BYTES_HEADINGS = (

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.codec.limits import MAX_BLOCK_TOKENS
-from common.distribution import Lattice, fit_vocabulary, quantise, softmax
-from common.messages import DraftToken
-from edge_agent.generation import NextTokenModel
-from edge_agent.policy import Decision, Policy
+from common.protocol.codec.limits import MAX_BLOCK_TOKENS
+from common.protocol.messages import DraftToken
+from common.sampling.distribution import Lattice, fit_vocabulary, quantise, softmax
+from edge_agent.generation.generation import NextTokenModel
+from edge_agent.policy.policy import Decision, Policy
 
 ZIPF_SHIFT = 2.0  # Mandelbrot's: how flat the first few ranks are
 LOGIT_NOISE = 0.5  # scale of the Gumbel noise on each logit, so that ranks do not fall smoothly

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_agent.calibration import CalibrationError, OperatingPoint
+from edge_agent.tuning.calibration import CalibrationError, OperatingPoint
 from evaluation.calibrate.association import Associations, associate
 from evaluation.calibrate.rejection_line import (
     Bin,
@@ -22,7 +22,7 @@ from evaluation.calibrate.rejection_line import (
 )
 from evaluation.calibrate.samples import HYBRID, TARGET, Samples, Walk
 from evaluation.calibrate.tradeoff import cost, offline_k, operating_points
-from evaluation.resampling import Estimate, mean_of
+from evaluation.reporting.resampling import Estimate, mean_of
 
 MIN_PROMPTS = 2  # fewer cannot be resampled
 

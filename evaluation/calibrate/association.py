@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.distribution import IntArray
-from common.randomness import FloatArray
+from common.sampling.distribution import IntArray
+from common.sampling.randomness import FloatArray
 from evaluation.calibrate.samples import Samples
-from evaluation.resampling import Estimate, Resampled, resample
+from evaluation.reporting.resampling import Estimate, Resampled, resample
 
 FIGURES = ("pearson", "spearman", "auroc")
 

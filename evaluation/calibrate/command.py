@@ -17,13 +17,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.distribution import Sampling
-from common.settings import SettingsError
-from edge_agent.calibration import FILE_NAME, Calibration, CalibrationError
+from common.process.settings import SettingsError
+from common.sampling.distribution import Sampling
 from edge_agent.config import AgentConfig
-from edge_agent.model_files import DEMO
-from edge_agent.schemes import SCHEMES
-from edge_agent.uncertainty import ESTIMATORS
+from edge_agent.draft_model.files import DEMO
+from edge_agent.policy.schemes import SCHEMES
+from edge_agent.policy.uncertainty import ESTIMATORS
+from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError
 from evaluation.calibrate.analysis import Analysis, analyse
 from evaluation.calibrate.page import to_html, to_markdown
 from evaluation.calibrate.prompts import NUM_FRESH, fresh_commands, read_prompts
@@ -31,9 +31,9 @@ from evaluation.calibrate.report import blocks
 from evaluation.calibrate.samples import HYBRID, TARGET, Walk
 from evaluation.calibrate.tradeoff import THETA
 from evaluation.calibrate.walking import walk_both
-from evaluation.finished import Finished
-from evaluation.pair import Pair, add_pair_flags, default_cache, open_pair
-from evaluation.results import header, write_csv, write_section
+from evaluation.models.pair import Pair, add_pair_flags, default_cache, open_pair
+from evaluation.reporting.finished import Finished
+from evaluation.reporting.results import header, write_csv, write_section
 
 SCHEME = "opportunistic"  # writes the hybrid's text, and draws from what it would send
 RISKS = (0.001, 0.01, 0.02, 0.05)

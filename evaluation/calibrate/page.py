@@ -11,7 +11,7 @@ from typing import TypeAlias
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from evaluation.results import Cell, markdown_table, shown, write_svg
+from evaluation.reporting.results import Cell, markdown_table, shown, write_svg
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}th,td{padding:.2rem .7rem;border-bottom:1px solid #ccc}

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from edge_agent.calibration import OperatingPoint
+from edge_agent.tuning.calibration import OperatingPoint
 from evaluation.calibrate.rejection_line import Bin, Curve, Line
 from evaluation.calibrate.samples import Samples
 

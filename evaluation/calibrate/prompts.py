@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import cast
 
-from common.settings import SettingsError
-from evaluation.held_out import held_out
+from common.process.settings import SettingsError
 from evaluation.smart_home import held_out_commands
+from evaluation.smart_home.held_out import held_out
 
 NUM_FRESH = 400
 FRESH_SEED = 11  # of the generator; training, the published commands and their scores use others

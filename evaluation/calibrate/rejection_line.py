@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from common.distribution import IntArray
-from common.randomness import FloatArray
-from edge_agent.calibration import CalibrationError, Fit
+from common.sampling.distribution import IntArray
+from common.sampling.randomness import FloatArray
+from edge_agent.tuning.calibration import CalibrationError, Fit
 from evaluation.calibrate.samples import Samples
-from evaluation.resampling import Estimate, mean_of, resample
+from evaluation.reporting.resampling import Estimate, mean_of, resample
 
 NUM_BINS = 10
 

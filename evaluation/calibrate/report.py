@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from common.distribution import Sampling
+from common.sampling.distribution import Sampling
 from evaluation.calibrate import pictures
 from evaluation.calibrate.analysis import Analysis
 from evaluation.calibrate.association import FIGURES
 from evaluation.calibrate.page import Block, Heading, Paragraph, Picture, Table
 from evaluation.calibrate.samples import HYBRID, TARGET
-from evaluation.results import Cell
+from evaluation.reporting.results import Cell
 
 PUBLISHED = (("U-HLM", 0.82, -0.06, 0.073, 0.43), ("CU-HLM", 0.815, -0.066, 0.081, 0.81))
 NOISE_FREE, VOTE = "perturbation-mean", "perturbation-vote"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from common.distribution import IntArray
-from common.randomness import FloatArray
+from common.sampling.distribution import IntArray
+from common.sampling.randomness import FloatArray
 
 TARGET, HYBRID = "target", "hybrid"  # whose text is walked along
 

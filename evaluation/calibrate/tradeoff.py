@@ -6,10 +6,10 @@ adds to a token (docs/method.md, section 3).
 
 import numpy as np
 
-from common.randomness import FloatArray
-from edge_agent.calibration import OperatingPoint
+from common.sampling.randomness import FloatArray
+from edge_agent.tuning.calibration import OperatingPoint
 from evaluation.calibrate.samples import Samples
-from evaluation.resampling import Estimate, mean_of
+from evaluation.reporting.resampling import Estimate, mean_of
 
 THETA = 0.1  # the truncation error that CU-HLM tolerates, as published
 

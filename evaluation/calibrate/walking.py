@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cloud_worker.verification import target_choice, verify_token
-from common.distribution import Sampling, fit_vocabulary, warp
-from common.messages import DraftToken
-from common.randomness import FloatArray
+from cloud_worker.session.verification import target_choice, verify_token
+from common.protocol.messages import DraftToken
+from common.sampling.distribution import Sampling, fit_vocabulary, warp
+from common.sampling.randomness import FloatArray
 from edge_agent.config import AgentConfig
-from edge_agent.policy import Proposal
-from edge_agent.truncation import error_weight, truncation_errors
-from edge_agent.uncertainty import ESTIMATORS
+from edge_agent.policy.online_k import error_weight, truncation_errors
+from edge_agent.policy.policy import Proposal
+from edge_agent.policy.uncertainty import ESTIMATORS
 from evaluation.calibrate.samples import HYBRID, TARGET, Seen, Walk
-from evaluation.pair import Pair
-from evaluation.undelayed import write
+from evaluation.models.pair import Pair
+from evaluation.models.undelayed import write
 
 NUM_EVERY_K = 128  # every k up to here, then about 12 an octave
 

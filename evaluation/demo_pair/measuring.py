@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import DynamicCache, LlamaForCausalLM
 
-from common.cache_argument import cache_argument
+from common.transformers_cache import cache_argument
 from evaluation.demo_pair.tokenizer import END_TOKEN, PADDING_TOKEN
 from evaluation.smart_home import Command, exact_match, prompt_text, reply_text
 

@@ -7,17 +7,17 @@ the result is the text of a whole run with that seed, whatever blocks it was cut
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cloud_worker.verification import verify_block
-from common.codec import encode
-from common.distribution import Sampling, fit_vocabulary, warp
+from cloud_worker.session.verification import verify_block
 from common.link.packets import publish_size
 from common.link.properties import publish_properties
-from common.messages import Correction, Draft, DraftToken, Opening, ToDevice, ToWorker
-from common.topics import Topics
-from edge_agent.policy import Decision, Policy
-from edge_agent.schemes import Scheme
+from common.protocol.codec import encode
+from common.protocol.messages import Correction, Draft, DraftToken, Opening, ToDevice, ToWorker
+from common.protocol.topics import Topics
+from common.sampling.distribution import Sampling, fit_vocabulary, warp
+from edge_agent.policy.policy import Decision, Policy
+from edge_agent.policy.schemes import Scheme
 from evaluation.fleet.traces import ASKED, HELD, SKIPPED, SchemeTraces, Trace
-from evaluation.pair import Pair
+from evaluation.models.pair import Pair
 
 EXPIRY = 30
 POOL, DEVICE, SESSION, WORKER = "demo", "sensor-0001", "0a1b2c3d", "worker-1"

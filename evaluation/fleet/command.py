@@ -14,16 +14,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cloud_worker.scheduler import Limits
-from common.settings import SettingsError
+from cloud_worker.scheduling.scheduler import Limits
+from common.process.settings import SettingsError
 from evaluation.fleet.inputs import Inputs, PassTime, load_inputs
 from evaluation.fleet.report import Plan, write_report
 from evaluation.fleet.sentence import answer, in_words
-from evaluation.fleet.session import DeviceTime
-from evaluation.fleet.simulation import Effort, Load, Outcome, Site, simulate
 from evaluation.fleet.sizing import enough_brokers, enough_workers
-from evaluation.fleet.worker import WorkerTime
-from evaluation.results import RESULTS
+from evaluation.fleet.world.session import DeviceTime
+from evaluation.fleet.world.simulation import Effort, Load, Outcome, Site, simulate
+from evaluation.fleet.world.worker import WorkerTime
+from evaluation.reporting.results import RESULTS
 
 INPUTS = RESULTS / "fleet_inputs.json"
 

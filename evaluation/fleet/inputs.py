@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.settings import SettingsError
+from common.process.settings import SettingsError
 from evaluation.fleet.traces import SchemeTraces
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from evaluation.fleet.simulation import Outcome
+from evaluation.fleet.world.simulation import Outcome
 
 
 def curves(points: Sequence[Outcome], target: float, max_batch: int) -> Figure:

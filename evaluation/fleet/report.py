@@ -13,9 +13,17 @@ from tqdm import tqdm
 from evaluation.fleet.inputs import Inputs
 from evaluation.fleet.pictures import curves, sizes
 from evaluation.fleet.sentence import first_to_break
-from evaluation.fleet.simulation import Effort, Load, Outcome, Site, simulate
 from evaluation.fleet.sizing import enough_brokers, enough_workers
-from evaluation.results import RESULTS, Cell, header, markdown_table, write_csv, write_section, write_svg
+from evaluation.fleet.world.simulation import Effort, Load, Outcome, Site, simulate
+from evaluation.reporting.results import (
+    RESULTS,
+    Cell,
+    header,
+    markdown_table,
+    write_csv,
+    write_section,
+    write_svg,
+)
 
 PAGE = RESULTS / "fleet.md"
 ASSUMED = "assumed-h100-llama-8b"

@@ -3,7 +3,7 @@
 Law: what is called full first is what uses the largest share of its capacity at the simulated point.
 """
 
-from evaluation.fleet.simulation import KEEPALIVE, Load, Outcome, Site
+from evaluation.fleet.world.simulation import KEEPALIVE, Load, Outcome, Site
 
 LINK_MBIT = 1000.0  # of a broker's network, each way: an ordinary server's
 

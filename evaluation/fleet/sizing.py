@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from evaluation.fleet.simulation import Effort, Load, Outcome, Site, simulate
+from evaluation.fleet.world.simulation import Effort, Load, Outcome, Site, simulate
 
 MAX_BROKER_LOAD = 0.7  # above it a queue of messages grows at every burst
 MAX_WORKERS = 1 << 20

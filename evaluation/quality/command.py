@@ -16,18 +16,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.settings import SettingsError
-from edge_agent.calibration import FILE_NAME, Calibration, CalibrationError
-from edge_agent.schemes import SCHEMES
-from edge_agent.transcript import Fate
-from evaluation.finished import Finished
-from evaluation.held_out import HeldOut, held_out
-from evaluation.pair import Pair, add_pair_flags, default_cache, open_pair
+from common.process.settings import SettingsError
+from edge_agent.policy.schemes import SCHEMES
+from edge_agent.session.transcript import Fate
+from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError
+from evaluation.models.pair import Pair, add_pair_flags, default_cache, open_pair
+from evaluation.models.undelayed import write
 from evaluation.quality.page import Scored, table, write_page
 from evaluation.quality.scores import Answer, score
 from evaluation.quality.variants import REFERENCE, Variant, variants
-from evaluation.results import header
-from evaluation.undelayed import write
+from evaluation.reporting.finished import Finished
+from evaluation.reporting.results import header
+from evaluation.smart_home.held_out import HeldOut, held_out
 
 BUDGETS = (0.01, 0.02)
 MAX_TOKENS = 256

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from edge_agent.schemes import SCHEMES, Form, Gate
+from edge_agent.policy.schemes import SCHEMES, Form, Gate
 from evaluation.quality.pictures import tradeoff
 from evaluation.quality.scores import Score
 from evaluation.quality.variants import Variant
-from evaluation.resampling import Estimate
-from evaluation.results import Cell, markdown_table, write_csv, write_section, write_svg
+from evaluation.reporting.resampling import Estimate
+from evaluation.reporting.results import Cell, markdown_table, write_csv, write_section, write_svg
 
 Scored: TypeAlias = Sequence[tuple[Variant, Score]]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from common.randomness import FloatArray
+from common.sampling.randomness import FloatArray
 from evaluation.quality.agreement import agreement
-from evaluation.resampling import Estimate, resample
+from evaluation.reporting.resampling import Estimate, resample
 
 Z_95 = 1.959964  # the 97.5 % point of the normal distribution
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_agent.calibration import Calibration
 from edge_agent.config import AgentConfig
-from edge_agent.schemes import SCHEMES, Form
+from edge_agent.policy.schemes import SCHEMES, Form
+from edge_agent.tuning.calibration import Calibration
 
 PAPERS = ("u-hlm", "cu-hlm-offline", "cu-hlm-online")
 NUM_IDS = 32  # that a truncated distribution keeps, unless the calibration says otherwise

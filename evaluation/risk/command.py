@@ -18,18 +18,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.settings import SettingsError
-from edge_agent.calibration import FILE_NAME, Calibration
+from common.process.settings import SettingsError
 from edge_agent.config import AgentConfig
-from edge_agent.model_files import DEMO_FOLDER
-from edge_agent.risk import RiskCurve
-from evaluation.held_out import held_out
-from evaluation.local_broker import BrokerError, LocalBroker
-from evaluation.local_worker import LocalWorker, WorkerError
-from evaluation.results import RESULTS
+from edge_agent.draft_model.files import DEMO_FOLDER
+from edge_agent.tuning.calibration import FILE_NAME, Calibration
+from edge_agent.tuning.risk_control import RiskCurve
+from evaluation.local.broker import BrokerError, LocalBroker
+from evaluation.local.worker import LocalWorker, WorkerError
+from evaluation.reporting.results import RESULTS
 from evaluation.risk.domains import DOMAINS
 from evaluation.risk.measuring import TOLERANCE, Answered, MeasuringError, Run, answers
 from evaluation.risk.page import write_page
+from evaluation.smart_home.held_out import held_out
 
 EPSILONS = (0.01, 0.02, 0.05)
 NUM_ANSWERS = 300

@@ -9,7 +9,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib.figure import Figure
 
-from evaluation.results import Cell, header, markdown_table, write_csv, write_section, write_svg
+from evaluation.reporting.results import Cell, header, markdown_table, write_csv, write_section, write_svg
 from evaluation.risk.measuring import TOLERANCE, Run
 
 COLOURS = {"fixed": "tab:red", "steered": "tab:blue"}

@@ -17,22 +17,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloud_worker.target_model import TargetModelError
-from common.settings import SettingsError
-from edge_agent.model_files import ModelError
-from edge_agent.schemes import SCHEMES
-from evaluation.held_out import held_out
-from evaluation.pair import Pair, add_pair_flags, open_pair
-from evaluation.results import RESULTS, Cell, ResultsError, header, markdown_table
-from evaluation.simulate.accounting import Papers, Wire
-from evaluation.simulate.channel import Channel, Direction, FadingRate, FixedRate, Rate, TraceRate
-from evaluation.simulate.compute import PROFILES, Compute
+from common.process.settings import SettingsError
+from edge_agent.draft_model.files import ModelError
+from edge_agent.policy.schemes import SCHEMES
+from evaluation.models.pair import Pair, add_pair_flags, open_pair
+from evaluation.reporting.results import RESULTS, Cell, ResultsError, header, markdown_table
 from evaluation.simulate.measures import speed
 from evaluation.simulate.measuring import measure
-from evaluation.simulate.pages import SPEED_HEADINGS, percent, speed_cells
+from evaluation.simulate.pages.sections import SPEED_HEADINGS, percent, speed_cells
+from evaluation.simulate.pages.writing import write_papers, write_sweeps
 from evaluation.simulate.running import World
 from evaluation.simulate.study import BROKER_SECONDS, DOWN_SEED, PAPERS_VOCAB_SIZE, Study
 from evaluation.simulate.ways import DEFAULT_GAMMA, PEERS
-from evaluation.simulate.writing import write_papers, write_sweeps
+from evaluation.simulate.world.accounting import Papers, Wire
+from evaluation.simulate.world.channel import Channel, Direction, FadingRate, FixedRate, Rate, TraceRate
+from evaluation.simulate.world.compute import PROFILES, Compute
+from evaluation.smart_home.held_out import held_out
 
 PAGES = {"sweeps": (write_sweeps,), "papers": (write_papers,), "pages": (write_sweeps, write_papers)}
 SETTINGS = ("max_ids", "rejection_cost")  # flags that every way's agent gets

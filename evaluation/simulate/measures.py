@@ -9,12 +9,12 @@ from itertools import groupby
 
 import numpy as np
 
-from common.distribution import Sampling, fit_vocabulary, warp
-from edge_agent.transcript import Fate
-from evaluation.held_out import HeldOut
-from evaluation.pair import Pair
-from evaluation.simulate.device import Outcome
+from common.sampling.distribution import Sampling, fit_vocabulary, warp
+from edge_agent.session.transcript import Fate
+from evaluation.models.pair import Pair
 from evaluation.simulate.running import Simulation
+from evaluation.simulate.world.device import Outcome
+from evaluation.smart_home.held_out import HeldOut
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ import statistics
 import time
 from collections.abc import Callable
 
-from cloud_worker.passes import Pass
+from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.target_model import TargetModel
-from edge_agent.draft_model import DraftModel
-from edge_agent.model_source import resolve
-from evaluation.simulate.compute import Compute
+from edge_agent.draft_model.draft_model import DraftModel
+from edge_agent.draft_model.source import resolve
+from evaluation.simulate.world.compute import Compute
 
 NUM_PROMPT, NUM_NEW, NUM_RUNS = 48, 17, 9
 

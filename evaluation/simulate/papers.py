@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_agent.schemes import RISK_AVERSE_CU_HLM, RISK_AVERSE_U_HLM
-from evaluation.resampling import Estimate, mean_of
+from edge_agent.policy.schemes import RISK_AVERSE_CU_HLM, RISK_AVERSE_U_HLM
+from evaluation.reporting.resampling import Estimate, mean_of
 from evaluation.simulate.measures import Speed, Worth
 from evaluation.simulate.running import World
 from evaluation.simulate.study import Study

@@ -9,21 +9,21 @@ from typing import Any
 
 import simpy
 
-from cloud_worker.scheduler import Answer, Limits, SessionKey
-from common.messages import ToWorker
-from common.topics import Topics
-from edge_agent.calibration import Calibration
-from edge_agent.calibration_file import find_calibration
-from edge_agent.session import EdgeSession
-from edge_agent.steering import Numbers, Steering
-from evaluation.pair import Pair
-from evaluation.simulate.accounting import Accounting
-from evaluation.simulate.channel import Channel
-from evaluation.simulate.compute import Compute
-from evaluation.simulate.device import Device, Outcome, Proposals
-from evaluation.simulate.virtual_time import later
+from cloud_worker.scheduling.scheduler import Answer, Limits, SessionKey
+from common.protocol.messages import ToWorker
+from common.protocol.topics import Topics
+from edge_agent.session.session import EdgeSession
+from edge_agent.tuning.calibration import Calibration
+from edge_agent.tuning.calibration_file import find_calibration
+from edge_agent.tuning.tuner import Numbers, Steering
+from evaluation.models.pair import Pair
 from evaluation.simulate.ways import Way
-from evaluation.simulate.worker import SimulatedWorker
+from evaluation.simulate.world.accounting import Accounting
+from evaluation.simulate.world.channel import Channel
+from evaluation.simulate.world.compute import Compute
+from evaluation.simulate.world.device import Device, Outcome, Proposals
+from evaluation.simulate.world.virtual_time import later
+from evaluation.simulate.world.worker import SimulatedWorker
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ prompts one after the other on one device, as it would meet them.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from evaluation.held_out import HeldOut
-from evaluation.pair import Pair
-from evaluation.simulate.accounting import Papers, Wire
-from evaluation.simulate.channel import Channel, Direction, FadingRate
-from evaluation.simulate.compute import Compute
-from evaluation.simulate.device import Outcome
+from evaluation.models.pair import Pair
 from evaluation.simulate.measures import Speed, Worth, greedy_reply, speed, worth
 from evaluation.simulate.running import Prompt, Simulation, World
 from evaluation.simulate.ways import way
+from evaluation.simulate.world.accounting import Papers, Wire
+from evaluation.simulate.world.channel import Channel, Direction, FadingRate
+from evaluation.simulate.world.compute import Compute
+from evaluation.simulate.world.device import Outcome
+from evaluation.smart_home.held_out import HeldOut
 
 PAPERS_VOCAB_SIZE = 32_000  # Llama 2's, which the papers' payloads are counted with
 BROKER_SECONDS = 0.25e-3  # a half of what the path adds to a round trip (docs/measurements.md, "The path")

@@ -10,13 +10,13 @@ from typing import TypeVar, cast
 
 from tqdm import tqdm
 
-from edge_agent.schemes import SCHEMES, Gate
-from evaluation.simulate.accounting import Wire
-from evaluation.simulate.channel import Channel, Direction, FixedRate
+from edge_agent.policy.schemes import SCHEMES, Gate
 from evaluation.simulate.measures import Speed, Worth, speed
 from evaluation.simulate.running import World
 from evaluation.simulate.study import BROKER_SECONDS, PAPERS_VOCAB_SIZE, Study
 from evaluation.simulate.ways import Case
+from evaluation.simulate.world.accounting import Wire
+from evaluation.simulate.world.channel import Channel, Direction, FixedRate
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 BANDWIDTHS_MHZ = (0.1, 1.0, 10.0)

@@ -15,15 +15,15 @@ them, and a token of the target's follows: resampled after a rejection, else one
 
 from dataclasses import dataclass, replace
 
-from common.distribution import Sampling
-from common.messages import Draft, DraftToken, Opening, ToDevice, ToWorker
-from edge_agent.calibration import Calibration
+from common.protocol.messages import Draft, DraftToken, Opening, ToDevice, ToWorker
+from common.sampling.distribution import Sampling
 from edge_agent.config import AgentConfig
-from edge_agent.policy import Policy
-from edge_agent.schemes import SCHEMES, Form, Gate, Scheme
-from edge_agent.session_settings import OnCloudLoss, SessionSettings
-from edge_agent.steering import Numbers
-from evaluation.simulate.accounting import Extra, is_rejection
+from edge_agent.policy.policy import Policy
+from edge_agent.policy.schemes import SCHEMES, Form, Gate, Scheme
+from edge_agent.session.settings import OnCloudLoss, SessionSettings
+from edge_agent.tuning.calibration import Calibration
+from edge_agent.tuning.tuner import Numbers
+from evaluation.simulate.world.accounting import Extra, is_rejection
 
 SYNCHRONOUS = Scheme("sd", Form.DENSE, Gate.NEVER, "speculative decoding, stop and wait", holds=True)
 PEERS = ("sd", "dssd")

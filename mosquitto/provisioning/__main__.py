@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import cast
 
 try:
-    from common.access import Kind
     from common.link import LinkError
-    from common.settings import CommandLine
-    from common.topics import DEFAULT_ROOT
+    from common.process.settings import CommandLine
+    from common.protocol.topics import DEFAULT_ROOT
     from mosquitto.provisioning import ProvisionError
+    from mosquitto.provisioning.access import Kind
     from mosquitto.provisioning.commands import add, certificates, init, remove, rotate, show
     from mosquitto.provisioning.folder import DEFAULT_FOLDER
     from mosquitto.provisioning.state import ADMIN

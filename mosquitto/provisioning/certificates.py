@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.topics import check_name
+from common.protocol.topics import check_name
 from mosquitto.provisioning import ProvisionError
 from mosquitto.provisioning.folder import Folder, give_to_broker, write_secret
 

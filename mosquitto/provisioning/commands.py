@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
-from common.access import Account, Kind
 from common.link import LinkError, LinkSettings
-from common.topics import MAX_NAME_LENGTH, Topics, check_name
+from common.protocol.topics import MAX_NAME_LENGTH, Topics, check_name
 from mosquitto.provisioning import ProvisionError
+from mosquitto.provisioning.access import Account, Kind
 from mosquitto.provisioning.certificates import (
     certify_client,
     certify_server,

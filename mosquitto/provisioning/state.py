@@ -9,8 +9,8 @@ import secrets
 from base64 import b64encode
 from typing import TypeAlias
 
-from common.access import Account, Rules, rules, without_share
-from common.topics import Topics
+from common.protocol.topics import Topics
+from mosquitto.provisioning.access import Account, Rules, rules, without_share
 
 Json: TypeAlias = dict[str, object]
 

@@ -1,0 +1,250 @@
+"""What a hostile device may send: payloads and topics without end, the same ones for the same seed.
+
+Law: everything comes from the `random.Random` that is given, so a failure can be repeated. A good part gets
+past the codec, since what is refused there reaches nothing behind it.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import cbor2
+import numpy as np
+
+from common.protocol.checksum import prefix_check
+from common.protocol.codec import MAX_PAYLOAD_BYTES, encode
+from common.protocol.messages import Close, Draft, DraftToken, Opening
+from common.sampling.distribution import Dense, Distribution, Lattice, Sampling, TopK
+
+CORPUS_SIZE = 400  # valid messages that mutations begin from; renewed one by one
+DEVICES = ("attacker", "attacker", "attacker", "other", "other", *(f"d{number}" for number in range(20)))
+
+WRONG_VALUES = (
+    *(-1, 2**32, 2**64, 1.5, float("nan"), float("inf"), -float("inf"), None, True, "text", b"", b"x" * 999),
+    *([], [[]], [[[[]]]], [b""] * 900, {}, {0: 0}, cbor2.CBORTag(4, [1, 2]), cbor2.undefined),
+)
+WRONG_KEYS = (*range(20), 23, 2**40, -1, "n", 1.5)
+
+GARBAGE = (
+    b"",
+    b"\xff" * 1000,
+    b"\xa1" * 10_000,
+    b"\x81" * 100_000,
+    b"\xbf",
+    b"\x5b" + b"\xff" * 8,
+    b"\x9b" + b"\x00" * 7 + b"\xff",
+    b"\xa1\x04\x5a\x7f\xff\xff\xff",
+    b"{}",
+    b'{"n": 0}',
+    bytes(512 * 1024),
+    b"\xa1\x04\x5a\x00\x08\x00\x00" + bytes(512 * 1024),
+    cbor2.dumps({4: bytes(512 * 1024), 0: 1, 12: bytes(8), 13: 384, 14: 1}),
+    cbor2.dumps({key: [b"", b""] * 400 for key in range(20)}),
+)
+
+
+def valid_drafts(opening: Opening, rng: random.Random) -> Iterator[Draft]:
+    """Endless drafts as the codec lets them through, most of them absurd; some continue the one before."""
+    before: Draft | None = None
+    while True:
+        if before is not None and before.base == 0 and rng.random() < 0.3:
+            before = _following(before, opening, rng)
+        else:
+            before = _absurd(opening, rng)
+        yield before
+
+
+def _absurd(opening: Opening, rng: random.Random) -> Draft:
+    context = tuple(rng.choices(range(opening.vocab_size), k=rng.choice([0, 1, 5, 5, 20, 20, 100, 300, 600])))
+    if rng.random() < 0.005:
+        context *= 30
+    base = rng.choice([0, 0, 0, 1, 30, 511, 2**32 - 1])
+    return Draft(
+        n=rng.choice([0, 1, 2, 3, 2**31, 2**32 - 1]),
+        epoch=rng.choice([0, 0, 1, 2**32 - 1]),
+        base=base,
+        context=context,
+        block=_block(opening.vocab_size, rng),
+        bonus=rng.choice([0, 0, 0, 0, 1, 40, 4096]),
+        num_context_probs=rng.choice([0, 0, len(context)]),
+        check=rng.getrandbits(32) if base else 0,
+        opening=None if base else replace(opening, sampling=_sampling(rng), seed=rng.getrandbits(64)),
+    )
+
+
+def _following(first: Draft, opening: Opening, rng: random.Random) -> Draft:
+    """A draft that fits what a session holds after `first`, as far as its sender can know that."""
+    return Draft(
+        n=first.n + rng.choice([0, 1, 1, 7]) if first.n < 2**31 else first.n,
+        epoch=first.epoch,
+        base=max(1, len(first.context)),
+        context=tuple(rng.choices(range(opening.vocab_size), k=rng.choice([0, 1, 4]))),
+        block=_block(opening.vocab_size, rng),
+        bonus=rng.choice([0, 0, 1, 30]),
+        check=prefix_check(first.context),
+    )
+
+
+def _sampling(rng: random.Random) -> Sampling:
+    return Sampling(
+        rng.choice([0.0, 5e-324, 1e-300, 1e-30, 1.0, 100.0]),
+        rng.choice([0, 1, 2**24]),
+        rng.choice([5e-324, 0.5, 1.0]),
+    )
+
+
+def _block(vocab_size: int, rng: random.Random) -> tuple[DraftToken, ...]:
+    length = 64 if rng.random() < 0.01 else rng.choice([0, 1, 1, 3])
+    return tuple(_draft_token(vocab_size, rng) for _ in range(length))
+
+
+def _draft_token(vocab_size: int, rng: random.Random) -> DraftToken:
+    token = rng.randrange(vocab_size)
+    distribution = _distribution(token, vocab_size, rng)
+    if isinstance(distribution, Lattice):
+        token = int(distribution.ids[0])
+    return DraftToken(token, distribution)
+
+
+def _distribution(token: int, vocab_size: int, rng: random.Random) -> Distribution | None:
+    """None, and the edges of each form: one id, all ids, the smallest numbers that may be sent."""
+    match rng.randrange(20):
+        case 0:
+            return Dense(np.full(vocab_size, 6e-8, np.float16))
+        case 1:
+            return TopK(np.arange(vocab_size), np.full(vocab_size, 255, np.uint8), 1e-45)
+        case 2:
+            return Lattice(np.array([token]), np.array([65536]))
+        case number if number < 10:
+            return lattice_of(8, min(token, vocab_size - 8))
+        case _:
+            return None
+
+
+def lattice_of(size: int, first_id: int, total: int = 256) -> Lattice:
+    """A lattice over `size` consecutive ids, the first of them with all that the others leave."""
+    counts = np.ones(size, dtype=np.int64)
+    counts[0] = total - (size - 1)
+    return Lattice(np.arange(first_id, first_id + size, dtype=np.int64), counts)
+
+
+# -- bytes ---------------------------------------------------------------------------------------------
+
+
+def mutated(payload: bytes, other: bytes, rng: random.Random) -> bytes:
+    """A few bits or bytes changed, a piece lost, doubled, put behind, or taken from another message."""
+    data = bytearray(payload)
+    for _ in range(rng.randint(1, 4) if data else 0):
+        index = rng.randrange(len(data))
+        data[index] = rng.choice([data[index] ^ (1 << rng.randrange(8)), rng.randrange(256)])
+    cut = rng.randrange(len(data) + 1)
+    match rng.randrange(7):
+        case 0:
+            return bytes(data[:cut])
+        case 1:
+            return bytes(data[cut:])
+        case 2:
+            return bytes(data + data[:cut])
+        case 3:
+            return payload + b"\0"
+        case 4:
+            return bytes(data[:cut]) + other[rng.randrange(len(other) + 1) :]
+        case _:
+            return bytes(data)
+
+
+def wrong_fields(payload: bytes, rng: random.Random) -> bytes:
+    """A real draft in which some keys hold what they never should."""
+    fields = cbor2.loads(payload)
+    for _ in range(rng.randint(1, 3)):
+        fields[rng.choice(WRONG_KEYS)] = rng.choice(WRONG_VALUES)
+    return cbor2.dumps(fields)
+
+
+def payloads(opening: Opening, rng: random.Random) -> Iterator[bytes]:
+    """Endless hostile messages, valid ones among them."""
+    drafts = valid_drafts(opening, rng)
+    corpus = [encode(next(drafts)) for _ in range(CORPUS_SIZE)]
+    small = [payload for payload in GARBAGE if len(payload) < 2000]
+    while True:
+        payload = rng.choice(corpus)
+        chance = rng.random()
+        if chance < 0.05:
+            corpus[rng.randrange(CORPUS_SIZE)] = payload = encode(next(drafts))
+            yield payload
+        elif chance < 0.3:
+            yield payload
+        elif chance < 0.7:
+            yield mutated(payload, rng.choice(corpus), rng)
+        elif chance < 0.8:
+            yield wrong_fields(payload, rng)
+        elif chance < 0.85:
+            yield encode(Close())
+        elif chance < 0.995:
+            yield rng.choice([*small, rng.randbytes(rng.randrange(300))])
+        else:
+            yield rng.choice(GARBAGE)
+
+
+# -- topics --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """The worker under attack: only topics below these reach it."""
+
+    worker: str = "victim"
+    pool: str = "demo"
+    root: str = "hlm/v1"
+
+    def reaches(self, topic: str) -> bool:
+        """Whether the broker hands a message on this topic to the worker."""
+        levels = topic.removeprefix(self.root + "/").split("/")
+        is_open = len(levels) == 4 and levels[:2] == [self.pool, "open"]
+        is_draft = len(levels) == 5 and levels[:3] == [self.pool, "draft", self.worker]
+        return topic.startswith(self.root + "/") and (is_open or is_draft)
+
+
+ODD_LEVELS = (
+    *(
+        "/",
+        "a b/c",
+        "ä/ö",
+        "$SYS/x",
+        "../..",
+        "x" * 100 + "/y",
+        "😀/\u2028",
+        "\ufeff/\ufffd",
+        "s/" + "y" * 33,
+    ),
+    *("\u202e/x", "s", "", "s/t/u", "e\u0301/s", "%00/'; --", "s/" + "z" * 60_000),
+)
+FORBIDDEN_TOPICS = (
+    b"",
+    b"hlm/v1/demo/open/+/s",
+    b"#",
+    b"a\xff\xfe/b",
+    b"a\x00b",
+    b"\xed\xa0\x80/s",
+    b"\xc0\xaf",
+    b"\x7f/s",
+)
+
+
+def topics(aim: Aim, rng: random.Random, devices: Sequence[str] = DEVICES) -> Iterator[str]:
+    """Endless topics that a broker takes; most reach the worker, and few of them are well formed."""
+    while True:
+        session = rng.choice(["s", "s", "s1", "s2", f"s{rng.randrange(5000)}"])
+        address = f"{rng.choice(devices)}/{session}"
+        if rng.random() < 0.1:
+            address = rng.choice(ODD_LEVELS)
+        way = "open" if rng.random() < 0.4 else f"draft/{aim.worker}"
+        yield f"{aim.root}/{aim.pool}/{way}/{address}"
+
+
+def forbidden(aim: Aim, rng: random.Random) -> tuple[bytes, bytes]:
+    """A topic and a payload for which a broker ends the connection."""
+    if rng.random() < 0.2:
+        topic = f"{aim.root}/{aim.pool}/draft/{aim.worker}/attacker/s"
+        return topic.encode(), bytes(MAX_PAYLOAD_BYTES + 2048)
+    return rng.choice(FORBIDDEN_TOPICS), rng.randbytes(20)

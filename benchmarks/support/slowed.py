@@ -1,0 +1,73 @@
+"""Models slowed to the speed of other machines: real answers, given no sooner than a set time.
+
+    python -m benchmarks.support.slowed --pass-ms 60 --broker mqtt://127.0.0.1:1883    # a worker
+
+Law: they only wait; what they answer is the real model's.
+"""
+
+import argparse
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cloud_worker.config import WorkerConfig
+from cloud_worker.monitoring.health import Watch
+from cloud_worker.passes.forward_pass import Pass
+from cloud_worker.session.job import Rows
+from cloud_worker.target_model import TargetModel
+from cloud_worker.worker import Worker, serve
+from edge_agent.draft_model.draft_model import DraftModel, Logits
+
+
+@dataclass(frozen=True, slots=True)
+class SlowedDraft:
+    """A draft model that takes at least `seconds` a call."""
+
+    model: DraftModel
+    seconds: float
+
+    @property
+    def max_positions(self) -> int:
+        """The model's."""
+        return self.model.max_positions
+
+    def logits(self, tokens: Sequence[int]) -> Logits:
+        """The model's, later."""
+        began = time.monotonic()
+        logits = self.model.logits(tokens)
+        time.sleep(max(0.0, self.seconds - (time.monotonic() - began)))
+        return logits
+
+
+class SlowedTarget(TargetModel):
+    """A target model that takes at least `seconds` a forward pass."""
+
+    seconds = 0.0
+
+    def logits(self, passes: Sequence[Pass]) -> list[Rows]:
+        """As TargetModel.logits, later."""
+        began = time.monotonic()
+        rows = super().logits(passes)
+        time.sleep(max(0.0, self.seconds - (time.monotonic() - began)))
+        return rows
+
+
+def main() -> None:
+    """Run a slowed worker until it is stopped."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.support.slowed", description=__doc__)
+    parser.add_argument("--pass-ms", type=float, required=True, help="the least time of a forward pass")
+    parser.add_argument("--broker", required=True, help="mqtt://host:port")
+    parser.add_argument("--worker", default="slowed", help="the worker's name")
+    parser.add_argument("--model", default="demo", help="the target model")
+    flags = parser.parse_args()
+    logging.basicConfig(level="INFO")
+    config = WorkerConfig(broker=flags.broker, worker=flags.worker, model=flags.model)
+    SlowedTarget.seconds = flags.pass_ms / 1000
+    model = SlowedTarget.load(flags.model, num_threads=1)
+    asyncio.run(serve(Worker(config, model), Watch(config)))
+
+
+if __name__ == "__main__":
+    main()

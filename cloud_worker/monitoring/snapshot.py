@@ -1,0 +1,40 @@
+"""What a worker shows of itself at one moment, for its metrics and its health. Values only."""
+
+from dataclasses import dataclass
+
+from cloud_worker.monitoring.presence import State
+from cloud_worker.monitoring.tally import Tally
+from common.link import LinkStatistics
+
+LONG_PASS, HUNG_PASS = 60.0, 600.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Counts since the beginning, and how things stand now."""
+
+    state: State
+    tally: Tally
+    link: LinkStatistics
+    is_connected: bool
+    num_sessions: int
+    num_waiting: int  # sessions with work waiting
+    num_cached_tokens: int  # summed over sessions: a shared beginning counts for each
+    num_used_pages: int  # of the key/value cache, each counted once however many sessions share it
+    num_pages: int
+    uptime: float  # seconds
+    pass_seconds: float = 0.0  # that the forward pass at hand has taken so far
+
+    @property
+    def fault(self) -> str | None:
+        """Why no device can be served now; None when all is well."""
+        if self.state is State.DRAINING:
+            return "this worker is stopping"
+        if self.pass_seconds > LONG_PASS:
+            return f"a forward pass has taken {self.pass_seconds:.0f} s: the model may hang"
+        return None if self.is_connected else "the broker cannot be reached"
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the model can be given up: only a new process can help."""
+        return self.pass_seconds > HUNG_PASS

@@ -1,0 +1,1 @@
+"""What the target model is asked for in one forward pass, and where its cache lies. Pure."""

@@ -1,0 +1,187 @@
+"""CloudSession: what a worker knows of one device's sequence, and what it answers. Pure.
+
+Law 4: this state is disposable. Any worker builds it anew from a draft with base 0; a draft that does not fit
+what is held is answered with `need_context`, never guessed at. A repeated draft gets the same answer.
+
+    draft           held                     answer
+    n answered      -                        the remembered correction
+    older epoch     -                        none: the edge has rewound since
+    base 0          anything                 the sequence starts anew from its context
+    base <= held    same prefix (check)      verify
+    otherwise       -                        need_context(have)
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cloud_worker.session.admission import Target, beyond_limits
+from cloud_worker.session.backlog import Backlog
+from cloud_worker.session.job import Job, chain
+from cloud_worker.session.judging import Judged
+from common.protocol.checksum import prefix_check
+from common.protocol.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
+
+MAX_REMEMBERED = 64  # corrections kept for replay: more than any window
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Bonus tokens still to come for a draft."""
+
+    draft: Draft
+    next_index: int
+
+
+class CloudSession:
+    """The state machine of one session: drafts and logits come in as values, answers go out as values."""
+
+    def __init__(self, target: Target) -> None:
+        self.tokens: list[int] = []
+        self.epoch = 0
+        self.num_failures = 0  # passes for this session alone that failed, in a row
+        self._target = target
+        self._opening: Opening | None = None
+        self._waiting = Backlog(max_tokens=2 * target.max_tokens)
+        self._running: Job | None = None
+        self._stream: _Stream | None = None
+        self._last_n = -1
+        self._remembered: OrderedDict[int, Correction] = OrderedDict()
+
+    @property
+    def ready(self) -> bool:
+        """True when `next_job` has something to do."""
+        return self._running is None and (len(self._waiting) > 0 or self._stream is not None)
+
+    @property
+    def num_waiting_bytes(self) -> int:
+        """About how much memory the waiting drafts take."""
+        return self._waiting.num_bytes
+
+    def receive(self, draft: Draft) -> list[ToDevice]:
+        """Take a draft in. Returns what can be answered at once; the rest waits for `next_job`."""
+        if draft.n in self._remembered:
+            return [self._remembered[draft.n]]
+        running = self._running.drafts if self._running else ()
+        if any(draft.n == queued.n for queued in (*self._waiting, *running)):
+            return []
+        is_huge = len(draft.context) > self._target.max_tokens
+        if is_huge and (refusal := beyond_limits(draft, self._target)):
+            return [refusal]  # never worth a place in the queue
+        if not self._waiting.has_room(draft):
+            return [self._target.refuse(draft, Reason.BUSY, "too many drafts are waiting", retry_after=1.0)]
+        self._waiting.add(draft)
+        return []
+
+    def next_job(self) -> tuple[Job | None, list[ToDevice]]:
+        """The next forward pass, covering all waiting drafts that follow one another, and other answers."""
+        answers: list[ToDevice] = []
+        while self._waiting and self._running is None:
+            draft = self._waiting.take()
+            if self._is_stale(draft):
+                continue
+            refusal = self._admit(draft)
+            if refusal is not None:
+                answers.append(refusal)
+            elif self._opening is not None:  # `_admit` has seen to it
+                self._stream = None
+                self._running = chain(self._opening, draft, self._waiting, self.tokens, self._target)
+        if self._running is None and self._stream is not None and self._opening is not None:
+            self._running = Job(self._opening, (), tuple(self.tokens), 1)
+        return self._running, answers
+
+    def complete(self, judged: Sequence[Judged], compute_ms: float) -> list[ToDevice]:
+        """Take in what `judge` made of the running job; returns its corrections."""
+        job, self._running, self.num_failures = self._running, None, 0
+        if job is None:
+            raise RuntimeError("no job is running")
+        if not job.drafts:
+            return self._next_bonus(judged[0].verdict.token, compute_ms)
+        return [self._correct(draft, one, compute_ms) for draft, one in zip(job.drafts, judged, strict=False)]
+
+    def abandon(
+        self, detail: str, *, reason: Reason = Reason.BUSY, retry_after: float = 0.0
+    ) -> list[ToDevice]:
+        """Nothing of the running job happened; with `BUSY` the edge tries again, maybe elsewhere."""
+        job, self._running, self._stream = self._running, None, None
+        drafts = job.drafts if job else ()
+        return [self._target.refuse(draft, reason, detail, retry_after=retry_after) for draft in drafts]
+
+    def dismiss(self, detail: str, *, retry_after: float) -> list[ToDevice]:
+        """The session must go: nobody who waits for it is left without an answer."""
+        waiting = self._waiting.clear()
+        refusals = [
+            self._target.refuse(draft, Reason.BUSY, detail, retry_after=retry_after) for draft in waiting
+        ]
+        return self.abandon(detail, retry_after=retry_after) + refusals
+
+    # -- what a draft means for the state -------------------------------------------------------------
+
+    def _is_stale(self, draft: Draft) -> bool:
+        return draft.n <= self._last_n or (draft.base > 0 and draft.epoch < self.epoch)
+
+    def _admit(self, draft: Draft) -> Refusal | None:
+        """Bring `tokens` to the draft's base, or say why it cannot be verified."""
+        refusal = beyond_limits(draft, self._target)
+        if refusal is not None:
+            return refusal
+        if draft.opening is not None:
+            self._opening, self.tokens, self.epoch = draft.opening, [], draft.epoch
+        elif not self._holds(draft):
+            return self._target.refuse(draft, Reason.NEED_CONTEXT, have=len(self.tokens))
+        del self.tokens[draft.base :]
+        return None
+
+    def _holds(self, draft: Draft) -> bool:
+        """Whether the prefix that the draft builds on is the one held."""
+        return (
+            0 < draft.base <= len(self.tokens)
+            and draft.epoch == self.epoch
+            and prefix_check(self.tokens[: draft.base]) == draft.check
+        )
+
+    # -- verification -------------------------------------------------------------------------------
+
+    def _correct(self, draft: Draft, judged: Judged, compute_ms: float) -> Correction:
+        verdict = judged.verdict
+        self.tokens.extend(draft.context)
+        self.tokens.extend(item.token for item in draft.block[: verdict.num_accepted])
+        if verdict.token is not None:
+            self.tokens.append(verdict.token)
+        if verdict.num_accepted < len(draft.block):
+            self.epoch += 1
+        elif draft.bonus > 1:
+            self._stream = self._unless_ended(_Stream(draft, next_index=1))
+        correction = Correction(
+            n=draft.n,
+            num_accepted=verdict.num_accepted,
+            token=verdict.token,
+            worker=self._target.worker,
+            context_codes=judged.context_codes,
+            compute_ms=compute_ms,
+        )
+        self._remember(correction)
+        return correction
+
+    def _next_bonus(self, token: int | None, compute_ms: float) -> list[ToDevice]:
+        stream = self._stream
+        if stream is None or token is None:
+            return []  # a newer draft has taken the stream's place
+        self.tokens.append(token)
+        draft, index = stream.draft, stream.next_index
+        self._stream = self._unless_ended(_Stream(draft, index + 1))
+        return [Correction(draft.n, len(draft.block), token, self._target.worker, index, b"", compute_ms)]
+
+    def _unless_ended(self, stream: _Stream) -> _Stream | None:
+        ended = (
+            stream.next_index >= stream.draft.bonus
+            or self.tokens[-1] in self._target.eos_ids
+            or len(self.tokens) >= self._target.max_tokens
+        )
+        return None if ended else stream
+
+    def _remember(self, correction: Correction) -> None:
+        self._last_n = correction.n
+        self._remembered[correction.n] = correction
+        if len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)

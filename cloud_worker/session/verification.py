@@ -1,0 +1,85 @@
+"""Speculative verification: does the target model stand behind a draft token, and if not, what follows?
+
+Law 2: whatever the draft distribution, the emitted token has the target's distribution:
+
+    sum_d q(d) [ accept(d) 1_d + (1 - accept(d)) residual ] = target_probs
+
+for a token drawn from the very q that was sent (`Lattice`, `Dense`). Every draw is keyed by (seed, position),
+so a block verified whole, in pieces or twice gives the same tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.protocol.messages import DraftToken
+from common.sampling.distribution import draw
+from common.sampling.randomness import FloatArray, Purpose, gumbel_noise, uniform
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How many tokens of a block stand, and the token after them (None: all stand, no bonus was wanted)."""
+
+    num_accepted: int
+    token: int | None
+
+
+def accept_probability(target_probs: FloatArray, draft: DraftToken) -> float:
+    """min(1, y_d / q_d) (Leviathan et al. 2023, eq. 1; arXiv 2412.12687, eq. 5)."""
+    if draft.distribution is None:
+        raise ValueError("a token without a distribution is decided by the target's choice")
+    return min(1.0, float(target_probs[draft.token]) / draft.distribution.prob(draft.token))
+
+
+def residual(target_probs: FloatArray, draft_probs: FloatArray) -> FloatArray:
+    """norm((y - q)+) [vocab_size]; the target itself where no mass is left (a rounding case)."""
+    excess = np.maximum(target_probs - draft_probs, 0.0)
+    mass = excess.sum()
+    return excess / mass if mass > 0.0 else target_probs
+
+
+def target_choice(target_probs: FloatArray, seed: int, position: int) -> int:
+    """argmax(log y + g): a draw from y with the noise that both ends share (arXiv 2408.07978).
+
+    For a greedy y (all mass on one token) it is that token.
+    """
+    best = int(np.argmax(target_probs))
+    if target_probs[best] >= 1.0:
+        return best
+    with np.errstate(divide="ignore"):
+        return int(np.argmax(np.log(target_probs) + gumbel_noise(seed, position, len(target_probs))))
+
+
+def verify_token(target_probs: FloatArray, draft: DraftToken, seed: int, position: int) -> int:
+    """The token that goes to `position`: the draft token itself when it is accepted, else its replacement."""
+    if draft.distribution is None:
+        return target_choice(target_probs, seed, position)
+    if uniform(seed, position, Purpose.ACCEPT) < accept_probability(target_probs, draft):
+        return draft.token
+    remainder = residual(target_probs, draft.distribution.dense(len(target_probs)))
+    return draw(remainder, uniform(seed, position, Purpose.RESAMPLE))
+
+
+def verify_block(
+    target_probs: Callable[[int], FloatArray],
+    block: Sequence[DraftToken],
+    *,
+    seed: int,
+    position: int,
+    bonus: bool,
+) -> Verdict:
+    """Verify the tokens of a block in turn, up to the first that falls.
+
+    `target_probs(i)` gives y [vocab_size] for the i-th token of the block (and for the bonus token at
+    i = len(block)); `position` is the first token's. Acceptance is token-wise, not blockwise, on purpose: the
+    result must not depend on where a sequence was cut into blocks.
+    """
+    for i, draft in enumerate(block):
+        token = verify_token(target_probs(i), draft, seed, position + i)
+        if token != draft.token:
+            return Verdict(i, token)
+    if not bonus:
+        return Verdict(len(block), None)
+    return Verdict(len(block), target_choice(target_probs(len(block)), seed, position + len(block)))

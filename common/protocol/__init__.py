@@ -1,0 +1,1 @@
+"""What the two ends say to each other: messages, their bytes, topics and checks. Pure."""

@@ -1,0 +1,24 @@
+"""A message in a few words, for logs. Pure.
+
+Law: lengths and numbers only. What people write never reaches a log, as text or as tokens.
+"""
+
+from common.protocol.messages import Close, Correction, Draft, ToDevice, ToWorker
+
+
+def brief(message: ToWorker | ToDevice) -> str:
+    """One line."""
+    match message:
+        case Draft():
+            asked = f"{len(message.block)} tokens to verify" if message.block else "nothing to verify"
+            bonus = f", {message.bonus} to add" if message.bonus else ""
+            known = f"base {message.base}, {len(message.context)} tokens of context"
+            return f"draft {message.n}: {known}, {asked}{bonus}"
+        case Close():
+            return "closed"
+        case Correction():
+            index = f", token {message.index} of a stream" if message.index else ""
+            return f"correction {message.n}: {message.num_accepted} accepted{index}"
+        case _:
+            detail = f" ({message.detail})" if message.detail else ""
+            return f"refusal of draft {message.n}: {message.reason.name.lower()}{detail}"

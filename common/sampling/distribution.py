@@ -1,0 +1,217 @@
+"""Next-token distributions: warping, truncation, quantisation, and drawing from exactly what is sent.
+
+Law 1: a draft token is drawn from the very distribution that goes over the wire. So each form below knows
+how to draw from itself, and both ends compute with the same numbers. The one exception is the CU-HLM
+baseline (`TopK`), whose authors draw before they truncate.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from common.sampling.randomness import FloatArray
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+LATTICE_TOTALS = (256, 65536)  # the two resolutions the wire knows: one or two bytes a count
+LOG_STEPS_PER_OCTAVE = 12
+ZERO_PROB_CODE = 255
+FIRST_NUCLEUS, NUCLEUS_GROWTH = 256, 16  # ids that are tried for a nucleus, then so many times more
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How logits become probabilities. Temperature 0 is greedy; top_k 0 and top_p 1 switch those off."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    @property
+    def greedy(self) -> bool:
+        """True when all mass falls on the most probable token."""
+        return self.temperature == 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lattice:
+    """Truncated and quantised: distinct ids [k] with integer counts [k] from 1 that sum to a total.
+
+    The probability of ids[i] is counts[i] / total; every other token has 0. The largest count comes first,
+    equal counts by ascending id, so that the set alone says which token a uniform number draws. Verification
+    with it is exact at any k and total (docs/method.md, "drawn from what is sent").
+    """
+
+    ids: IntArray
+    counts: IntArray
+
+    @property
+    def total(self) -> int:
+        """The resolution: one of LATTICE_TOTALS."""
+        return int(self.counts.sum())
+
+    def prob(self, token: int) -> float:
+        """The probability of one token."""
+        ids = self.ids.tolist()  # faster than a mask: most are short
+        return int(self.counts[ids.index(token)]) / self.total if token in ids else 0.0
+
+    def dense(self, vocab_size: int) -> FloatArray:
+        """The whole distribution [vocab_size]."""
+        probs = np.zeros(vocab_size)
+        probs[self.ids] = self.counts / self.total
+        return probs
+
+    def draw(self, uniform: float) -> int:
+        """The token at `uniform` in (0, 1) of the cumulative counts, in integer arithmetic."""
+        index = np.searchsorted(np.cumsum(self.counts), int(uniform * self.total), side="right")
+        return int(self.ids[index])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dense:
+    """Untruncated: float16 weights [vocab_size]; the distribution is the weights over their sum."""
+
+    weights: npt.NDArray[np.float16]
+
+    def prob(self, token: int) -> float:
+        """The probability of one token."""
+        return float(self.dense(len(self.weights))[token])
+
+    def dense(self, vocab_size: int) -> FloatArray:
+        """The whole distribution [vocab_size]; `vocab_size` must be the number of weights."""
+        weights = self.weights.astype(np.float64)
+        if len(weights) != vocab_size:
+            raise ValueError(f"{len(weights)} weights for a vocabulary of {vocab_size}")
+        return weights / weights.sum()
+
+    def draw(self, uniform: float) -> int:
+        """Inverse of the cumulative distribution at `uniform` in (0, 1)."""
+        return draw(self.dense(len(self.weights)), uniform)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TopK:
+    """CU-HLM's message (arXiv 2505.11788): the k largest probabilities, one byte each, and the draft token's.
+
+    The draft token was drawn from the untruncated x with probability `draft_prob`; the receiver rebuilds x^
+    with the missing mass spread evenly over the other tokens. Its law is therefore not the target's.
+    """
+
+    ids: IntArray
+    codes: npt.NDArray[np.uint8]
+    draft_prob: float
+
+    def prob(self, token: int) -> float:  # noqa: ARG002 - the message tells it for the draft token alone
+        """The probability with which the draft token was drawn."""
+        return self.draft_prob
+
+    def dense(self, vocab_size: int) -> FloatArray:
+        """x^ [vocab_size]: top-k as sent, the residual mass uniform over the rest."""
+        kept = decode_probs(self.codes)
+        num_rest = vocab_size - len(self.ids)
+        kept = kept / max(1.0, float(kept.sum())) if num_rest else kept / kept.sum()
+        residual = 1.0 - float(kept.sum())
+        probs = np.full(vocab_size, residual / num_rest if num_rest else 0.0)
+        probs[self.ids] = kept
+        return probs
+
+
+Distribution: TypeAlias = Lattice | Dense | TopK
+
+
+def warp(logits: npt.NDArray[np.floating], sampling: Sampling) -> FloatArray:
+    """Probabilities [vocab_size] after temperature, top-k, top-p (in that order, as transformers does).
+
+    Ties are broken by the lower id, at both ends alike. Greedy gives all mass to the largest logit.
+    """
+    if sampling.greedy:
+        probs = np.zeros(len(logits))
+        probs[int(np.argmax(logits))] = 1.0
+        return probs
+    probs = softmax(logits, sampling.temperature)
+    if 0 < sampling.top_k < len(probs):
+        probs = _keep(probs, top_ids(probs, sampling.top_k))
+    if sampling.top_p < 1.0:
+        probs = _keep(probs, _nucleus(probs, sampling.top_p))
+    return probs
+
+
+def fit_vocabulary(logits: npt.NDArray[np.floating], vocab_size: int) -> npt.NDArray[np.floating]:
+    """Logits [vocab_size]: a model's padding beyond the vocabulary is cut, a missing entry is impossible."""
+    if len(logits) >= vocab_size:
+        return logits[:vocab_size]
+    return np.concatenate([logits, np.full(vocab_size - len(logits), -np.inf, logits.dtype)])
+
+
+def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> FloatArray:
+    """Probabilities [vocab_size] at a temperature above 0, in float64; -inf logits get 0."""
+    scaled = logits.astype(np.float64)
+    weights = np.exp((scaled - scaled.max()) / temperature)
+    return weights / weights.sum()
+
+
+def top_ids(probs: FloatArray, count: int) -> IntArray:
+    """The `count` most probable ids, most probable first, ties by the lower id."""
+    if count >= len(probs):
+        return np.argsort(-probs, kind="stable")
+    threshold = np.partition(probs, -count)[-count]
+    candidates = np.flatnonzero(probs >= threshold)
+    return candidates[np.argsort(-probs[candidates], kind="stable")][:count]
+
+
+def quantise(probs: FloatArray, max_ids: int, total: int) -> Lattice:
+    """Truncate to at most `max_ids` ids and round to counts that sum to `total` (largest remainder).
+
+    Ids whose count would be 0 are left out, so a peaked distribution is a short message.
+    """
+    ids = top_ids(probs, max_ids)
+    shares = probs[ids] / probs[ids].sum() * total
+    counts = np.floor(shares).astype(np.int64)
+    missing = total - int(counts.sum())
+    counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1
+    order = np.lexsort((ids, -counts))[: int(np.count_nonzero(counts))]
+    return Lattice(ids[order], counts[order])
+
+
+def densify(probs: FloatArray) -> Dense:
+    """The whole distribution as float16 weights, to be drawn from as rounded."""
+    return Dense(probs.astype(np.float16))
+
+
+def draw(probs: FloatArray, uniform: float) -> int:
+    """Inverse of the cumulative distribution at `uniform` in (0, 1); never a token of probability 0."""
+    cumulative = np.cumsum(probs)
+    return int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+
+
+def encode_probs(probs: FloatArray) -> npt.NDArray[np.uint8]:
+    """One byte a probability, logarithmic: 2^(-code / 12), at most 2.9 % off; 255 stands for 0."""
+    with np.errstate(divide="ignore"):
+        codes = np.round(-LOG_STEPS_PER_OCTAVE * np.log2(probs))
+    return np.clip(codes, 0, ZERO_PROB_CODE).astype(np.uint8)
+
+
+def decode_probs(codes: npt.NDArray[np.uint8]) -> FloatArray:
+    """The probabilities that `encode_probs` wrote, as rounded."""
+    probs = 2.0 ** (-codes.astype(np.float64) / LOG_STEPS_PER_OCTAVE)
+    probs[codes == ZERO_PROB_CODE] = 0.0
+    return probs
+
+
+def _nucleus(probs: FloatArray, top_p: float) -> IntArray:
+    """The fewest most probable ids whose mass reaches `top_p`: a few, so the others are not put in order."""
+    count = FIRST_NUCLEUS
+    while True:
+        order = top_ids(probs, count)
+        mass = np.cumsum(probs[order])
+        if mass[-1] >= top_p or count >= len(probs):
+            return order[: int(np.searchsorted(mass, top_p, side="left")) + 1]
+        count *= NUCLEUS_GROWTH
+
+
+def _keep(probs: FloatArray, ids: IntArray) -> FloatArray:
+    kept = np.zeros_like(probs)
+    kept[ids] = probs[ids]
+    return kept / kept.sum()

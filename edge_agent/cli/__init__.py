@@ -1,0 +1,1 @@
+"""The commands `generate` and `chat`, and what a person sees of them."""

@@ -1,0 +1,109 @@
+"""The commands `generate` and `chat`: prompts in, text, colours and summaries out."""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+
+from edge_agent.agent import EdgeAgent
+from edge_agent.cli.stdin_lines import typed_lines
+from edge_agent.cli.terminal import legend, painter
+from edge_agent.config import AgentConfig
+from edge_agent.draft_model.files import ModelError
+from edge_agent.generation.emission import Emitted
+from edge_agent.report import Report
+from edge_agent.text.prompts import Message
+
+
+def generate(config: AgentConfig, flags: argparse.Namespace) -> int:
+    """Answer the prompt, or every line of standard input; 1 when a generation failed."""
+    return asyncio.run(_generate(config, flags))
+
+
+def chat(config: AgentConfig, flags: argparse.Namespace) -> int:
+    """Talk until the end of input (Ctrl-D), keeping the conversation."""
+    return asyncio.run(_chat(config, flags))
+
+
+async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
+    code = 0
+    async with EdgeAgent.open(config) as agent:
+        if flags.show_tokens:
+            print(legend(), file=sys.stderr)
+        async for prompt in _prompts(flags.prompt):
+            try:
+                succeeded, _ = await _answer(agent, prompt, flags, as_json=flags.json or flags.json_events)
+            except ModelError as error:
+                if flags.prompt != "-":
+                    raise
+                succeeded = _pass_over(prompt, error, as_json=flags.json or flags.json_events)
+            code = code if succeeded else 1
+    return code
+
+
+async def _prompts(argument: str) -> AsyncIterator[str]:
+    if argument != "-":
+        yield argument
+        return
+    async for line in typed_lines():
+        if line.strip():
+            yield line
+
+
+async def _answer(
+    agent: EdgeAgent, prompt: str | Sequence[Message], flags: argparse.Namespace, *, as_json: bool = False
+) -> tuple[bool, str]:
+    """Stream one answer; returns whether it succeeded, and its text."""
+    generation = agent.generate(prompt)
+    before = agent.link_statistics
+    paint = painter(sys.stdout, shows_tokens=flags.show_tokens, shows_tentative=flags.tentative)
+    async for event in generation.events():
+        if not as_json:
+            print(paint(event), end="", flush=True)
+        elif flags.json_events:
+            print(_event_json(event), flush=True)
+    await agent.audited()
+    report = Report.of(generation, before, agent.link_statistics, agent.risk)
+    failure = generation.session.failure
+    explained = agent.explain(failure) if failure else None
+    if as_json:
+        print(json.dumps({"prompt": prompt, **dataclasses.asdict(report), "error": explained}), flush=True)
+    else:
+        print(flush=True)
+    if not (as_json or flags.quiet):
+        print("\n".join(f"[{line}]" for line in report.lines()), file=sys.stderr)
+    if explained:
+        print(f"edge-agent: {explained}", file=sys.stderr)
+    return failure is None, report.text
+
+
+def _pass_over(prompt: str, error: ModelError, *, as_json: bool) -> bool:
+    """Say why this line has no answer; those after it may have one. False: it has not succeeded."""
+    if as_json:
+        print(json.dumps({"prompt": prompt, "text": "", "error": str(error)}), flush=True)
+    print(f"edge-agent: {error}", file=sys.stderr)
+    return False
+
+
+def _event_json(event: Emitted) -> str:
+    """{"event": "token", "tentative" or "retraction", ...} with the fields of the event."""
+    return json.dumps({"event": type(event).__name__.lower(), **dataclasses.asdict(event)})
+
+
+async def _chat(config: AgentConfig, flags: argparse.Namespace) -> int:
+    async with EdgeAgent.open(config) as agent:
+        if not agent.text.has_chat_template:
+            raise ModelError("this model has no chat template: use generate")
+        print(
+            "Ctrl-D ends the conversation." + (f" {legend()}" if flags.show_tokens else ""), file=sys.stderr
+        )
+        messages: list[Message] = []
+        async for line in typed_lines("> "):
+            if line.strip():
+                messages.append({"role": "user", "content": line})
+                _, text = await _answer(agent, messages, flags)
+                messages.append({"role": "assistant", "content": text})
+    print()
+    return 0

@@ -1,0 +1,117 @@
+"""Text on a terminal: final tokens coloured by where they came from, tentative ones dim and taken back.
+
+Law: no model and no worker plays with the terminal: control characters of a text are shown as such. What is
+tentative never reaches a pipe or a file, never wraps and never scrolls. It stands behind the cursor, on what
+is left of its line, so that one erasure takes all of it back; final text is as without it.
+"""
+
+import os
+import shutil
+import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TextIO
+
+from edge_agent.generation.emission import Emitted, Retraction, Tentative, Token
+from edge_agent.session.transcript import Fate
+
+RESET = "\x1b[0m"
+COLOURS = {
+    Fate.LOCAL: "\x1b[37m",  # grey
+    Fate.VERIFIED: "\x1b[32m",  # green
+    Fate.CORRECTED: "\x1b[1;31m",  # bold red
+    Fate.TARGET: "\x1b[36m",  # cyan
+    Fate.UNVERIFIED: "\x1b[33m",  # yellow
+}
+DIM = "\x1b[2m"
+SAVE, RESTORE = "\x1b7", "\x1b8"  # the cursor
+ERASE = "\x1b[K"  # to the end of the line
+TAB = 8
+
+_CONTROLS = {*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}
+_VISIBLE = dict.fromkeys(_CONTROLS, "\N{REPLACEMENT CHARACTER}")
+
+
+def coloured(token: Token) -> str:
+    """The token's text in the colour of its fate; line breaks stay outside, for terminals that fill lines."""
+    return "\n".join(f"{COLOURS[token.fate]}{line}{RESET}" if line else "" for line in token.text.split("\n"))
+
+
+def legend() -> str:
+    """One line that explains the colours."""
+    return "  ".join(f"{colour}{fate}{RESET}" for fate, colour in COLOURS.items())
+
+
+def painter(stream: TextIO, *, shows_tokens: bool, shows_tentative: bool) -> Callable[[Emitted], str]:
+    """What to write to `stream` for each event of an answer; tentative text only where it can be erased."""
+
+    def paint(token: Token) -> str:
+        if stream.isatty():
+            token = replace(token, text=token.text.translate(_VISIBLE))
+        return coloured(token) if shows_tokens else token.text
+
+    if shows_tentative and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return Screen(paint, lambda: shutil.get_terminal_size().columns).show
+    return lambda event: paint(event) if isinstance(event, Token) else ""
+
+
+class Screen:
+    """What to write for each event, on a line of `num_columns()` cells; the text begins at its left end."""
+
+    def __init__(self, paint: Callable[[Token], str], num_columns: Callable[[], int]) -> None:
+        self._paint = paint
+        self._num_columns = num_columns
+        self._column = 0
+        self._ahead: list[str] = []
+        self._is_dimmed = False
+
+    def show(self, event: Emitted) -> str:
+        """The characters that bring the screen up to date."""
+        match event:
+            case Tentative(text):
+                self._ahead.append(text)
+                return self._dimmed()
+            case Retraction(_, num_tokens):
+                del self._ahead[-num_tokens:]
+                return self._erased() + self._dimmed()
+            case Token(text):
+                del self._ahead[:1]
+                erased = self._erased()
+                self._advance(text.translate(_VISIBLE))
+                return erased + self._paint(event) + self._dimmed()
+
+    def _erased(self) -> str:
+        """Take the tentative text away. Where none is, the cursor may stand on a cell of final text."""
+        return ERASE if self._is_dimmed else ""
+
+    def _dimmed(self) -> str:
+        """The tentative text as far as it fits into the line; its last cell stays free, lest it wraps."""
+        free = self._num_columns() - 1 - self._column
+        shown, width = "", 0
+        for character in "".join(self._ahead):
+            width += _width(character)
+            if width > free or not character.isprintable():
+                break
+            shown += character
+        self._is_dimmed = bool(shown)
+        return f"{SAVE}{DIM}{shown}{RESET}{RESTORE}" if shown else ""
+
+    def _advance(self, text: str) -> None:
+        """Follow the cursor as the terminal moves it."""
+        num_columns = max(1, self._num_columns())
+        for character in text:
+            if character == "\n":
+                self._column = 0
+            elif character == "\t":
+                self._column = min(num_columns - 1, (self._column // TAB + 1) * TAB)
+            else:
+                width = _width(character)
+                full = self._column + width > num_columns
+                self._column = width if full else self._column + width
+
+
+def _width(character: str) -> int:
+    """The cells of a character."""
+    if unicodedata.category(character) in ("Mn", "Me", "Cf", "Cc"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

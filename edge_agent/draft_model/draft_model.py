@@ -1,0 +1,136 @@
+"""The draft model: tokens in, the logits of the next token out, with a key/value cache nobody else sees.
+
+Law: `logits(tokens)` is a function of `tokens` alone. Callers name the whole sequence each time and never
+manage the cache: what it shares with the previous call is kept, the rest is rewound, and only what is new is
+run. (A graph that quantises activations over a whole call, as dynamic int8 does, also depends a little on how
+the tokens fell into calls. That costs nothing but acceptance: the distribution that is drawn from is sent.)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_agent.draft_model.files import ModelError, read_info
+from edge_agent.draft_model.graph import Graph, read_graph
+from edge_agent.draft_model.kv_cache import Cache, GrowingCache, SharedCache, empty
+from edge_agent.draft_model.onnx_session import Array, OnnxSession
+
+Logits: TypeAlias = npt.NDArray[np.float32]
+
+CHUNK = 128  # tokens a run: bounds the logits of a long prompt, 75 MB at a vocabulary of 150,000
+_PROBE_CAPACITY = 8
+
+
+class DraftModel:
+    """A causal language model in ONNX Runtime; one sequence at a time, not for use from two threads at once.
+
+    `logits_size` is the width of the logits, which may exceed the tokenizer's vocabulary (padding);
+    `max_positions` the longest sequence.
+    """
+
+    def __init__(self, session: OnnxSession, graph: Graph, cache: Cache, max_positions: int) -> None:
+        """Run one token to learn the width of the logits; use `load`."""
+        self._session = session
+        self._graph = graph
+        self._cache = cache
+        self._tokens: list[int] = []
+        self._last: Logits = np.zeros(0, np.float32)
+        self.max_positions = max_positions
+        self.logits_size = len(self.logits([0]))
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        model_file: str | None = None,
+        num_threads: int = 0,
+        providers: Sequence[str] = (),
+    ) -> "DraftModel":
+        """Load the graph in `folder` (`model_files.read_info` says which) and try it on one token.
+
+        `num_threads` 0 means one a core; `providers` are ONNX Runtime execution providers in order of
+        preference, none meaning the CPU. Raises ModelError when the model cannot be used.
+        """
+        info = read_info(folder, model_file)
+        session = OnnxSession.open(info.onnx_path, num_threads=num_threads, providers=providers)
+        graph = read_graph(
+            session.inputs, session.outputs, num_heads=info.num_cache_heads, head_size=info.head_size
+        )
+        if writes_in_place(session, graph):
+            cache: Cache = SharedCache(session, graph.cache, info.max_positions)
+        else:
+            cache = GrowingCache(session, graph.cache)
+        return cls(session, graph, cache, info.max_positions)
+
+    def logits(self, tokens: Sequence[int]) -> Logits:
+        """The logits [logits_size], read-only, of the token that follows `tokens`: the whole sequence.
+
+        Raises ModelError when `tokens` is longer than `max_positions`, and ValueError when it is empty.
+        """
+        wanted = list(tokens)
+        if not wanted:
+            raise ValueError("There is nothing to continue: give at least one token.")
+        if len(wanted) > self.max_positions:
+            raise ModelError(
+                f"The draft model takes {self.max_positions} tokens, not {len(wanted)}: shorten the sequence."
+            )
+        if wanted != self._tokens:
+            self._rewind(min(_common_length(wanted, self._tokens), len(wanted) - 1))
+            for start in range(len(self._tokens), len(wanted), CHUNK):
+                self._extend(wanted[start : start + CHUNK])
+        return self._last
+
+    def _rewind(self, length: int) -> None:
+        self._cache.rewind(length)
+        del self._tokens[length:]
+
+    def _extend(self, tokens: list[int]) -> None:
+        """Run `tokens` behind what the cache holds. A run that fails leaves the cache as it was."""
+        arrays = _inputs(self._graph, tokens, len(self._tokens))
+        binding = self._cache.bind(len(tokens))
+        logits = self._session.run(binding, arrays)
+        self._cache.keep(binding, len(tokens))
+        self._tokens += tokens
+        self._last = logits[0, -1].astype(np.float32)
+        self._last.flags.writeable = False
+
+
+def writes_in_place(session: OnnxSession, graph: Graph) -> bool:
+    """Whether attention writes new positions into the past's buffer (GroupQueryAttention), found by trying.
+
+    One token is run on an empty past that lies in a longer buffer: such a graph returns a present as long
+    as the buffer, any other one a longer present, or an error, because the mask does not fit.
+    """
+    past = {tensor.past: session.buffer(empty(tensor, _PROBE_CAPACITY)) for tensor in graph.cache}
+    binding = session.bind(past, {tensor.present: None for tensor in graph.cache})
+    try:
+        session.run(binding, _inputs(graph, [0], 0))
+    except ModelError:
+        return False
+    present = session.present(binding)
+    return all(present[tensor.present].shape()[2] == _PROBE_CAPACITY for tensor in graph.cache)
+
+
+def _inputs(graph: Graph, tokens: list[int], length: int) -> dict[str, Array]:
+    """Every input beside the cache, for `tokens` that follow `length` positions."""
+    values: dict[str, npt.NDArray[np.int64]] = {
+        "input_ids": np.array([tokens]),
+        "attention_mask": np.ones((1, length + len(tokens)), np.int64),
+        "position_ids": np.arange(length, length + len(tokens))[np.newaxis],
+        "num_logits_to_keep": np.array(1),
+        "logits_to_keep": np.array(1),
+        "use_cache_branch": np.array([length > 0]),
+    }
+    return {name: values[name].astype(dtype or np.bool_) for name, dtype in graph.inputs.items()}
+
+
+def _common_length(left: list[int], right: list[int]) -> int:
+    """How many first tokens two sequences share."""
+    shorter = min(len(left), len(right))
+    if left[:shorter] == right[:shorter]:
+        return shorter
+    return next(index for index, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)

@@ -1,0 +1,202 @@
+"""What the files of a draft model say: the graph, the end tokens, sampling, the chat template.
+
+Law: only small text files are read here, into one frozen value. Every way in which they can be wrong is one
+`ModelError`: a sentence that says what is wrong and what to do.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from common.sampling.distribution import Sampling
+
+DEMO = "demo"
+DEMO_FOLDER = Path(__file__).parents[1] / "demo_model"
+
+# In the order of preference: what an export of ours is called, then the variants of onnx-community
+# repositories, the small ones first, because this is the device.
+ONNX_FILES = (
+    "model.onnx",
+    "onnx/model_q4.onnx",
+    "onnx/model_quantized.onnx",
+    "onnx/model_uint8.onnx",  # before int8, which overflows on x86 without VNNI
+    "onnx/model_int8.onnx",
+    "onnx/model.onnx",
+    "onnx/model_q4f16.onnx",
+    "onnx/model_fp16.onnx",
+)
+_MAX_POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_seq_len")
+_CACHE_HEAD_KEYS = ("num_key_value_heads", "num_attention_heads", "n_head")
+
+
+class ModelError(Exception):
+    """A draft model that cannot be used; the message is one sentence for the person who chose it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the files of one draft model say.
+
+    `max_positions` counts prompt and completion together. `num_cache_heads` and `head_size` are None where
+    the configuration does not tell; a graph with symbolic dimensions needs them. `special_tokens` maps the
+    names a chat template knows (bos_token, eos_token, ...) to token strings.
+    """
+
+    folder: Path
+    onnx_path: Path
+    eos_ids: frozenset[int]
+    sampling: Sampling
+    max_positions: int
+    num_cache_heads: int | None
+    head_size: int | None
+    chat_template: str | None
+    special_tokens: Mapping[str, str]
+
+
+def read_info(folder: Path, model_file: str | None = None) -> ModelInfo:
+    """Read config.json, generation_config.json and tokenizer_config.json of `folder` and choose its graph.
+
+    `model_file` names the graph, relative to `folder`; without it the first of `ONNX_FILES` is taken, or the
+    only `*.onnx` there is. Raises ModelError when the folder, the graph or the configuration is missing or
+    not what it should be.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"There is no model folder at {folder}: give a folder, a hub name, or '{DEMO}'.")
+    config = _text_config(_read_json(folder / "config.json"))
+    builder = _section(_read_json(folder / "genai_config.json"), "model")
+    if not config and not builder:
+        raise ModelError(f"{folder} has no config.json: copy it from the model that was exported.")
+    decoder = _section(builder, "decoder")
+    generation = _read_json(folder / "generation_config.json")
+    tokenizer = _read_json(folder / "tokenizer_config.json")
+    return ModelInfo(
+        folder=folder,
+        onnx_path=_choose_graph(folder, model_file),
+        eos_ids=_eos_ids(generation, config, builder),
+        sampling=_sampling(generation),
+        max_positions=_max_positions(folder, config, builder),
+        num_cache_heads=_first_int(decoder, ("num_key_value_heads",)) or _first_int(config, _CACHE_HEAD_KEYS),
+        head_size=_first_int(decoder, ("head_size",)) or _head_size(config),
+        chat_template=_chat_template(folder, tokenizer),
+        special_tokens=_special_tokens({**_read_json(folder / "special_tokens_map.json"), **tokenizer}),
+    )
+
+
+def _choose_graph(folder: Path, model_file: str | None) -> Path:
+    if model_file is not None:
+        if not (folder / model_file).is_file():
+            raise ModelError(f"{folder} has no file {model_file}: it has {_graph_names(folder)}.")
+        return folder / model_file
+    for name in ONNX_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    graphs = _graphs(folder)
+    if len(graphs) == 1:
+        return graphs[0]
+    if graphs:
+        raise ModelError(f"{folder} has several graphs ({_graph_names(folder)}): name one as the model file.")
+    raise ModelError(f"{folder} has no ONNX graph: make one with `edge-agent export`.")
+
+
+def _graphs(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
+
+
+def _graph_names(folder: Path) -> str:
+    return ", ".join(str(path.relative_to(folder)) for path in _graphs(folder)) or "no *.onnx at all"
+
+
+def _eos_ids(*sources: Mapping[str, object]) -> frozenset[int]:
+    """The end tokens of the first source that names any."""
+    for source in sources:
+        value = source.get("eos_token_id")
+        if isinstance(value, int):
+            return frozenset({value})
+        if isinstance(value, list) and value:
+            return frozenset(item for item in cast("list[object]", value) if isinstance(item, int))
+    return frozenset()
+
+
+def _sampling(generation: Mapping[str, object]) -> Sampling:
+    """What the model's makers recommend; greedy unless they say do_sample, and unnamed filters are off."""
+    if generation.get("do_sample") is not True:
+        return Sampling(temperature=0.0)
+    return Sampling(
+        temperature=_number(generation, "temperature", 1.0),
+        top_k=int(_number(generation, "top_k", 0)),
+        top_p=_number(generation, "top_p", 1.0),
+    )
+
+
+def _number(source: Mapping[str, object], key: str, default: float) -> float:
+    value = source.get(key)
+    return float(value) if isinstance(value, int | float) else default
+
+
+def _max_positions(folder: Path, config: Mapping[str, object], builder: Mapping[str, object]) -> int:
+    found = _first_int(config, _MAX_POSITION_KEYS) or _first_int(builder, ("context_length",))
+    if found is None:
+        raise ModelError(
+            f"{folder}/config.json names no longest sequence: add max_position_embeddings to it."
+        )
+    return found
+
+
+def _head_size(config: Mapping[str, object]) -> int | None:
+    width = _first_int(config, ("hidden_size", "n_embd"))
+    num_heads = _first_int(config, ("num_attention_heads", "n_head"))
+    return _first_int(config, ("head_dim",)) or (width // num_heads if width and num_heads else None)
+
+
+def _chat_template(folder: Path, tokenizer: Mapping[str, object]) -> str | None:
+    """The template named "default"; its own file goes before tokenizer_config.json, as in transformers."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"The chat template {path} cannot be read ({error}): copy it again.") from error
+    template = tokenizer.get("chat_template")
+    if isinstance(template, list):
+        named = [cast("dict[str, object]", item) for item in cast("list[object]", template)]
+        template = next((item.get("template") for item in named if item.get("name") == "default"), None)
+    return template if isinstance(template, str) else None
+
+
+def _special_tokens(tokenizer: Mapping[str, object]) -> dict[str, str]:
+    """Every `*_token` that is a string, or an added token written out as an object."""
+    tokens: dict[str, str] = {}
+    for name, value in tokenizer.items():
+        content = cast("dict[str, object]", value).get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(content, str):
+            tokens[name] = content
+    return tokens
+
+
+def _text_config(config: Mapping[str, object]) -> Mapping[str, object]:
+    """The language model's part of a multimodal configuration, over the rest."""
+    return {**config, **_section(config, "text_config")}
+
+
+def _section(source: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = source.get(key)
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _first_int(source: Mapping[str, object], keys: Sequence[str]) -> int | None:
+    return next((value for key in keys if isinstance(value := source.get(key), int) and value > 0), None)
+
+
+def _read_json(path: Path) -> Mapping[str, object]:
+    """The object in a JSON file, empty when there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        value = cast("object", json.loads(path.read_text(encoding="utf-8")))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} is not valid JSON ({error}): copy or download it again.") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds no JSON object: copy or download it again.")
+    return cast("dict[str, object]", value)

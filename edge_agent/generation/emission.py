@@ -1,0 +1,129 @@
+"""What an app gets to see of a generation: tokens at once, with a mark, and final ones.
+
+Law: the texts of the `Token`s, put together, are the answer; `Tentative` and `Retraction` only tell early
+what may become of it. All come out of one kind of decoder, so a `Token` that was announced has the very text
+of its announcement, and nothing is shown that a stop string or a lacking byte would hide.
+
+    shown = texts of the Tokens + texts of the Tentatives that are neither confirmed nor retracted
+"""
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TypeAlias
+
+from edge_agent.session.transcript import Fate, FinalToken
+from edge_agent.text.tokenizer import StopStrings, TextStream
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A final token with the text that it completes: "" while a character lacks bytes.
+
+    It confirms the oldest `Tentative`, if there is one. The last one may be text without a token (None): what
+    was held back in case a stop string began there.
+    """
+
+    text: str
+    token: int | None
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True)
+class Tentative:
+    """A token that was drafted after all that is shown, and the text that it completes if it stands."""
+
+    text: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retraction:
+    """The last `num_tokens` tentative tokens fall, and with them `text`, the end of what is shown."""
+
+    text: str
+    num_tokens: int
+
+
+Emitted: TypeAlias = Token | Tentative | Retraction
+
+
+class Decoder:
+    """Tokens to the text that may be shown; a copy goes on by itself."""
+
+    def __init__(self, stream: TextStream, stops: StopStrings) -> None:
+        self._stream = stream
+        self._stops = stops
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has ended the text."""
+        return self._stops.stopped
+
+    def push(self, token: int) -> str:
+        """The text that the token completes."""
+        return self._stops.push(self._stream.push(token))
+
+    def flush(self) -> str:
+        """What was held back, at the end."""
+        return self._stops.push(self._stream.flush()) + self._stops.flush()
+
+    def __copy__(self) -> "Decoder":
+        return Decoder(copy(self._stream), copy(self._stops))
+
+
+class Emission:
+    """Give it what became final and what is assumed to follow, after each step; it says what that changes."""
+
+    def __init__(self, stream: TextStream, stops: StopStrings) -> None:
+        self._decoder = Decoder(stream, stops)  # of the final tokens
+        self._ahead = copy(self._decoder)  # of those that were announced as well
+        self._announced: list[Tentative] = []
+        self._fate = Fate.LOCAL
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has ended the answer."""
+        return self._decoder.stopped
+
+    def update(self, finals: Sequence[FinalToken], tail: Sequence[int]) -> Iterator[Emitted]:
+        """The tokens that became final, and the whole tail that is assumed after them now."""
+        assumed = [*(final.token for final in finals), *tail]
+        yield from self._retract(assumed)
+        for final in finals:
+            yield self._confirm(final)
+        for token in [] if self.stopped else tail[len(self._announced) :]:
+            self._announced.append(Tentative(self._ahead.push(token), token))
+            yield self._announced[-1]
+
+    def finish(self) -> Iterator[Emitted]:
+        """Nothing more becomes final."""
+        yield from self._retract([])
+        rest = self._decoder.flush()
+        if rest:
+            yield Token(rest, None, self._fate)
+
+    def _retract(self, assumed: Sequence[int]) -> Iterator[Retraction]:
+        pairs = zip(self._announced, assumed, strict=False)
+        num_kept = len(list(takewhile(lambda pair: pair[0].token == pair[1], pairs)))
+        fallen = self._announced[num_kept:]
+        if fallen:
+            del self._announced[num_kept:]
+            self._follow()
+            yield Retraction("".join(one.text for one in fallen), len(fallen))
+
+    def _confirm(self, final: FinalToken) -> Token:
+        self._fate = final.fate
+        text = self._decoder.push(final.token)
+        if self._announced:
+            del self._announced[0]
+        else:
+            self._follow()
+        return Token(text, final.token, final.fate)
+
+    def _follow(self) -> None:
+        """Decode what is announced anew, behind what is final."""
+        self._ahead = copy(self._decoder)
+        for one in self._announced:
+            self._ahead.push(one.token)

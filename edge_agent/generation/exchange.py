@@ -1,0 +1,159 @@
+"""What an agent's sessions and the broker exchange: drafts up, corrections and the link's state down.
+
+Law: it decides nothing. An answer goes to the session whose name its topic bears and to no other; one that
+cannot be read is counted and ignored.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from common.link import Delivery, Link, LinkStatistics
+from common.process.log import about
+from common.protocol.codec import CodecError, decode_to_device, encode
+from common.protocol.messages import Correction, Draft
+from common.protocol.summary import brief
+from common.protocol.topics import Topics
+from edge_agent.config import AgentConfig
+from edge_agent.draft_model.files import ModelError
+from edge_agent.generation.generation import Event, LinkEvent
+from edge_agent.monitoring.totals import Totals
+from edge_agent.session.settings import OnCloudLoss
+from edge_agent.session.uplink import Outgoing
+from edge_agent.tuning.link_estimate import LinkEstimate
+
+EXPIRY = 30  # seconds that the broker keeps a draft for a worker that is away
+
+_log = logging.getLogger(__name__)
+
+
+class Exchange:
+    """One device's way to the pool, for all of its sessions; it works while `running`."""
+
+    def __init__(self, config: AgentConfig, totals: Totals, estimate: LinkEstimate) -> None:
+        """Answers are counted in `totals`; `estimate` learns from the drafts and their corrections."""
+        self.is_pool_empty = False
+        self._pool, self._device = config.pool, config.device_name
+        self._topics = Topics(config.root)
+        self._link = Link(
+            config.link_settings(f"edge-{self._device}-{secrets.token_hex(3)}"),
+            subscriptions=[self._topics.correction_filter(self._device)],
+            wait_for_broker=config.on_cloud_loss != OnCloudLoss.FAIL.value,
+            on_state=self._tell,
+        )
+        self._totals = totals
+        self._estimate = estimate
+        self._inboxes: dict[str, asyncio.Queue[Event]] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Connect, and hand out answers meanwhile; LinkError with a sentence for the user."""
+        async with self._link:
+            reader = asyncio.create_task(self._read(), name="reader")
+            try:
+                yield
+            finally:
+                ending = [reader, *self._sending]
+                for task in ending:  # a sender waits for the broker's word, which may never come
+                    task.cancel()
+                await asyncio.gather(*ending, return_exceptions=True)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker can be reached now."""
+        return self._link.connected
+
+    @property
+    def statistics(self) -> LinkStatistics:
+        """Messages and bytes so far, as they crossed the network."""
+        return self._link.statistics
+
+    def join(self, session: str, inbox: "asyncio.Queue[Event]") -> None:
+        """From now on `inbox` receives what comes for this session."""
+        self._inboxes[session] = inbox
+        if not self._link.connected:
+            inbox.put_nowait(LinkEvent.DOWN)
+
+    def leave(self, session: str) -> None:
+        """Nothing more is handed to this session."""
+        del self._inboxes[session]
+
+    # -- up -----------------------------------------------------------------------------------------
+
+    async def send(self, session: str, outgoing: Outgoing) -> None:
+        """Publish a session's message; ModelError when it is larger than the protocol allows."""
+        try:
+            payload = encode(outgoing.message)
+        except ValueError as error:
+            raise ModelError(
+                f"a draft cannot be sent: {error}; shorten the prompt, or use lossless"
+            ) from error
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s, to %s", brief(outgoing.message), outgoing.worker or "any worker")
+        if isinstance(outgoing.message, Draft):
+            self._estimate.sent((session, outgoing.message.n), len(payload), time.monotonic())
+        if outgoing.worker is None:
+            # the broker's answer takes a round trip; drafting goes on meanwhile
+            task = asyncio.create_task(self._open(session, payload), name="open")
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+            return
+        topic = self._topics.draft(self._pool, outgoing.worker, self._device, session)
+        await self._link.send(topic, payload, expiry=EXPIRY)
+
+    async def _open(self, session: str, payload: bytes) -> None:
+        topic = self._topics.open(self._pool, self._device, session)
+        delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY)
+        inbox = self._inboxes.get(session)
+        self._note_missing_worker(delivery)
+        if inbox is not None and delivery is Delivery.NO_SUBSCRIBERS:
+            inbox.put_nowait(LinkEvent.NO_WORKER)
+        elif inbox is not None and delivery is Delivery.REFUSED:
+            inbox.put_nowait(LinkEvent.FORBIDDEN)
+
+    def _note_missing_worker(self, delivery: Delivery) -> None:
+        """Say it once for each time that the pool is empty."""
+        if delivery is Delivery.NO_SUBSCRIBERS and not self.is_pool_empty:
+            _log.warning("no worker listens in pool %s; asking again", self._pool)
+            self.is_pool_empty = True
+
+    # -- down ---------------------------------------------------------------------------------------
+
+    def _tell(self, connected: bool) -> None:
+        for inbox in self._inboxes.values():
+            inbox.put_nowait(LinkEvent.UP if connected else LinkEvent.DOWN)
+
+    async def _read(self) -> None:
+        async for received in self._link:
+            try:
+                session = self._topics.parse_correction(received.topic).session
+            except ValueError as error:
+                self._cannot_read(error)
+                continue
+            with about(session=session):
+                self._receive(session, received.payload)
+
+    def _receive(self, session: str, payload: bytes) -> None:
+        try:
+            message = decode_to_device(payload)
+        except CodecError as error:
+            self._cannot_read(error)
+            return
+        self.is_pool_empty = False
+        self._totals.answered(message)
+        if isinstance(message, Correction) and message.index == 0:
+            self._estimate.answered((session, message.n), message.compute_ms / 1000, time.monotonic())
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s", brief(message))
+        if session in self._inboxes:
+            self._inboxes[session].put_nowait(message)
+
+    def _cannot_read(self, error: ValueError | CodecError) -> None:
+        """Log the 1st, 2nd, 4th, 8th ... of a flood."""
+        self._totals.num_unreadable = num_unread = self._totals.num_unreadable + 1
+        if num_unread & (num_unread - 1) == 0:
+            _log.warning("ignored an answer that cannot be read: %s; %d in all", error, num_unread)

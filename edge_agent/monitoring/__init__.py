@@ -1,0 +1,1 @@
+"""The totals of an agent, and its metrics for Prometheus."""

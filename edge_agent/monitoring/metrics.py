@@ -1,0 +1,60 @@
+"""What Prometheus may know of an agent: its totals and its link, translated. Loaded only when wanted."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from common.link import LinkStatistics
+from common.process.prometheus import Exposition, Metric, Names
+from edge_agent.monitoring.totals import Totals
+
+_NAMES = Names("hlm_edge")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One moment of an agent."""
+
+    totals: Totals
+    threshold: float  # of the next generation
+    link: LinkStatistics
+    is_connected: bool
+
+
+class Metrics(Exposition):
+    """Every metric of one agent; `about` are facts such as the device's name."""
+
+    def __init__(self, read: Callable[[], Reading], about: Mapping[str, str]) -> None:
+        super().__init__(lambda: _families(read(), about))
+
+
+def _families(reading: Reading, about: Mapping[str, str]) -> Iterator[Metric]:
+    yield _NAMES.info("The device, its pool, model, scheme and release.", about)
+    yield from _tokens(reading.totals)
+    yield _NAMES.gauge("threshold", "Uncertainty above which a token is verified.", reading.threshold)
+    yield from _answers(reading.totals)
+    yield from _NAMES.link(reading.link, is_connected=reading.is_connected)
+
+
+def _tokens(totals: Totals) -> Iterator[Metric]:
+    tally = totals.tally
+    fates = {fate.value: count for fate, count in tally.num_by_fate.items()}
+    yield _NAMES.counters("tokens", "Final tokens by where they came from.", "fate", fates)
+    yield _NAMES.counter("uplinks", "Drafts sent, each counted once.", tally.num_uplinks)
+    yield _NAMES.counter("repeats", "Drafts sent again.", tally.num_resent)
+    yield _NAMES.counter("tested_tokens", "Draft tokens that were accepted or rejected.", tally.num_tested)
+    yield _NAMES.counter("accepted_tokens", "Draft tokens that were accepted.", tally.num_accepted)
+    yield _NAMES.counter("skipped_tokens", "Final tokens that were never verified.", tally.num_skipped)
+    yield _NAMES.counter("measured_tokens", "Skipped tokens whose risk is known.", tally.num_measured)
+    yield _NAMES.counter("measured_risk", "Sum of their rejection probabilities.", tally.measured_risk_sum)
+    yield _NAMES.counter("audits", "Drafts that measured what was skipped last.", tally.num_audits)
+    yield _NAMES.counters("generations", "Ended generations by outcome.", "outcome", totals.num_generations)
+    yield _NAMES.gauge("generating", "1 while a generation runs.", int(totals.is_generating))
+
+
+def _answers(totals: Totals) -> Iterator[Metric]:
+    refusals = {reason.name.lower(): count for reason, count in totals.num_refusals.items()}
+    errors = {"unreadable_answer": totals.num_unreadable, "ignored_answer": totals.tally.num_ignored}
+    yield _NAMES.counters("refusals", "Refusals received, by reason.", "reason", refusals)
+    yield _NAMES.counters("errors", "Answers not understood, or late and repeated.", "kind", errors)
+    if totals.round_trip is not None:
+        yield _NAMES.gauge("round_trip_seconds", "Smoothed time from draft to correction.", totals.round_trip)

@@ -1,0 +1,1 @@
+"""The owner of the sequence: one generation as a state machine. Pure."""

@@ -1,0 +1,126 @@
+"""What was skipped and never measured is shown to the target model after the text is final. Pure.
+
+Law: an audit changes no token and nobody waits for it. One that is lost, refused or late leaves its tokens
+unmeasured, and that is all.
+
+A text that skips its last tokens, or all of them, has no later draft to bring their probabilities along;
+without an audit a draft model that is sure and wrong would never be found out.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from common.protocol.messages import MAX_CONTEXT_PROBS, Close, Correction, Opening, Reason, ToDevice
+from edge_agent.session.in_flight import InFlight
+from edge_agent.session.round_trip import RoundTrip
+from edge_agent.session.tally import Tally
+from edge_agent.session.transcript import Transcript
+from edge_agent.session.uplink import Outgoing
+
+
+class Audit:
+    """One finished text. Send `take_outgoing`, feed `receive`, call `tick` at `deadline`, until `over`.
+
+    It asks piece by piece, since a draft may want 256 probabilities; `tally` counts what came of it.
+    """
+
+    def __init__(
+        self,
+        transcript: Transcript,
+        opening: Opening,
+        round_trip: RoundTrip,
+        *,
+        worker: str | None,
+        num_held: int,
+        next_n: int,
+        epoch: int,
+        now: float,
+    ) -> None:
+        """`worker` holds the first `num_held` tokens at `epoch`; 0 when that is not sure."""
+        self.tally = Tally()
+        self.over = False
+        self.deadline = now
+        self._transcript = transcript
+        self._opening = opening
+        self._round_trip = round_trip
+        self._worker = worker
+        self._num_held = num_held
+        self._next_n = next_n
+        self._epoch = epoch
+        self._pieces = deque(_pieces(transcript.unmeasured()))
+        self._has_asked_again = False
+        self._outgoing: list[Outgoing] = []
+        self._ask(now)
+
+    def take_outgoing(self) -> list[Outgoing]:
+        """The messages to send, in order; each is given once."""
+        taken, self._outgoing = self._outgoing, []
+        return taken
+
+    def receive(self, message: ToDevice, now: float) -> None:
+        """Take in a worker's answer; one to anything else is ignored."""
+        if self.over or message.n != self._next_n:
+            return
+        if isinstance(message, Correction):
+            self._answered(message, now)
+        elif message.reason is Reason.NEED_CONTEXT:
+            self._ask_again(message.worker, now)
+        elif message.reason is Reason.BUSY:
+            self.deadline = now + message.retry_after
+        else:
+            self.end()
+
+    def tick(self, now: float) -> None:
+        """The deadline has passed: ask whoever takes it, and the second time give up."""
+        if now >= self.deadline and not self.over:
+            self._ask_again(None, now)
+
+    def end(self) -> None:
+        """Nothing more is asked; the worker may forget the session."""
+        if not self.over and self._worker is not None:
+            self._outgoing.append(Outgoing(Close(), self._worker))
+        self.over = True
+
+    def _ask(self, now: float) -> None:
+        if not self._pieces:
+            self.end()
+            return
+        piece, whole = self._pieces[0], self._num_held == 0
+        draft = InFlight(
+            n=self._next_n,
+            epoch=self._epoch,
+            base=min(self._num_held, piece.start),
+            start=piece.stop,
+            block=(),
+            bonus=0,
+            num_context_probs=len(piece),
+        )
+        message = draft.message(self._transcript.tokens, self._opening, whole=whole)
+        self._outgoing.append(Outgoing(message, self._worker))
+        self.tally.num_audits += 1
+        self.deadline = now + self._round_trip.timeout(1, whole_context=whole)
+
+    def _answered(self, correction: Correction, now: float) -> None:
+        piece = self._pieces.popleft()
+        self._worker, self._num_held = correction.worker, piece.stop
+        self._next_n += 1
+        if len(correction.context_codes) == len(piece):
+            self.tally.measure(
+                self._transcript.draft_probs(piece.start, piece.stop), correction.context_codes
+            )
+        self._ask(now)
+
+    def _ask_again(self, worker: str | None, now: float) -> None:
+        """Once, with the whole text: to the worker that has lost the session, or to any (None)."""
+        self._worker, self._num_held = worker, 0
+        if self._has_asked_again:
+            self.end()
+        else:
+            self._has_asked_again = True
+            self._ask(now)
+
+
+def _pieces(runs: list[range]) -> Iterator[range]:
+    for run in runs:
+        for start in range(run.start, run.stop, MAX_CONTEXT_PROBS):
+            yield range(start, min(start + MAX_CONTEXT_PROBS, run.stop))

@@ -1,0 +1,60 @@
+"""Whether the cloud is there, as far as the edge can tell, and what is to be done when it is not. Pure.
+
+Law: only the policy `local` ever puts an unverified token where a verified one was wanted, and it says so.
+"""
+
+from dataclasses import dataclass
+
+from common.protocol.messages import Refusal
+from edge_agent.session.settings import OnCloudLoss
+
+
+@dataclass(slots=True)
+class CloudWatch:
+    """Times are the caller's clock in seconds; `reason` is the last loss as a sentence."""
+
+    policy: OnCloudLoss
+    timeout: float
+    reason: str | None = None
+    answered_at: float = 0.0
+    _busy: str | None = None  # what the last worker said that had no room; None after an answer
+    _away_until: float = float("-inf")
+
+    def answered(self, now: float) -> None:
+        """A worker has answered."""
+        self.answered_at = now
+        self._busy = None
+
+    def refused(self, refusal: Refusal) -> None:
+        """A worker has no room for now, which is no answer."""
+        detail = "".join(one if one.isprintable() else " " for one in refusal.detail).strip()
+        self._busy = f"{detail or 'no reason given'} ({refusal.worker})"
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong when a question has waited too long."""
+        if self._busy is None:
+            return f"no worker answered for {self.timeout:g} s"
+        advice = "try again later, or add a worker to the pool"
+        return f"every worker that answered for {self.timeout:g} s was busy: {self._busy}; {advice}"
+
+    def silent_from(self, asked_at: float) -> float:
+        """When the question of `asked_at` has waited long enough to call the cloud lost."""
+        return max(asked_at, self.answered_at) + self.timeout
+
+    def runs_out_at(self, asked_at: float) -> float:
+        """When that is to have consequences; perhaps never."""
+        return float("inf") if self.policy is OnCloudLoss.WAIT else self.silent_from(asked_at)
+
+    def lose(self, reason: str, now: float, *, until_told: bool = False) -> None:
+        """Go on without the cloud for one timeout, or until `find`."""
+        self.reason = reason
+        self._away_until = float("inf") if until_told else now + self.timeout
+
+    def find(self) -> None:
+        """The way to the cloud is open again: ask at the next occasion."""
+        self._away_until = float("-inf")
+
+    def is_away(self, now: float) -> bool:
+        """Whether tokens go unverified for now."""
+        return now < self._away_until

@@ -1,0 +1,71 @@
+"""A draft that is on its way, and how it is put into a message, whole or as a continuation. Pure.
+
+Law: however often it is sent and to whomever, its number and its block stay the same; only how much of the
+context comes along changes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.protocol.checksum import prefix_check
+from common.protocol.messages import Correction, Draft, DraftToken, Opening
+
+
+@dataclass(slots=True)
+class InFlight:
+    """A block [start, start + len(block)) and the bonus tokens after it, waiting for their correction.
+
+    `base` is what the worker holds once all earlier drafts are accepted. `num_tries` counts sendings;
+    `awaits_worker` means that it goes out when the worker is known. Times are the caller's clock in seconds.
+    """
+
+    n: int
+    epoch: int
+    base: int
+    start: int
+    block: tuple[DraftToken, ...]
+    bonus: int
+    num_context_probs: int
+    awaits_worker: bool = False
+    num_tries: int = 0
+    first_sent_at: float = 0.0
+    sent_at: float = 0.0
+    deadline: float = 0.0
+    next_index: int = 0  # of the bonus stream
+
+    @property
+    def end(self) -> int:
+        """The position after the block."""
+        return self.start + len(self.block)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether further bonus tokens follow the verdict."""
+        return self.bonus > 1
+
+    def fits(self, correction: Correction, vocab_size: int) -> bool:
+        """Whether a correction can be meant for this draft; a faulty worker must not break the text."""
+        is_whole = correction.num_accepted == len(self.block)
+        token_fits = correction.token is None or correction.token < vocab_size
+        token_needed = not is_whole or self.bonus > 0
+        return (
+            correction.num_accepted <= len(self.block)
+            and token_fits
+            and (correction.token is not None) == token_needed
+            and correction.index == self.next_index
+        )
+
+    def message(self, tokens: Sequence[int], opening: Opening, *, whole: bool) -> Draft:
+        """The draft with everything before its block (`whole`) or only what came after `base`."""
+        base = 0 if whole else self.base
+        return Draft(
+            n=self.n,
+            epoch=self.epoch,
+            base=base,
+            context=tuple(tokens[base : self.start]),
+            block=self.block,
+            bonus=self.bonus,
+            num_context_probs=self.num_context_probs,
+            check=prefix_check(tokens[:base]),
+            opening=opening if base == 0 else None,
+        )

@@ -1,0 +1,16 @@
+"""A worker's refusal as one sentence for the user: what is wrong and what to do. Pure."""
+
+from common.protocol.messages import Reason, Refusal
+
+ADVICE = {
+    Reason.TOKENIZER_MISMATCH: "use a draft and a target model of one family",
+    Reason.TOO_LONG: "shorten the prompt or ask for fewer tokens",
+    Reason.UNSUPPORTED_VERSION: "upgrade the older of the two sides",
+}
+
+
+def explain(refusal: Refusal) -> str:
+    """The sentence for a refusal that asking again cannot mend."""
+    advice = ADVICE.get(refusal.reason, "agent and worker may be of different releases")
+    detail = "".join(character if character.isprintable() else " " for character in refusal.detail)
+    return f"worker {refusal.worker} refused the draft: {detail}; {advice}"

@@ -1,0 +1,108 @@
+"""EdgeSequence: the tokens as assumed now, those that wait to go up, and what a verdict does to them. Pure.
+
+Law 3, in the sequence: a verdict is applied where its block begins, whenever it comes. What is accepted
+stays; a rejection rewinds to the rejected token and voids all that was drafted behind it.
+
+    tokens  | prompt | settled ....... | in flight: [context|block] [context|block] | held or skipped |
+                                       ^ boundary
+"""
+
+from collections.abc import Sequence
+
+from common.protocol.messages import MAX_CONTEXT_PROBS, Correction, DraftToken
+from edge_agent.session.block import Held
+from edge_agent.session.in_flight import InFlight
+from edge_agent.session.round_trip import RoundTrip
+from edge_agent.session.settings import SessionSettings
+from edge_agent.session.tally import Tally
+from edge_agent.session.transcript import Fate, Transcript
+from edge_agent.session.uplink import Uplink
+
+
+class EdgeSequence:
+    """`transcript` is all of it, `held` its end, `uplink` the blocks between; `epoch` counts rewinds."""
+
+    def __init__(
+        self, prompt: Sequence[int], settings: SessionSettings, round_trip: RoundTrip, tally: Tally
+    ) -> None:
+        self.epoch = 0
+        self.transcript = Transcript(prompt)
+        self.held = Held()
+        self.uplink = Uplink(self.transcript, settings.opening, round_trip, tally)
+        self._num_measured = MAX_CONTEXT_PROBS if settings.measures_risk else 0
+        self._round_trip = round_trip
+        self._tally = tally
+
+    @property
+    def boundary(self) -> int:
+        """The position of the first token that still awaits its verification."""
+        oldest = self.uplink.oldest
+        if oldest is not None and not oldest.is_stream:
+            return oldest.start
+        return len(self.transcript) - len(self.held)
+
+    def launch(self, bonus: int, now: float) -> None:
+        """Send up what is held, perhaps nothing, and ask for `bonus` tokens of the target behind it."""
+        block: tuple[DraftToken, ...] = self.held.take()
+        start = len(self.transcript) - len(block)
+        num_skipped = start - max(self.uplink.synced, self.transcript.num_prompt)
+        num_context_probs = min(max(0, num_skipped), self._num_measured)
+        self.uplink.launch(block, bonus=bonus, epoch=self.epoch, num_context_probs=num_context_probs, now=now)
+
+    def correct(self, record: InFlight, correction: Correction, now: float) -> None:
+        """Apply a correction that fits `record`; all blocks before it have been accepted then."""
+        self.uplink.answered_by(correction.worker)
+        for earlier in self.uplink.take_before(record):
+            self._accept(earlier, len(earlier.block))
+        if record.next_index == 0:
+            self._measure(record, correction.context_codes)
+            self._accept(record, correction.num_accepted)
+        if correction.num_accepted < len(record.block):
+            self._reject(record, correction)
+        elif correction.token is not None:
+            self._append_bonus(record, correction.token, now)
+        else:
+            self.uplink.settle_oldest()
+        self.uplink.send_waiting(now)
+
+    def settle_for_drafts(self, now: float) -> None:
+        """Nothing that awaits its verification will get it: it stands as it was drafted."""
+        self.transcript.mark_open(Fate.UNVERIFIED)
+        self.held.clear()
+        self.uplink.clear()
+        self.uplink.leave_worker(now)
+        self.uplink.synced = len(self.transcript)
+        self.epoch += 1
+
+    def _accept(self, record: InFlight, count: int) -> None:
+        self.transcript.mark(record.start, count, Fate.VERIFIED)
+        self._tally.num_accepted += count
+        self._tally.num_tested += count
+
+    def _reject(self, record: InFlight, correction: Correction) -> None:
+        """Rewind to the rejected token and put the target's in its place."""
+        self.transcript.rewind(record.start + correction.num_accepted)
+        self.uplink.clear()
+        self.held.clear()
+        self._append(correction.token, Fate.CORRECTED)
+        self.epoch += 1
+        self._tally.num_tested += 1
+        self._tally.num_rejections += 1
+
+    def _append_bonus(self, record: InFlight, token: int, now: float) -> None:
+        self._append(token, Fate.TARGET)
+        record.next_index += 1
+        record.deadline = now + self._round_trip.timeout(1, whole_context=False)
+        if record.next_index >= record.bonus:
+            self.uplink.settle_oldest()
+
+    def _append(self, token: int | None, fate: Fate) -> None:
+        assert token is not None  # InFlight.fits has seen to it
+        self.transcript.append(token, fate)
+        self.uplink.synced = len(self.transcript)
+
+    def _measure(self, record: InFlight, codes: bytes) -> None:
+        if codes and len(codes) == record.num_context_probs:
+            start = record.start - record.num_context_probs
+            self._tally.measure(self.transcript.draft_probs(start, record.start), codes)
+            self.transcript.mark_measured(start, len(codes))

@@ -1,0 +1,254 @@
+"""EdgeSession: the owner of the sequence. Pure: time and messages come in, drafts and tokens go out.
+
+Law 3: the text is a function of the prompt, the seed and the models. So nothing here depends on when an
+answer comes: a draft that is asked again keeps its number and its block, a late or repeated answer is
+ignored, and a rejection rewinds to where the target disagreed (`EdgeSequence`).
+"""
+
+from collections.abc import Sequence
+
+from common.protocol.messages import Correction, Reason, Refusal, ToDevice
+from edge_agent.policy.policy import Decision, Proposal
+from edge_agent.session.audit import Audit
+from edge_agent.session.block_length import BlockLength
+from edge_agent.session.cloud_loss import CloudWatch
+from edge_agent.session.ending import Ending
+from edge_agent.session.in_flight import InFlight
+from edge_agent.session.refusals import explain
+from edge_agent.session.round_trip import RoundTrip
+from edge_agent.session.sequence import EdgeSequence
+from edge_agent.session.settings import OnCloudLoss, SessionSettings
+from edge_agent.session.tally import Tally
+from edge_agent.session.transcript import Fate, FinalToken
+from edge_agent.session.uplink import Outgoing
+
+
+class EdgeSession:
+    """One generation. Call `start`, then feed `propose`, `receive` and `tick`; collect what they leave.
+
+    After each call take `take_outgoing()` and `take_final()`; call `tick` when `deadline` has passed; stop
+    when `finished`. `failure` then says why it ended early, or is None.
+    """
+
+    def __init__(self, prompt: Sequence[int], settings: SessionSettings) -> None:
+        """`prompt` holds at least one token; it must leave room for one more within `max_positions`."""
+        if not prompt:
+            raise ValueError("the prompt has no tokens")
+        self.tally = Tally()
+        self.round_trip = RoundTrip(settings.first_timeout, settings.min_timeout, settings.max_timeout)
+        self.block_length = BlockLength(settings.window, settings.block_length)
+        self.cloud = CloudWatch(settings.on_cloud_loss, settings.cloud_timeout)
+        self.failure: str | None = None
+        self._settings = settings
+        self._sequence = EdgeSequence(prompt, settings, self.round_trip, self.tally)
+        self._uplink = self._sequence.uplink
+        self._ending = Ending(self._sequence.transcript, settings, self.tally)
+        self._num_held = 0  # by the worker, when all was over
+
+    # -- what the shell asks --------------------------------------------------------------------------
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The whole sequence as assumed now: what the draft model should continue."""
+        return self._sequence.transcript.tokens
+
+    @property
+    def tentative(self) -> Sequence[int]:
+        """The end of `tokens` that is not final yet, and may fall."""
+        return self.tokens[self._ending.num_final :]
+
+    @property
+    def worker(self) -> str | None:
+        """The worker that holds the session; None while none has answered."""
+        return self._uplink.worker
+
+    @property
+    def finish_reason(self) -> str | None:
+        """`stop`, `length` or `error`; None while tokens may come."""
+        return self._ending.reason
+
+    @property
+    def finished(self) -> bool:
+        """True when no further token will come."""
+        return self.finish_reason is not None
+
+    @property
+    def wants_draft(self) -> bool:
+        """Whether the draft model should run on `tokens` now."""
+        return (
+            self._settings.drafts
+            and not self.finished
+            and not self._ending.tail_ended
+            and len(self._uplink) < self._settings.window
+        )
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is due; None when nothing is awaited."""
+        oldest = self._uplink.oldest
+        return min(oldest.deadline, self.cloud.runs_out_at(oldest.first_sent_at)) if oldest else None
+
+    @property
+    def silent_from(self) -> float:
+        """When what is awaited has been awaited too long, whatever follows; infinity while nothing is."""
+        oldest = self._uplink.oldest
+        return self.cloud.silent_from(oldest.first_sent_at) if oldest else float("inf")
+
+    def take_outgoing(self) -> list[Outgoing]:
+        """The messages to send, in order; each is given once."""
+        return self._uplink.take_outgoing()
+
+    def take_final(self) -> list[FinalToken]:
+        """The tokens that became final, in order; each is given once."""
+        return self._ending.take_final()
+
+    # -- what happens -------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Begin: the target model is asked to write when there is no drafting."""
+        self.cloud.answered(now)
+        if not self._settings.drafts:
+            self._sequence.launch(self._ending.tokens_left, now)
+
+    def propose(self, proposal: Proposal, now: float, seconds: float = 0.0) -> None:
+        """Take in the draft model's next token, which took `seconds`; only while `wants_draft`."""
+        self.block_length.drafted(seconds)
+        held, fate = self._sequence.held, None
+        if proposal.decision is Decision.SKIP:
+            fate = Fate.LOCAL
+        elif self.cloud.is_away(now):
+            fate = Fate.UNVERIFIED
+        else:
+            held.add(proposal.draft, proposal.uncertainty)
+        self._sequence.transcript.append(proposal.draft.token, fate, proposal.prob)
+        tail_ended = self._ending.tail_ended
+        is_full = self.block_length.is_full(held, self.round_trip.smoothed, len(self._uplink))
+        if len(held) and (is_full or tail_ended or proposal.decision is Decision.UPLINK):
+            self._sequence.launch(int(self._settings.wants_bonus and not tail_ended), now)
+        self._settle()
+
+    def receive(self, message: ToDevice, now: float) -> None:
+        """Take in a worker's answer. One that does not fit anything in flight is ignored."""
+        record = self._uplink.find(message.n)
+        if isinstance(message, Refusal):
+            self._refused(record, message, now)
+        elif record is None or not record.fits(message, self._settings.opening.vocab_size):
+            self.tally.num_ignored += 1
+        else:
+            self._corrected(record, message, now)
+        self._settle()
+
+    def tick(self, now: float) -> None:
+        """A deadline has passed: ask again, whoever answers, or follow the policy for a lost cloud."""
+        oldest = self._uplink.oldest
+        if oldest is None or self.deadline is None or now < self.deadline:
+            return
+        if now >= self.cloud.runs_out_at(oldest.first_sent_at):
+            self._lose_cloud(self.cloud.complaint, now)
+        elif oldest.next_index > 0:  # a stream broke off: ask for the rest of it
+            self._uplink.clear()
+            self._uplink.leave_worker(now)
+            self._sequence.launch(self._ending.tokens_left, now)
+        else:
+            self._uplink.ask_anyone(now)
+        self._settle()
+
+    def no_worker(self, now: float) -> None:
+        """The broker says that nobody listens on the `open` topic."""
+        oldest = self._uplink.oldest
+        if oldest is not None and self.cloud.policy is OnCloudLoss.LOCAL:
+            self._lose_cloud("nobody serves the pool", now)
+            self._settle()
+        elif oldest is not None:
+            oldest.deadline = min(oldest.deadline, now + self._settings.min_timeout)
+
+    def disconnected(self, now: float) -> None:
+        """The link to the broker is down: nothing can be asked until `reconnected`."""
+        if self.cloud.policy is OnCloudLoss.LOCAL and not self.finished:
+            self._lose_cloud("the broker cannot be reached", now, until_told=True)
+            self._settle()
+
+    def reconnected(self, now: float) -> None:
+        """The link is up again; what was in flight may be lost, so ask at once."""
+        self.cloud.find()
+        if self._uplink.oldest is not None:
+            self._uplink.oldest.deadline = now
+
+    def stop(self) -> None:
+        """The caller has all it wants (a stop string): nothing more is emitted."""
+        self._finish("stop")
+
+    def fail(self, reason: str) -> None:
+        """Nothing more can come: `reason` is a sentence for the user."""
+        self.failure = reason
+        self._finish("error")
+
+    # -- answers ------------------------------------------------------------------------------------
+
+    def _corrected(self, record: InFlight, correction: Correction, now: float) -> None:
+        """Learn from the answer's times, then let the sequence take it in."""
+        if record.num_tries == 1 and record.next_index == 0:
+            self.round_trip.observe(now - record.sent_at)
+        if record.next_index == 0:
+            num_tested = min(len(record.block), correction.num_accepted + 1)
+            self.block_length.verified(correction.compute_ms / 1000, num_tested, correction.num_accepted)
+        self.cloud.answered(now)
+        self._sequence.correct(record, correction, now)
+
+    def _refused(self, record: InFlight | None, refusal: Refusal, now: float) -> None:
+        match refusal.reason:
+            case Reason.BUSY if refusal.n is None and refusal.worker == self.worker:
+                self._uplink.leave_worker(now)  # it stops, and says so to every session it holds
+            case _ if record is None:
+                self.tally.num_ignored += 1
+            case Reason.BUSY:
+                self.cloud.refused(refusal)
+                if record is self._uplink.oldest:
+                    self._uplink.leave_worker(now + max(refusal.retry_after, self._settings.min_timeout))
+            case Reason.NEED_CONTEXT:
+                if not self._uplink.repair(refusal, now):
+                    self.tally.num_ignored += 1  # the deadline will bring another worker
+            case _:
+                self.fail(explain(refusal))
+
+    def _lose_cloud(self, reason: str, now: float, *, until_told: bool = False) -> None:
+        """Fail, or settle for what the draft model says and try again later."""
+        if self.cloud.policy is not OnCloudLoss.LOCAL or not self._settings.drafts:
+            self.fail(reason)
+            return
+        self._sequence.settle_for_drafts(now)
+        self.cloud.lose(reason, now, until_told=until_told)
+
+    # -- the end ------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Emit every token before the first that still awaits its verification; end at a stop token."""
+        reason = self._ending.settle(self._sequence.boundary)
+        if reason is not None:
+            self._finish(reason)
+
+    def _finish(self, reason: str) -> None:
+        if self.finished:
+            return
+        self._ending.end(reason)
+        self._sequence.held.clear()
+        self._num_held = min(self._uplink.num_held, self._ending.num_final)
+        if self._settings.audits and self.failure is None:
+            self._uplink.clear()  # the audit will say goodbye
+        else:
+            self._uplink.close()
+
+    def audit(self, now: float) -> Audit | None:
+        """Of a finished session that is to be audited: what remains to be asked; None of any other."""
+        if not (self._settings.audits and self.finished and self.failure is None):
+            return None
+        return Audit(
+            self._sequence.transcript,
+            self._settings.opening,
+            self.round_trip,
+            worker=self.worker,
+            num_held=self._num_held,
+            next_n=self._uplink.next_n,
+            epoch=self._sequence.epoch,
+            now=now,
+        )

@@ -1,0 +1,35 @@
+"""What a generation is run with: frozen values for the session's state machine."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from common.protocol.messages import Opening
+
+
+class OnCloudLoss(StrEnum):
+    """What to do when no worker answers for `cloud_timeout` seconds."""
+
+    LOCAL = "local"  # go on with the draft model, mark the tokens, try again later
+    WAIT = "wait"  # keep asking
+    FAIL = "fail"  # stop with an error
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """Times are in seconds, lengths in tokens."""
+
+    opening: Opening
+    stop_ids: frozenset[int]
+    max_tokens: int  # generated tokens
+    max_positions: int  # prompt and generated tokens together
+    drafts: bool = True  # False: the target model writes alone
+    wants_bonus: bool = False  # ask for the target's token after an accepted block (window 1 only)
+    measures_risk: bool = False  # ask for the target's probability of skipped tokens
+    audits: bool = False  # after the end, ask for those that no later draft brought along
+    window: int = 1  # drafts in flight
+    block_length: int | None = None  # None: as measured times and acceptance tell
+    on_cloud_loss: OnCloudLoss = OnCloudLoss.FAIL
+    cloud_timeout: float = 20.0
+    first_timeout: float = 5.0
+    min_timeout: float = 0.5
+    max_timeout: float = 20.0

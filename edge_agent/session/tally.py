@@ -1,0 +1,65 @@
+"""The counts of one generation, and the rates that follow from them. Pure values."""
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from common.sampling.distribution import decode_probs
+from common.sampling.randomness import FloatArray
+from edge_agent.session.transcript import SKIPPED, Fate
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one generation."""
+
+    num_uplinks: int = 0  # drafts sent, each counted once
+    num_resent: int = 0  # drafts sent again
+    num_tested: int = 0  # draft tokens that the target accepted or rejected
+    num_accepted: int = 0
+    num_rejections: int = 0
+    num_ignored: int = 0  # late, repeated or malformed answers
+    num_audits: int = 0  # drafts that measure what was skipped, sent after the text was final
+    num_measured: int = 0  # skipped tokens whose rejection probability became known
+    measured_risk_sum: float = 0.0  # the sum of those probabilities
+    num_by_fate: dict[Fate, int] = field(default_factory=lambda: dict.fromkeys(Fate, 0))
+
+    @property
+    def num_tokens(self) -> int:
+        """Final tokens."""
+        return sum(self.num_by_fate.values())
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted over tested draft tokens; None when none was tested."""
+        return self.num_accepted / self.num_tested if self.num_tested else None
+
+    @property
+    def num_skipped(self) -> int:
+        """Final tokens that were never verified."""
+        return sum(self.num_by_fate[fate] for fate in SKIPPED)
+
+    @property
+    def measured_risk(self) -> float | None:
+        """Drift a token of the text: what skipping risked, over all tokens; None when none was measured.
+
+        Skipped tokens that were not measured are taken to be like those that were.
+        """
+        if not self.num_measured:
+            return None
+        return self.measured_risk_sum / self.num_measured * self.num_skipped / max(1, self.num_tokens)
+
+    def add(self, other: "Tally") -> None:
+        """Count what the other counted, too."""
+        for one in fields(Tally):
+            if one.name == "num_by_fate":
+                for fate, count in other.num_by_fate.items():
+                    self.num_by_fate[fate] += count
+            else:
+                setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+    def measure(self, draft_probs: FloatArray, codes: bytes) -> None:
+        """Deferred verification: the target's probabilities `codes` [m] of m tokens that were skipped."""
+        target_probs = decode_probs(np.frombuffer(codes, np.uint8))
+        self.num_measured += len(codes)
+        self.measured_risk_sum += float(np.maximum(0.0, 1.0 - target_probs / draft_probs).sum())

@@ -1,0 +1,101 @@
+"""The tokens of one generation with what became of each and how likely the draft model held it. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from common.sampling.randomness import FloatArray
+
+
+class Fate(StrEnum):
+    """Where a final token came from."""
+
+    LOCAL = "local"  # the draft model was certain: never sent
+    VERIFIED = "verified"  # a draft token that the target model accepted
+    CORRECTED = "corrected"  # resampled by the target model after a rejection
+    TARGET = "target"  # written by the target model (a bonus token, or the llm scheme)
+    UNVERIFIED = "unverified"  # should have been verified, but the cloud was away
+
+
+SKIPPED = (Fate.LOCAL, Fate.UNVERIFIED)  # final, though the target model never judged them
+
+
+@dataclass(frozen=True, slots=True)
+class FinalToken:
+    """A token that will not change any more."""
+
+    token: int
+    fate: Fate
+
+
+class Transcript:
+    """Prompt and generated tokens by position; a fate of None means that verification is still to come."""
+
+    def __init__(self, prompt: Sequence[int]) -> None:
+        self.tokens = list(prompt)
+        self.num_prompt = len(prompt)
+        self._fates: list[Fate | None] = []
+        self._probs: list[float] = []
+        self._measured: list[bool] = []
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def num_generated(self) -> int:
+        """Tokens after the prompt."""
+        return len(self._fates)
+
+    def append(self, token: int, fate: Fate | None, draft_prob: float = 1.0) -> None:
+        """Add a token at the end."""
+        self.tokens.append(token)
+        self._fates.append(fate)
+        self._probs.append(draft_prob)
+        self._measured.append(False)
+
+    def rewind(self, length: int) -> None:
+        """Forget every token from position `length` on."""
+        del self.tokens[length:]
+        del self._fates[length - self.num_prompt :]
+        del self._probs[length - self.num_prompt :]
+        del self._measured[length - self.num_prompt :]
+
+    def mark(self, start: int, count: int, fate: Fate) -> None:
+        """Settle the fate of the tokens [start, start + count)."""
+        first = start - self.num_prompt
+        self._fates[first : first + count] = [fate] * count
+
+    def mark_open(self, fate: Fate) -> None:
+        """Settle the fate of every token that still awaits verification."""
+        self._fates = [fate if known is None else known for known in self._fates]
+
+    def mark_measured(self, start: int, count: int) -> None:
+        """The target's probabilities of the tokens [start, start + count) are known."""
+        first = start - self.num_prompt
+        self._measured[first : first + count] = [True] * count
+
+    def unmeasured(self) -> list[range]:
+        """Runs of positions that were never verified, and whose risk is not known either."""
+        runs: list[range] = []
+        for index, (fate, measured) in enumerate(zip(self._fates, self._measured, strict=True)):
+            position = self.num_prompt + index
+            if measured or fate not in SKIPPED:
+                continue
+            if runs and runs[-1].stop == position:
+                runs[-1] = range(runs[-1].start, position + 1)
+            else:
+                runs.append(range(position, position + 1))
+        return runs
+
+    def final(self, position: int) -> FinalToken:
+        """The token at a position whose fate is settled."""
+        fate = self._fates[position - self.num_prompt]
+        if fate is None:
+            raise RuntimeError(f"the token at position {position} is not verified yet")
+        return FinalToken(self.tokens[position], fate)
+
+    def draft_probs(self, start: int, end: int) -> FloatArray:
+        """The draft model's probabilities of the tokens [start, end)."""
+        return np.array(self._probs[start - self.num_prompt : end - self.num_prompt])

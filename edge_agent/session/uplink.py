@@ -1,0 +1,172 @@
+"""Uplink: the drafts in flight, in order, and the worker that they go to. Pure.
+
+Law: only the oldest draft is ever given to a worker with the whole context, since those after it build on a
+block that is not verified yet; they wait until its worker is known.
+
+    transcript | verified ... | [context|block] [context|block] ... |
+                              ^ oldest.base                         ^ synced
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from common.protocol.messages import Close, Draft, DraftToken, Opening, Refusal
+from edge_agent.session.in_flight import InFlight
+from edge_agent.session.round_trip import RoundTrip
+from edge_agent.session.tally import Tally
+from edge_agent.session.transcript import Transcript
+
+MAX_REPAIRS = 2  # what the worker says it lacks, then everything
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message and the worker it goes to; None is whichever worker takes it (the `open` topic)."""
+
+    message: Draft | Close
+    worker: str | None
+
+
+class Uplink:
+    """`worker` is None until one has answered; `synced` is what it holds once all in flight is accepted."""
+
+    def __init__(self, transcript: Transcript, opening: Opening, round_trip: RoundTrip, tally: Tally) -> None:
+        self.worker: str | None = None
+        self.synced = 0
+        self._transcript = transcript
+        self._opening = opening
+        self._round_trip = round_trip
+        self._tally = tally
+        self._in_flight: deque[InFlight] = deque()
+        self._next_n = 0
+        self._num_repairs = 0
+        self._outgoing: list[Outgoing] = []
+
+    def __len__(self) -> int:
+        return len(self._in_flight)
+
+    @property
+    def oldest(self) -> InFlight | None:
+        """The draft whose answer everything else waits for."""
+        return self._in_flight[0] if self._in_flight else None
+
+    @property
+    def num_held(self) -> int:
+        """Tokens that the worker holds for sure: none while anything is in flight."""
+        return 0 if self._in_flight or self.worker is None else self.synced
+
+    @property
+    def next_n(self) -> int:
+        """The number of the next draft."""
+        return self._next_n
+
+    def find(self, n: int | None) -> InFlight | None:
+        """The draft in flight with this number."""
+        return next((record for record in self._in_flight if record.n == n), None)
+
+    def take_outgoing(self) -> list[Outgoing]:
+        """The messages to send, in order; each is given once."""
+        taken, self._outgoing = self._outgoing, []
+        return taken
+
+    # -- sending ------------------------------------------------------------------------------------
+
+    def launch(
+        self, block: tuple[DraftToken, ...], *, bonus: int, epoch: int, num_context_probs: int, now: float
+    ) -> None:
+        """Send the block at the end of the transcript, or keep it until the worker is known."""
+        record = InFlight(
+            n=self._next_n,
+            epoch=epoch,
+            base=self.synced,
+            start=len(self._transcript) - len(block),
+            block=block,
+            bonus=bonus,
+            num_context_probs=num_context_probs,
+        )
+        self._next_n += 1
+        self.synced = len(self._transcript)
+        self._in_flight.append(record)
+        if self.worker is not None or len(self._in_flight) == 1:
+            self._send(record, now)
+        else:
+            record.awaits_worker = True
+
+    def send_waiting(self, now: float) -> None:
+        """Send what waited for the worker to be known."""
+        for record in self._in_flight:
+            if record.awaits_worker:
+                self._send(record, now)
+
+    def ask_anyone(self, now: float) -> None:
+        """Give the oldest draft with the whole context to any worker; later ones follow its answer."""
+        self.worker = None
+        self._num_repairs = 0
+        oldest, *later = self._in_flight
+        for record in later:
+            record.awaits_worker = True
+        self._send(oldest, now)
+
+    def repair(self, refusal: Refusal, now: float) -> bool:
+        """Send again what the worker lacks: the drafts as they were, then the whole context.
+
+        False when it has had all that already, or the refusal was sent before the last repair.
+        """
+        oldest = self._in_flight[0]
+        if self._num_repairs >= MAX_REPAIRS or (self._num_repairs and refusal.n != oldest.n):
+            return False
+        holds_base = 0 < oldest.base <= refusal.have and refusal.worker == self.worker
+        self.worker = refusal.worker
+        whole = not holds_base or self._num_repairs > 0
+        self._num_repairs += 1
+        for record in self._in_flight:
+            self._send(record, now, whole=whole and record is oldest)
+        return True
+
+    def _send(self, record: InFlight, now: float, *, whole: bool = False) -> None:
+        whole = whole or self.worker is None or record.base == 0
+        record.awaits_worker = False
+        record.num_tries += 1
+        record.sent_at = now
+        if record.num_tries == 1:
+            record.first_sent_at = now
+            self._tally.num_uplinks += 1
+        else:
+            self._tally.num_resent += 1
+        record.deadline = now + self._round_trip.timeout(record.num_tries, whole_context=whole)
+        message = record.message(self._transcript.tokens, self._opening, whole=whole)
+        self._outgoing.append(Outgoing(message, self.worker))
+
+    # -- answers ------------------------------------------------------------------------------------
+
+    def answered_by(self, worker: str) -> None:
+        """This worker holds the sequence now."""
+        self.worker = worker
+        self._num_repairs = 0
+
+    def take_before(self, record: InFlight) -> list[InFlight]:
+        """Remove the drafts before `record`: a worker that answered it has accepted them all."""
+        taken: list[InFlight] = []
+        while self._in_flight[0] is not record:
+            taken.append(self._in_flight.popleft())
+        return taken
+
+    def settle_oldest(self) -> None:
+        """The oldest draft is answered in full."""
+        self._in_flight.popleft()
+
+    def clear(self) -> None:
+        """Nothing in flight counts any more."""
+        self._in_flight.clear()
+
+    def leave_worker(self, deadline: float) -> None:
+        """Ask another worker when `deadline` has passed."""
+        self.worker = None
+        if self._in_flight:
+            self._in_flight[0].deadline = deadline
+
+    def close(self) -> None:
+        """Tell the worker that the session is over."""
+        self.clear()
+        if self.worker is not None:
+            self._outgoing.append(Outgoing(Close(), self.worker))

@@ -1,0 +1,89 @@
+"""A model's chat template, rendered as transformers renders it, in jinja's sandbox.
+
+Law: a template comes from whoever made the model, so it gets plain data, pure functions and the date, and
+nothing it does can reach out of the sandbox.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import cast
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from edge_agent.draft_model.files import ModelError
+
+
+class ChatTemplate:
+    """One compiled template."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        """Compile `source`; raises ModelError when it is no template."""
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        self._special_tokens = dict(special_tokens)
+        try:
+            self._template = environment.from_string(
+                source, globals={"raise_exception": _raise, "strftime_now": _now}
+            )
+        except TemplateError as error:
+            raise ModelError(
+                f"The model's chat template cannot be read ({error}): send plain prompts."
+            ) from error
+
+    def render(
+        self, messages: Sequence[Mapping[str, object]], *, tools: Sequence[Mapping[str, object]] | None
+    ) -> str:
+        """The prompt text up to the assistant's turn; raises ModelError when the template refuses."""
+        try:
+            return self._template.render(
+                **self._special_tokens,
+                messages=_plain(messages),
+                tools=_plain(tools),
+                documents=None,
+                add_generation_prompt=True,
+            )
+        except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise ModelError(f"The model's chat template refuses these messages ({error}).") from error
+
+
+class _Generation(Extension):
+    """{% generation %} ... {% endgeneration %} marks what a model is trained on; here it changes nothing."""
+
+    tags = {"generation"}  # noqa: RUF012 (as jinja declares it)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The body, as if the tags were not there."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _plain(value: object) -> object:
+    """JSON data only, rebuilt: no object with methods of its own reaches the template."""
+    return cast("object", json.loads(json.dumps(value)))
+
+
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Unlike jinja's own filter: no HTML escapes, keys in their order."""
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _now(pattern: str) -> str:
+    return datetime.now().strftime(pattern)

@@ -1,0 +1,162 @@
+"""Text to tokens and back, chat templates included, with `tokenizers` alone.
+
+Law: what a stream has shown stays shown. `TextStream` lets a character out only when all its bytes are there,
+and `StopStrings` only when it can no longer be the beginning of a stop string.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from common.protocol.fingerprint import fingerprint
+from edge_agent.draft_model.files import ModelError, ModelInfo
+from edge_agent.text.chat_template import ChatTemplate
+
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what a decoder writes for bytes that are no character, or not yet
+
+
+class Text:
+    """The tokenizer of one model. `vocab_size` is the largest id + 1; `fingerprint` names the vocabulary."""
+
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None = None) -> None:
+        """Use `tokenizer`, whose padding and truncation are switched off."""
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        vocabulary = tokenizer.get_vocab()
+        self._tokenizer = tokenizer
+        self._template = template
+        self.vocab_size = max(vocabulary.values()) + 1
+        self.fingerprint = fingerprint(vocabulary)
+
+    @classmethod
+    def load(cls, info: ModelInfo) -> "Text":
+        """Read tokenizer.json in the model's folder; raises ModelError when it is missing or broken."""
+        tokenizer = load_tokenizer(info.folder / "tokenizer.json")
+        template = ChatTemplate(info.chat_template, info.special_tokens) if info.chat_template else None
+        return cls(tokenizer, template)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether `chat_prompt` works."""
+        return self._template is not None
+
+    def encode(self, prompt: str) -> list[int]:
+        """Tokens of a plain prompt, with the special tokens that the tokenizer itself puts around it."""
+        return self._tokenizer.encode(prompt).ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, special tokens left out."""
+        return self._tokenizer.decode(tokens)
+
+    def chat_prompt(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] | None = None,
+    ) -> list[int]:
+        """Tokens of a conversation, ending where the assistant's answer begins.
+
+        `messages` are {"role": ..., "content": ...}, `tools` JSON schemas, both as in OpenAI's API. Raises
+        ModelError when the model has no chat template or its template refuses them.
+        """
+        if self._template is None:
+            raise ModelError("This model has no chat template: send a plain prompt, or choose a chat model.")
+        rendered = self._template.render(messages, tools=tools)
+        return self._tokenizer.encode(rendered, add_special_tokens=False).ids
+
+    def stream(self, prompt: Sequence[int]) -> "TextStream":
+        """A decoder for the tokens that follow `prompt`."""
+        return TextStream(self._tokenizer, prompt)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read a tokenizer.json; raises ModelError when it is missing or broken."""
+    if not path.is_file():
+        raise ModelError(f"There is no {path}: copy it from the model that was exported.")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more precise
+        raise ModelError(f"{path} is no tokenizer ({error}): copy or download it again.") from error
+
+
+class TextStream:
+    """Token by token to text: the pieces, put together, are what decoding the whole would add to the prompt.
+
+    A token is decoded together with those of the last piece, because decoders treat the first token of a
+    text in their own way (they drop its space, for example).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
+        """Begin behind `prompt`, whose own text does not come out."""
+        self._tokenizer = tokenizer
+        self._window = list(prompt)  # the tokens of the last piece, then those still held back
+        self._num_shown = len(self._window)
+        self._shown = tokenizer.decode(self._window).rstrip(_INCOMPLETE)
+
+    def __copy__(self) -> "TextStream":
+        """A stream that goes on from here by itself."""
+        twin = TextStream.__new__(TextStream)
+        vars(twin).update(vars(self), _window=list(self._window))
+        return twin
+
+    def push(self, token: int) -> str:
+        """The text that `token` completes; empty while a character lacks bytes."""
+        self._window.append(token)
+        text = self._tokenizer.decode(self._window)
+        if text.endswith(_INCOMPLETE) or len(text) <= len(self._shown):
+            return ""
+        piece = text[len(self._shown) :]
+        self._window = self._window[self._num_shown :]
+        self._num_shown = len(self._window)
+        self._shown = self._tokenizer.decode(self._window)
+        return piece
+
+    def flush(self) -> str:
+        """What was held back, at the end: a character that never got its bytes is a replacement character."""
+        if len(self._window) == self._num_shown:
+            return ""
+        text = self._tokenizer.decode(self._window)
+        piece, self._shown = text[len(self._shown) :], text
+        return piece
+
+
+class StopStrings:
+    """Cuts a stream of text before the first stop string, however the text is split into pieces.
+
+    Held back is only the longest end that may still become a stop string. The one that is complete first
+    wins, and of two that end together the longer one.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        """Watch for `stops`; empty ones are left out, and none at all lets everything through."""
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+        self.stopped = False
+
+    def push(self, text: str) -> str:
+        """The part of the text so far that may be shown now; nothing once `stopped`."""
+        if self.stopped:
+            return ""
+        self._held += text
+        found = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            shown, self._held = self._held[: min(found)[1]], ""
+            return shown
+        split = len(self._held) - self._num_open()
+        shown, self._held = self._held[:split], self._held[split:]
+        return shown
+
+    def flush(self) -> str:
+        """What was held back, at the end of the text."""
+        shown, self._held = self._held, ""
+        return shown
+
+    def _num_open(self) -> int:
+        """The length of the longest end of the held text that begins a stop string."""
+        longest = max((len(stop) - 1 for stop in self._stops), default=0)
+        for length in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-length:]) for stop in self._stops):
+                return length
+        return 0

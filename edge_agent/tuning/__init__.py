@@ -1,0 +1,1 @@
+"""What an agent learns between generations: its calibration, its link, its risk."""

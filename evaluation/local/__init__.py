@@ -1,0 +1,1 @@
+"""A broker and workers on this machine, for tests, the demo and benchmarks."""

@@ -1,0 +1,164 @@
+"""A private mosquitto on a free port of this machine, for tests, the demo and benchmarks.
+
+Law: it runs mosquitto/development.conf as it stands (or another file), but for the port and lines that the
+caller adds, so what is measured is what a developer gets. It stops with the block that started it.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+DEVELOPMENT_CONF = Path(__file__).resolve().parents[2] / "mosquitto" / "development.conf"
+START_TIMEOUT = 10.0
+STOP_TIMEOUT = 5.0
+
+_LISTENER = re.compile(r"^listener \d+", re.MULTILINE)
+
+
+class BrokerError(Exception):
+    """The local broker could not be started: one sentence that says why."""
+
+
+class LocalBroker:
+    """`with LocalBroker() as broker: ... broker.url ...`
+
+    `settings` are further lines of the configuration `conf`; `folder` holds what it becomes, and the log
+    (default: a temporary folder of its own). After `kill` or `stop`, `start` begins anew on the same port.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        port: int = 0,
+        settings: Sequence[str] = (),
+        conf: Path = DEVELOPMENT_CONF,
+    ) -> None:
+        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="broker-")
+        self.folder = folder or Path(self._temporary.name if self._temporary else "")
+        self.port = port or free_port()
+        self._settings = tuple(settings)
+        self._conf = conf
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as LinkSettings takes it."""
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process's number; only while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log_file(self) -> Path:
+        """What the broker wrote, over all its starts."""
+        return self.folder / "mosquitto.log"
+
+    def start(self) -> None:
+        """Start and wait until connections are accepted; BrokerError when that fails."""
+        conf_file = self.folder / "mosquitto.conf"
+        conf_file.write_text(self._configuration())
+        with self.log_file.open("ab") as log:
+            command = [mosquitto_path(), "-c", str(conf_file)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._accepts():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                error = _first_error(self.log_file.read_text(errors="replace"))
+                raise BrokerError(f"mosquitto does not start ({error}): see {self.log_file}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Stop in an orderly way; nothing happens when it is not running."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would (SIGKILL)."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Stop, and start again on the same port."""
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self._clean_up()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        self.stop()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def _configuration(self) -> str:
+        text, num_replaced = _LISTENER.subn(f"listener {self.port}", self._conf.read_text())
+        if num_replaced != 1:
+            raise BrokerError(f"{self._conf} has no single line 'listener PORT' to set the port in")
+        own_user = (
+            ["user root"] if os.geteuid() == 0 else []
+        )  # or mosquitto could not read the caller's files
+        return "\n".join([text, *own_user, *self._settings, ""])
+
+    def _accepts(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0):
+                return True
+        except OSError:
+            return False
+
+
+def _first_error(log: str) -> str:
+    errors = [line.partition("Error: ")[2] for line in log.splitlines() if "Error: " in line]
+    return errors[0] if errors else "no error in its log"
+
+
+def mosquitto_path() -> str:
+    """The mosquitto binary, also where only administrators look; BrokerError when there is none."""
+    search = os.pathsep.join(
+        [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"]
+    )
+    path = shutil.which("mosquitto", path=search)
+    if path is None:
+        raise BrokerError("mosquitto is not installed: install it (Debian: apt install mosquitto)")
+    return path
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

@@ -1,0 +1,1 @@
+"""A draft model and a target model in one process."""

@@ -1,0 +1,156 @@
+"""A draft model and a target model in one process, with their logits remembered by prefix.
+
+Law: the two share a vocabulary, or they are refused; what they answer is what agent and worker would answer.
+"""
+
+import argparse
+import hashlib
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers.utils.hub import cached_file
+
+from cloud_worker.target_model import TargetModel, TargetModelError
+from cloud_worker.target_model.loading import DEMO_FOLDER as TARGET_DEMO_FOLDER
+from cloud_worker.target_model.loading import DTYPES
+from common.process.settings import SettingsError
+from common.protocol.fingerprint import fingerprint
+from common.protocol.messages import Opening
+from common.sampling.distribution import Sampling
+from edge_agent.draft_model.draft_model import DraftModel
+from edge_agent.draft_model.files import ModelError, ModelInfo, read_info
+from edge_agent.draft_model.source import resolve
+from edge_agent.text.tokenizer import Text
+from evaluation.models.cached_logits import CachedDraft, CachedTarget, Stores
+
+CACHE_FOLDER = "hybrid-lm/logits"  # below the user's cache folder
+WEIGHTS = ("*.safetensors", "*.bin", "config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two loaded models; `text` and `info` are the draft model's, as an agent uses them.
+
+    `key` names the files and the precision: equal keys mean equal logits.
+    """
+
+    draft_name: str
+    target_name: str
+    key: str
+    draft: CachedDraft
+    target: CachedTarget
+    text: Text
+    info: ModelInfo
+    stores: Stores
+
+    @property
+    def vocab_size(self) -> int:
+        """The tokenizer's, which both ends use."""
+        return self.text.vocab_size
+
+    @property
+    def max_positions(self) -> int:
+        """The longest sequence that both can hold."""
+        return min(self.draft.max_positions, self.target.max_positions)
+
+    def prompt(self, command: str) -> list[int]:
+        """The tokens of a prompt, as an agent makes them."""
+        if self.text.has_chat_template:
+            return self.text.chat_prompt([{"role": "user", "content": command}])
+        return self.text.encode(command)
+
+    def opening(self, sampling: Sampling, seed: int) -> Opening:
+        """What an agent tells a worker about a session."""
+        return Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed)
+
+
+def add_pair_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which pair, and where its logits are kept."""
+    parser.add_argument("--draft", default="demo", help="the draft model: a folder, a hub name, or demo")
+    parser.add_argument("--target", default="demo", help="the target model: a folder, a hub name, or demo")
+    parser.add_argument("--dtype", default="float32", choices=tuple(DTYPES), help="the target's numbers")
+    parser.add_argument("--num-threads", type=int, default=1, help="CPU threads of each model")
+    parser.add_argument(
+        "--cache", type=Path, help="folder for logits (default: below the user's cache folder)"
+    )
+
+
+@contextmanager
+def open_pair(flags: argparse.Namespace, *, keeps_logits: bool = True) -> Generator[Pair]:
+    """The pair that `add_pair_flags` describes; SettingsError says why it cannot be used.
+
+    Without `keeps_logits` they go to the disk only where `--cache` says so: rows are wide.
+    """
+    try:
+        with load_pair(
+            flags.draft,
+            flags.target,
+            dtype=flags.dtype,
+            num_threads=flags.num_threads,
+            cache=flags.cache or (default_cache() if keeps_logits else None),
+        ) as pair:
+            yield pair
+    except (ModelError, TargetModelError) as error:
+        raise SettingsError(str(error)) from error
+
+
+@contextmanager
+def load_pair(
+    draft: str = "demo",
+    target: str = "demo",
+    *,
+    dtype: str = "float32",
+    num_threads: int = 1,
+    cache: Path | None = None,
+) -> Generator[Pair]:
+    """Both models, ready; with `cache` their logits are kept in that folder.
+
+    Raises ModelError, TargetModelError, or SettingsError when the vocabularies differ.
+    """
+    info = read_info(resolve(draft))
+    text = Text.load(info)
+    target_model = TargetModel.load(target, dtype=dtype, num_threads=num_threads)
+    if fingerprint(target_model.vocabulary) != text.fingerprint:
+        raise SettingsError(
+            f"draft model {draft} and target model {target} have different vocabularies: choose a pair that "
+            "shares its tokenizer"
+        )
+    draft_model = DraftModel.load(info.folder, num_threads=num_threads)
+    graph_files = sorted(info.onnx_path.parent.glob(f"{info.onnx_path.name}*"))
+    draft_key = _digest(graph_files)
+    target_key = f"{_digest(_weight_files(target))}-{dtype}"
+    with Stores(cache, draft_key, target_key) as stores:
+        yield Pair(
+            draft_name=draft,
+            target_name=target,
+            key=f"{draft_key}-{target_key}",
+            draft=CachedDraft(draft_model, stores.draft),
+            target=CachedTarget(target_model, stores.target),
+            text=text,
+            info=info,
+            stores=stores,
+        )
+
+
+def default_cache() -> Path:
+    """Where the logits of all commands are kept, unless `--cache` says otherwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / CACHE_FOLDER
+
+
+def _weight_files(target: str) -> Sequence[Path]:
+    source = str(TARGET_DEMO_FOLDER) if target == "demo" else str(Path(target).expanduser())
+    config = cached_file(source, "config.json")
+    assert config is not None  # the model has been loaded from there
+    folder = Path(config).parent
+    return sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:24]

@@ -1,0 +1,1 @@
+"""Results as pages, with intervals, and long jobs that can be resumed."""

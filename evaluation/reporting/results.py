@@ -1,0 +1,106 @@
+"""What a command found, as pages that read well: Markdown tables, CSV and SVG, below a header that says how.
+
+Law: figures on a page stand between marks and are written by the command that measured them; the prose
+around them is a person's, and running the command again leaves it alone.
+"""
+
+import csv
+import io
+import os
+import platform
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+_PACKAGES = ("numpy", "torch", "onnxruntime")
+
+Cell = str | int | float | None
+
+
+class ResultsError(ValueError):
+    """A page that cannot be written: one sentence with what is wrong."""
+
+
+def header(command: str) -> str:
+    """Which command gave the figures below, when and on what."""
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return (
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, on {os.cpu_count()} cores of {processor()}, "
+        f"Python {platform.python_version()}, {versions}."
+    )
+
+
+def processor() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        if found:
+            return f"{found[1].strip()} ({platform.machine()})"
+    return platform.processor() or platform.machine()
+
+
+def shown(cell: Cell) -> str:
+    """A figure as a reader wants it: three significant digits, thousands apart, a dash for none."""
+    if cell is None:
+        return "-"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, str):
+        return cell
+    if abs(cell) >= 1000:
+        return f"{cell:,.0f}"
+    return f"{cell:.3g}"
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """A table; text to the left, figures to the right."""
+    is_text = [any(isinstance(row[column], str) for row in rows) for column in range(len(headings))]
+    rules = ["---" if text else "---:" for text in is_text]
+    lines = [headings, rules, *([shown(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Path:
+    """All digits, for further work."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.getvalue(), encoding="utf-8")
+    return path
+
+
+def write_svg(path: Path, figure: "Figure") -> Path:
+    """A picture; equal figures give equal files, so a repeated run shows no difference."""
+    import matplotlib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
+        figure.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return path
+
+
+def write_section(page: Path, name: str, text: str) -> None:
+    """Put `text` between the page's marks `<!-- begin NAME -->` and `<!-- end NAME -->`.
+
+    A page without the marks, or none at all, gets them at its end; half a pair is a ResultsError.
+    """
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    old = page.read_text(encoding="utf-8") if page.exists() else ""
+    if begin not in old and end not in old:
+        old += f"\n{begin}\n{end}\n" if old else f"{begin}\n{end}\n"
+    before, found_begin, rest = old.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end):
+        raise ResultsError(f"{page} needs {begin} and, after it, {end}: put them where the figures belong")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The pages of the simulation, from points to sections and pictures."""

@@ -1,0 +1,125 @@
+"""The pictures of the pages, made from points alone. One colour a way in all of them."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from edge_agent.policy.schemes import SCHEMES
+from evaluation.simulate.sweeps import PAPERS, WIRE, SnrPoint, ThresholdPoint, WindowPoint
+
+_PAPERS_SCHEMES = ("slm", "llm", "hlm", "rand-hlm", "u-hlm", "cu-hlm-offline", "cu-hlm-online")
+COUNTED = {PAPERS: "the papers' payload", WIRE: "everything counted"}
+_PEERS = ("sd-", "dssd-")
+_NAMES = (*SCHEMES, "sd", "dssd")
+_MARKS = "osv^D*PXhp<>d"
+
+
+def throughput_over_snr(points: Sequence[SnrPoint]) -> Figure:
+    """One panel a bandwidth and way of counting; tokens over total time."""
+    countings = list(dict.fromkeys(point.counting for point in points))
+    bandwidths = list(dict.fromkeys(point.bandwidth_mhz for point in points))
+    figure = Figure(figsize=(4.2 * len(bandwidths), 3.6 * len(countings)), layout="constrained")
+    panels = figure.subplots(len(countings), len(bandwidths), squeeze=False)
+    for counting, row in zip(countings, panels, strict=True):
+        for mhz, axes in zip(bandwidths, row, strict=True):
+            chosen = [one for one in points if (one.counting, one.bandwidth_mhz) == (counting, mhz)]
+            for name in dict.fromkeys(one.way for one in chosen):
+                line = [one for one in chosen if one.way == name]
+                _line(axes, name, [one.snr_db for one in line], [one.speed.tokens_per_second for one in line])
+            axes.set(yscale="log", title=f"{mhz:g} MHz, {COUNTED[counting]}")
+            axes.set(xlabel="mean SNR (dB)", ylabel="tokens/s")
+    _finish(figure, panels[0][-1])
+    return figure
+
+
+def throughput_over_accuracy(points: Sequence[ThresholdPoint]) -> Figure:
+    """Up and to the right is better; a line joins the thresholds of one way."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(point.way for point in points):
+        line = [point for point in points if point.way == name]
+        _line(
+            axes, name, [100 * one.worth.right for one in line], [one.speed.tokens_per_second for one in line]
+        )
+    axes.set(xlabel="replies with exactly the right actions (%)", ylabel="tokens/s")
+    _finish(figure, axes)
+    return figure
+
+
+def skips(points: Sequence[ThresholdPoint]) -> Figure:
+    """What is skipped against what it costs, one line a gated way."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(point.way for point in points if point.threshold is not None):
+        line = [point for point in points if point.way == name]
+        _line(axes, name, [100 * one.worth.skipped for one in line], [100 * one.worth.drift for one in line])
+    axes.set(xlabel="tokens skipped (%)", ylabel="drift: rejection mass that was skipped (% of a token)")
+    _finish(figure, axes)
+    return figure
+
+
+def bytes_per_token(points: Sequence[SnrPoint]) -> Figure:
+    """Uplink bytes of every way, both ways of counting, at the middle SNR and bandwidth."""
+    chosen = middle(points)
+    names = list(dict.fromkeys(point.way for point in chosen))
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for shift, counting in ((-0.2, PAPERS), (0.2, WIRE)):
+        found = {point.way: point.speed.bytes_up for point in chosen if point.counting == counting}
+        heights = [max(found[name], 0.1) for name in names]
+        axes.bar([i + shift for i in range(len(names))], heights, 0.38, label=COUNTED[counting])
+    axes.set(yscale="log", ylabel="uplink bytes a token")
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3, axis="y")
+    return figure
+
+
+def throughput_over_round_trip(points: Sequence[WindowPoint]) -> Figure:
+    """One line a window."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for window in dict.fromkeys(point.window for point in points):
+        line = [point for point in points if point.window == window]
+        axes.plot(
+            [one.round_trip_ms for one in line],
+            [one.speed.tokens_per_second for one in line],
+            marker="o",
+            label=f"window {window}",
+        )
+    axes.set(xscale="log", xlabel="round trip (ms)", ylabel="tokens/s")
+    _finish(figure, axes)
+    return figure
+
+
+def middle(points: Sequence[SnrPoint]) -> list[SnrPoint]:
+    """The points at the middle bandwidth and SNR."""
+    bandwidths = sorted({point.bandwidth_mhz for point in points})
+    snrs = sorted({point.snr_db for point in points})
+    chosen = bandwidths[len(bandwidths) // 2], snrs[len(snrs) // 2]
+    return [point for point in points if (point.bandwidth_mhz, point.snr_db) == chosen]
+
+
+def _line(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float]) -> None:
+    """The papers' schemes in thin dashes, ours in full lines, peers dotted; hollow marks: other settings."""
+    base, _, settings = name.partition(",")
+    number = _NAMES.index(base.partition("-")[0] if base.startswith(_PEERS) else base)
+    kind = "--" if base in _PAPERS_SCHEMES else ":" if base.startswith(_PEERS) else "-"
+    axes.plot(
+        xs,
+        ys,
+        label=name,
+        color=f"C{number % 10}",
+        linestyle=kind,
+        marker=_MARKS[number % len(_MARKS)],
+        markersize=4.0,
+        markerfacecolor="none" if settings else f"C{number % 10}",
+        linewidth=2.0 if kind == "-" else 1.2,
+    )
+
+
+def _finish(figure: Figure, axes: Axes) -> None:
+    for each in figure.axes:
+        each.grid(alpha=0.3)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,0 +1,198 @@
+"""The sections of the sweeps' page, made from points: tables in Markdown, CSV beside them, pictures.
+
+Law: a table shows what a sweep found and computes nothing of its own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation.reporting.results import Cell, markdown_table, write_csv, write_section, write_svg
+from evaluation.simulate.links import LinkPoint
+from evaluation.simulate.measures import Speed
+from evaluation.simulate.pages import pictures
+from evaluation.simulate.sweeps import PAPERS, WIRE, SnrPoint, ThresholdPoint, WindowPoint
+
+PAGE = "simulation.md"
+CLOCKS = ("tokens/s", "mean of per-token rates")
+SPEED_HEADINGS = (*CLOCKS, "B up/token", "B down/token", "uplinks/token", "answers/token", "first token (s)")
+
+
+def speed_cells(speed: Speed) -> tuple[Cell, ...]:
+    """In the order of SPEED_HEADINGS."""
+    return (
+        speed.tokens_per_second,
+        speed.papers_rate,
+        speed.bytes_up,
+        speed.bytes_down,
+        speed.uplinks,
+        speed.answers,
+        speed.first_token,
+    )
+
+
+def percent(share: float | None) -> str:
+    """A share as a reader wants it."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
+    """Throughput against SNR, and the bytes of every way."""
+    rows = [(one.counting, one.bandwidth_mhz, one.snr_db, one.way, *speed_cells(one.speed)) for one in points]
+    headings = ("counting", "bandwidth_mhz", "snr_db", "way", *SPEED_HEADINGS)
+    write_csv(folder / "simulation-snr.csv", headings, rows)
+    write_svg(folder / "simulation-snr.svg", pictures.throughput_over_snr(points))
+    write_svg(folder / "simulation-bytes.svg", pictures.bytes_per_token(points))
+    tables = [header]
+    for counting in (PAPERS, WIRE):
+        for mhz in dict.fromkeys(one.bandwidth_mhz for one in points):
+            chosen = [one for one in points if (one.counting, one.bandwidth_mhz) == (counting, mhz)]
+            snrs = list(dict.fromkeys(one.snr_db for one in chosen))
+            table = [
+                [name, *(one.speed.tokens_per_second for one in chosen if one.way == name)]
+                for name in dict.fromkeys(one.way for one in chosen)
+            ]
+            title = f"Tokens/s, {mhz:g} MHz, {pictures.COUNTED[counting]}:"
+            tables += [title, markdown_table(["way", *(f"{snr:g} dB" for snr in snrs)], table)]
+    write_section(
+        folder / PAGE, "snr", "\n\n".join([*tables, "![throughput against SNR](simulation-snr.svg)"])
+    )
+    middle = pictures.middle(points)
+    found = {(one.counting, one.way): one.speed for one in middle}
+    names = list(dict.fromkeys(one.way for one in middle))
+    table = [
+        [
+            name,
+            found[PAPERS, name].bytes_up,
+            found[WIRE, name].payload_up,
+            found[WIRE, name].bytes_up,
+            found[WIRE, name].bytes_down,
+            found[WIRE, name].uplinks,
+            found[WIRE, name].answers,
+        ]
+        for name in names
+    ]
+    headings = ["way", "papers' payload", "our payload", "all counted, up", "down", "uplinks", "answers"]
+    at = f"All a token, at {middle[0].bandwidth_mhz:g} MHz and {middle[0].snr_db:g} dB:"
+    text = [at, markdown_table(headings, table), "![uplink bytes a token](simulation-bytes.svg)"]
+    write_section(folder / PAGE, "bytes", "\n\n".join(text))
+
+
+def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]) -> None:
+    """Throughput against accuracy, and what skipping costs."""
+    headings = (
+        "way",
+        "threshold",
+        "replies",
+        "right",
+        "same as greedy",
+        "skipped",
+        "truly skipped",
+        "drift",
+        *SPEED_HEADINGS,
+    )
+    rows = [
+        (
+            one.way,
+            one.threshold,
+            one.worth.num_replies,
+            one.worth.right,
+            one.worth.same_as_greedy,
+            one.worth.skipped,
+            one.worth.truly_skipped,
+            one.worth.drift,
+            *speed_cells(one.speed),
+        )
+        for one in points
+    ]
+    write_csv(folder / "simulation-accuracy.csv", headings, rows)
+    write_svg(folder / "simulation-accuracy.svg", pictures.throughput_over_accuracy(points))
+    write_svg(folder / "simulation-skips.svg", pictures.skips(points))
+    table = [
+        [
+            one.way,
+            one.threshold,
+            percent(one.worth.right),
+            percent(one.worth.same_as_greedy),
+            one.speed.tokens_per_second,
+            one.speed.bytes_up,
+        ]
+        for one in points
+    ]
+    shown = ["way", "threshold", "exactly right", "the target's greedy reply", "tokens/s", "B up/token"]
+    picture = "![throughput against accuracy](simulation-accuracy.svg)"
+    write_section(folder / PAGE, "accuracy", "\n\n".join([header, markdown_table(shown, table), picture]))
+    gated = [one for one in points if one.threshold is not None]
+    table = [
+        [
+            one.way,
+            one.threshold,
+            percent(one.worth.skipped),
+            percent(one.worth.truly_skipped),
+            percent(one.worth.drift),
+        ]
+        for one in gated
+    ]
+    shown = ["way", "threshold", "skipped", "of these rightly", "drift a token"]
+    picture = "![tokens skipped and their cost](simulation-skips.svg)"
+    write_section(folder / PAGE, "skips", "\n\n".join([markdown_table(shown, table), picture]))
+
+
+def window_section(folder: Path, header: str, points: Sequence[WindowPoint]) -> None:
+    """Throughput against the round trip, a column a window."""
+    rows = [(one.round_trip_ms, one.window, *speed_cells(one.speed)) for one in points]
+    write_csv(folder / "simulation-window.csv", ("round_trip_ms", "window", *SPEED_HEADINGS), rows)
+    write_svg(folder / "simulation-window.svg", pictures.throughput_over_round_trip(points))
+    windows = list(dict.fromkeys(one.window for one in points))
+    table = [
+        [trip, *(one.speed.tokens_per_second for one in points if one.round_trip_ms == trip)]
+        for trip in dict.fromkeys(one.round_trip_ms for one in points)
+    ]
+    shown = ["round trip (ms)", *(f"window {window}" for window in windows)]
+    picture = "![throughput against the round trip](simulation-window.svg)"
+    write_section(folder / PAGE, "window", "\n\n".join([header, markdown_table(shown, table), picture]))
+
+
+def link_section(folder: Path, header: str, points: Sequence[LinkPoint]) -> None:
+    """Fixed thresholds beside what an agent chooses by its link."""
+    headings = (
+        "kbps",
+        "case",
+        "last threshold",
+        "replies",
+        "right",
+        "same as greedy",
+        "skipped",
+        "drift",
+        *SPEED_HEADINGS,
+    )
+    rows = [
+        (
+            one.kbps,
+            one.case,
+            one.threshold,
+            one.worth.num_replies,
+            one.worth.right,
+            one.worth.same_as_greedy,
+            one.worth.skipped,
+            one.worth.drift,
+            *speed_cells(one.speed),
+        )
+        for one in points
+    ]
+    write_csv(folder / "simulation-links.csv", headings, rows)
+    table = [
+        [
+            f"{one.kbps:g} kbit/s",
+            one.case,
+            one.threshold,
+            one.speed.tokens_per_second,
+            one.speed.bytes_up,
+            percent(one.worth.skipped),
+            percent(one.worth.right),
+            f"{100 * one.worth.drift:.2f} %",
+        ]
+        for one in points
+    ]
+    shown = ["link", "opportunistic with", "last threshold", "tokens/s", "B up/token", "skipped"]
+    shown += ["exactly right", "drift a token"]
+    write_section(folder / PAGE, "links", "\n\n".join([header, markdown_table(shown, table)]))

@@ -1,0 +1,1 @@
+"""What is simulated in virtual time: channel, computers, devices and a worker."""

@@ -1,0 +1,225 @@
+"""A device in virtual time: the agent's session and policy, with the loop of `edge_agent.generation`.
+
+Law: it sends, waits and gives up as an agent does. The clock is the simulation's, the logits are real.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import simpy
+
+from cloud_worker.passes.forward_pass import common_prefix
+from common.protocol.codec import decode_to_worker, encode
+from common.protocol.messages import Correction, Draft, ToDevice, ToWorker
+from common.protocol.topics import Topics
+from common.sampling.distribution import fit_vocabulary
+from edge_agent.generation.generation import NextTokenModel
+from edge_agent.policy.policy import Policy, Proposal
+from edge_agent.session.session import EdgeSession, Outgoing
+from edge_agent.session.tally import Tally
+from edge_agent.session.transcript import Fate, FinalToken
+from edge_agent.tuning.tuner import Numbers, Steering
+from evaluation.models.cached_logits import prefix_keys
+from evaluation.simulate.ways import Way
+from evaluation.simulate.world.accounting import Accounting
+from evaluation.simulate.world.channel import Channel, Line
+from evaluation.simulate.world.compute import Compute
+from evaluation.simulate.world.virtual_time import later
+
+POOL = "demo"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What one generation sent and received; bytes as the accounting counts them."""
+
+    num_up: int = 0
+    num_down: int = 0
+    bytes_up: float = 0.0
+    bytes_down: float = 0.0
+    payload_bytes: int = 0  # going up, as encoded
+    num_sent: int = 0  # draft tokens that went up to be verified, the void ones too
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One simulated generation. `times[i]` is when token i became final, in seconds after its start.
+
+    `numbers` are those that the agent chose for it.
+    """
+
+    prompt: tuple[int, ...]
+    seed: int
+    numbers: Numbers
+    finals: tuple[FinalToken, ...]
+    times: tuple[float, ...]
+    seconds: float
+    traffic: Traffic
+    tally: Tally
+
+    @property
+    def tokens(self) -> list[int]:
+        """The text, its end mark included."""
+        return [final.token for final in self.finals]
+
+    @property
+    def fates(self) -> list[Fate]:
+        """Where each token came from."""
+        return [final.fate for final in self.finals]
+
+
+class Proposals:
+    """A policy with the draft model behind it; what it proposed for a prefix is proposed again."""
+
+    def __init__(self, policy: Policy, model: NextTokenModel, vocab_size: int) -> None:
+        self._policy, self._model, self._vocab_size = policy, model, vocab_size
+        self._known: dict[bytes, Proposal] = {}
+
+    def propose(self, tokens: Sequence[int]) -> Proposal:
+        """For the position after `tokens`."""
+        (key,) = prefix_keys(tokens)
+        if key not in self._known:
+            logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
+            self._known[key] = self._policy.propose(logits, len(tokens))
+        return self._known[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Drafting:
+    """The draft model at work on what follows `tokens`, until `due`."""
+
+    tokens: list[int]
+    seconds: float
+    due: simpy.Event
+
+
+class Device:
+    """One device and its link; `deliver(topic, message)` takes what has crossed the link to the workers.
+
+    What it learns over its life is in `steering`; audits, which come after a text, are left out.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        env: simpy.Environment,
+        way: Way,
+        channel: Channel,
+        compute: Compute,
+        accounting: Accounting,
+        deliver: Callable[[str, ToWorker], None],
+        steering: Steering,
+    ) -> None:
+        self.name = name
+        self.steering = steering
+        self._env, self._way, self._compute = env, way, compute
+        self._accounting, self._deliver = accounting, deliver
+        self._topics = Topics()
+        self._up = Line(channel.up, channel.seed)
+        self._down = Line(channel.down, channel.seed + 1)
+        self._session = ""
+        self._inbox = simpy.Store(env)
+        self._traffic = Traffic()
+        self._blocks: dict[int, int] = {}  # the length of each draft's block, by the draft's number
+
+    def generate(
+        self, name: str, session: EdgeSession, proposals: Proposals
+    ) -> Generator[simpy.Event, Any, Outcome]:
+        """The loop of `Generation._steps`; `name` is the session's on the wire.
+
+        `proposals` are made with the numbers that `steering` gives now.
+        """
+        env, began, numbers = self._env, self._env.now, self.steering.numbers()
+        self._session, self._traffic, self._blocks = name, Traffic(), {}
+        self._inbox = simpy.Store(env)
+        prompt = tuple(session.tokens)
+        finals: list[FinalToken] = []
+        times: list[float] = []
+        read: Sequence[int] = ()
+        drafting: Drafting | None = None
+        session.start(env.now)
+        while True:
+            if session.wants_draft and drafting is None:
+                tokens = list(session.tokens)
+                seconds = self._compute.draft(max(1, len(tokens) - common_prefix(read, tokens)))
+                drafting, read = Drafting(tokens, seconds, env.timeout(seconds)), tokens
+            self._transmit(session)
+            for final in session.take_final():
+                finals.append(final)
+                times.append(env.now - began)
+            if session.finished:
+                break
+            yield from self._wait(session, drafting)
+            while self._inbox.items:
+                session.receive((yield self._inbox.get()), env.now)
+            if drafting is not None and drafting.due.processed:
+                if session.wants_draft and session.tokens == drafting.tokens:
+                    session.propose(proposals.propose(drafting.tokens), env.now, drafting.seconds)
+                drafting = None
+            session.tick(env.now)
+        self.steering.ended(session.tally, session.block_length.draft_time)
+        if session.failure is not None:
+            raise RuntimeError(f"a simulated generation failed: {session.failure}")
+        seconds = env.now - began
+        return Outcome(prompt, 0, numbers, tuple(finals), tuple(times), seconds, self._traffic, session.tally)
+
+    def _wait(self, session: EdgeSession, drafting: Drafting | None) -> Generator[simpy.Event, Any, None]:
+        """Until something arrives, the draft model returns or the session's deadline passes."""
+        arrival, awaited = self._inbox.get(), list[simpy.Event]()
+        if drafting is not None:
+            awaited.append(drafting.due)
+        if session.deadline is not None:
+            awaited.append(self._env.timeout(max(0.0, session.deadline - self._env.now)))
+        if not awaited:
+            raise RuntimeError("the session waits for nothing")
+        yield simpy.AnyOf(self._env, [arrival, *awaited])
+        if arrival.triggered:
+            session.receive(cast("ToDevice", arrival.value), self._env.now)
+        else:
+            arrival.cancel()
+
+    def _transmit(self, session: EdgeSession) -> None:
+        for outgoing in session.take_outgoing():
+            self._send(outgoing)
+
+    def _send(self, outgoing: Outgoing) -> None:
+        """As `Exchange.send` on a device; the worker side gets what was decoded from the bytes."""
+        is_open = outgoing.worker is None
+        if is_open:
+            topic = self._topics.open(POOL, self.name, self._session)
+        else:
+            topic = self._topics.draft(POOL, str(outgoing.worker), self.name, self._session)
+        payload = encode(outgoing.message)
+        counted, extra = self._way.counted(outgoing.message)
+        written = payload if counted is outgoing.message else encode(counted)
+        num_bytes = self._accounting.up(counted, written, topic, int(is_open), extra)
+        if isinstance(outgoing.message, Draft):
+            self._blocks[outgoing.message.n] = len(outgoing.message.block)
+            self._traffic.num_sent += len(outgoing.message.block)
+            key = (self._session, outgoing.message.n)
+            self.steering.link.sent(key, len(payload), self._env.now)
+        self._traffic.num_up += 1
+        self._traffic.bytes_up += num_bytes
+        self._traffic.payload_bytes += len(written)
+        arrives = self._up.send(num_bytes, self._env.now)
+        later(self._env, arrives - self._env.now, lambda: self._deliver(topic, decode_to_worker(payload)))
+
+    def answer(self, session: str, message: ToDevice) -> None:
+        """The broker has something for this device; it is there when the way down has carried it."""
+        num_block = self._blocks.get(message.n, 0) if message.n is not None else 0
+        extra = self._way.counted_down(message, num_block)
+        topic = self._topics.correction(self.name, session)
+        num_bytes = self._accounting.down(message, topic, extra)
+        if session == self._session:
+            self._traffic.num_down += 1
+            self._traffic.bytes_down += num_bytes
+        arrives = self._down.send(0.0 if self._accounting.is_down_free else num_bytes, self._env.now)
+        later(self._env, arrives - self._env.now, lambda: self._arrive(session, message))
+
+    def _arrive(self, session: str, message: ToDevice) -> None:
+        if isinstance(message, Correction) and message.index == 0:
+            key = (session, message.n)
+            self.steering.link.answered(key, message.compute_ms / 1000, self._env.now)
+        if session == self._session:  # the others are over
+            self._inbox.put(message)

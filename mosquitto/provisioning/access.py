@@ -1,0 +1,86 @@
+"""Who may send and read what: the rules of every kind of account at the broker.
+
+Law: what no rule allows is refused, reading as much as sending, and no account can speak in another's name.
+This knows no broker; mosquitto/provisioning puts the rules into one.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from common.protocol.topics import Topics, check_name, check_pool
+
+STATISTICS = "$SYS/#"  # what a broker says about itself
+
+
+class Kind(Enum):
+    """What an account is for."""
+
+    DEVICE = "device"
+    WORKER = "worker"
+    APP = "app"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One user of the broker. `pools` for a device (one or more) and a worker (one), `devices` for an app."""
+
+    kind: Kind
+    name: str
+    pools: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """ValueError for names that cannot stand in a topic, and for pools or devices too few or too many."""
+        check_name(self.name, self.kind.value)
+        for pool in self.pools:
+            check_pool(pool)
+        for device in self.devices:
+            check_name(device, "device")
+        wants_pools = self.kind in (Kind.DEVICE, Kind.WORKER)
+        if wants_pools != bool(self.pools) or (self.kind is Kind.WORKER and len(self.pools) > 1):
+            number = {Kind.DEVICE: "at least one pool", Kind.WORKER: "one pool"}.get(self.kind, "no pool")
+            raise ValueError(f"{self.kind.value} {self.name} needs {number}, got {len(self.pools)}")
+        if (self.kind is Kind.APP) != bool(self.devices):
+            number = "at least one device" if self.kind is Kind.APP else "no list of devices"
+            raise ValueError(f"{self.kind.value} {self.name} needs {number}, got {len(self.devices)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Topic filters: `send` what may be published to, `read` the subscriptions, also any part of them.
+
+    `subscribe` are subscriptions that are allowed only letter for letter: those that our programs make.
+    """
+
+    send: tuple[str, ...] = ()
+    subscribe: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+
+
+def rules(account: Account, topics: Topics) -> Rules:
+    """All that an account may do."""
+    name = account.name
+    match account.kind:
+        case Kind.DEVICE:
+            uplinks = [one for pool in account.pools for one in topics.uplink_filters(pool, name)]
+            return Rules(
+                send=(*uplinks, topics.device(name), topics.app_filter(name)),
+                subscribe=(topics.correction_filter(name), topics.app_filter(name)),
+            )
+        case Kind.WORKER:
+            (pool,) = account.pools
+            return Rules(
+                send=(topics.all_corrections_filter(), topics.worker(name)),
+                subscribe=(topics.open_filter(pool), topics.draft_filter(pool, name)),
+            )
+        case Kind.APP:
+            apps = tuple(topics.app_filter(device) for device in account.devices)
+            return Rules(send=apps, read=(*apps, *(topics.device(device) for device in account.devices)))
+        case Kind.OPERATOR:
+            return Rules(read=(topics.worker_filter(), topics.device_filter(), STATISTICS))
+
+
+def without_share(subscription: str) -> str:
+    """The topics that a subscription delivers: itself without `$share/GROUP/`."""
+    return subscription.split("/", 2)[2] if subscription.startswith("$share/") else subscription

@@ -1,0 +1,180 @@
+"""Audits: what was skipped is measured after the text is final, whatever was sent before, and once."""
+
+import numpy as np
+import pytest
+
+from common.protocol.messages import MAX_CONTEXT_PROBS, Close, Correction, Draft, Reason, Refusal
+from common.sampling.distribution import decode_probs, encode_probs, warp
+from edge_agent.session.audit import Audit
+from edge_agent.session.settings import OnCloudLoss
+from edge_agent.session.transcript import SKIPPED
+from tests.support.circle import PROMPT, Circle
+
+
+def finished(**settings) -> Circle:
+    circle = Circle(scheme="opportunistic", audits=True, on_cloud_loss=OnCloudLoss.WAIT, **settings)
+    circle.settle()
+    return circle
+
+
+def audit_of(circle: Circle) -> Audit:
+    audit = circle.edge.audit(circle.now)
+    assert audit is not None
+    return audit
+
+
+def answer(circle: Circle, audit: Audit, *, opener: str = "w0") -> list[Draft | Close]:
+    """Deliver everything until the audit is over; returns what it sent."""
+    sent: list[Draft | Close] = []
+    for _ in range(50):
+        for outgoing in audit.take_outgoing():
+            sent.append(outgoing.message)
+            circle.to_workers.append(outgoing)
+            circle.deliver_to_worker(len(circle.to_workers) - 1, opener=opener)
+        if audit.over:
+            return sent
+        for name in circle.workers:
+            while circle.workers[name].ready:
+                circle.work(name)
+        while circle.to_device:
+            audit.receive(circle.to_device.pop(0), circle.now)
+    raise AssertionError("the audit does not end")
+
+
+def true_risk(circle: Circle) -> float:
+    """The sum of max(0, 1 - y / q) over the skipped tokens, y as one byte."""
+    lost = 0.0
+    tokens = list(circle.edge.tokens)
+    for position in range(len(PROMPT), len(tokens)):
+        if circle.final[position - len(PROMPT)].fate not in SKIPPED:
+            continue
+        logits = circle.draft_model.logits(tokens[:position])
+        proposal = circle.policy.propose(logits, position)
+        target = warp(circle.target.logits(tokens[:position]), circle.policy.sampling)[tokens[position]]
+        coded = decode_probs(encode_probs(np.array([target])))[0]
+        lost += max(0.0, 1.0 - coded / proposal.prob)
+    return lost
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.75, 1.0])
+@pytest.mark.parametrize("window", [1, 4])
+def test_with_its_audit_a_text_has_every_skipped_token_measured(threshold, window):
+    circle = finished(threshold=threshold, window=window, max_tokens=40)
+    audit = audit_of(circle)
+    answer(circle, audit)
+    tally = circle.edge.tally
+    tally.add(audit.tally)
+    assert tally.num_measured == tally.num_skipped > 0
+    assert tally.measured_risk_sum == pytest.approx(true_risk(circle))
+    assert tally.measured_risk == pytest.approx(true_risk(circle) / tally.num_tokens)
+
+
+def test_a_text_that_never_asked_is_audited_from_its_first_token():
+    circle = finished(threshold=1.0)
+    assert circle.edge.tally.num_uplinks == 0
+    sent = answer(circle, audit_of(circle))
+    assert [type(message) for message in sent] == [Draft, Close]
+    assert sent[0].context == tuple(circle.edge.tokens)
+    assert sent[0].block == ()
+
+
+def test_an_audit_sends_the_tail_only_to_the_worker_that_has_the_rest():
+    circle = finished(threshold=0.6)
+    assert circle.edge.tally.num_uplinks > 0
+    sent = answer(circle, audit_of(circle))
+    assert [type(message) for message in sent] == [Draft, Close]
+    assert len(sent[0].context) == sent[0].num_context_probs < circle.edge.tally.num_skipped
+
+
+def test_a_long_text_is_audited_in_pieces():
+    circle = finished(threshold=1.0, max_tokens=300)
+    audit = audit_of(circle)
+    sent = answer(circle, audit)
+    assert [message.num_context_probs for message in sent[:-1]] == [
+        MAX_CONTEXT_PROBS,
+        300 - MAX_CONTEXT_PROBS,
+    ]
+    assert audit.tally.num_measured == 300
+
+
+def test_what_a_lost_correction_left_unmeasured_is_asked_again():
+    circle = finished(threshold=0.6, max_tokens=40)
+    transcript = circle.edge._sequence.transcript
+    transcript._measured = [False] * len(transcript._measured)
+    audit = audit_of(circle)
+    answer(circle, audit)
+    assert audit.tally.num_measured == circle.edge.tally.num_skipped
+
+
+def test_another_worker_gets_the_whole_text_when_the_first_has_forgotten_it():
+    circle = finished(threshold=0.6, seed=3)
+    assert circle.edge._sequence.transcript.unmeasured()
+    circle.workers = {name: circle.new_worker(name) for name in circle.workers}
+    audit = audit_of(circle)
+    sent = answer(circle, audit)
+    assert [message.base > 0 for message in sent[:-1]] == [True, False]
+    assert audit.tally.num_measured > 0
+
+
+@pytest.mark.parametrize("refusal", [Refusal(0, Reason.TOO_LONG, "w"), Refusal(0, Reason.BAD_REQUEST, "w")])
+def test_a_refused_audit_is_given_up(refusal):
+    circle = finished(threshold=1.0)
+    audit = audit_of(circle)
+    audit.receive(refusal, circle.now)
+    assert audit.over
+    assert audit.tally.num_measured == 0
+
+
+def test_a_late_audit_is_given_up_and_later_answers_count_for_nothing():
+    circle = finished(threshold=1.0)
+    audit = audit_of(circle)
+    for _ in range(2):  # asked once more, of whichever worker takes it
+        assert audit.take_outgoing()[0].worker is None
+        audit.tick(audit.deadline - 0.01)
+        assert not audit.over
+        audit.tick(audit.deadline)
+    assert audit.over
+    audit.receive(Correction(0, 0, None, "w0", context_codes=bytes(24)), circle.now)
+    assert audit.tally.num_measured == 0
+
+
+def test_an_answer_with_the_wrong_number_of_probabilities_measures_nothing():
+    circle = finished(threshold=1.0)
+    audit = audit_of(circle)
+    audit.receive(Correction(0, 0, None, "w0", context_codes=bytes(3)), circle.now)
+    assert audit.tally.num_measured == 0
+    assert audit.over
+
+
+def test_without_the_wish_there_is_no_audit_and_the_worker_is_told_the_end():
+    circle = Circle(scheme="opportunistic", threshold=0.6)
+    circle.settle()
+    assert circle.edge.audit(circle.now) is None
+    assert not any(worker.tokens for worker in circle.workers.values())
+    assert any(worker.tokens for worker in finished(threshold=0.6).workers.values())
+
+
+def test_an_audit_changes_no_token():
+    with_audit, without = finished(threshold=0.6), Circle(scheme="opportunistic", threshold=0.6)
+    without.settle()
+    answer(with_audit, audit_of(with_audit))
+    assert with_audit.text == without.text
+
+
+def test_a_busy_worker_is_left_alone_as_long_as_it_says_and_another_is_asked():
+    circle = finished(threshold=0.6, seed=3)
+    audit = audit_of(circle)
+    sent = audit.take_outgoing()[0]
+    assert sent.worker is not None
+    audit.receive(Refusal(sent.message.n, Reason.BUSY, sent.worker, retry_after=2.0), circle.now)
+    assert audit.deadline == circle.now + 2.0
+    circle.now += 2.0
+    audit.tick(circle.now)
+    again = audit.take_outgoing()[0]
+    assert (again.worker, again.message.base, again.message.n) == (None, 0, sent.message.n)
+    circle.to_workers.append(again)
+    circle.deliver_to_worker(len(circle.to_workers) - 1, opener="w1")
+    circle.work("w1")
+    audit.receive(circle.to_device.pop(), circle.now)
+    assert audit.over
+    assert audit.tally.num_measured > 0

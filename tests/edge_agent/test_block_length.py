@@ -1,0 +1,87 @@
+"""The rule for a block's length, against the formulas it stands for."""
+
+import pytest
+
+from common.protocol.messages import DraftToken
+from edge_agent.session.block import Held
+from edge_agent.session.block_length import BlockLength
+
+
+def length(
+    rule: BlockLength, round_trip: float | None, uncertainty: float = 0.5, num_in_flight: int = 1
+) -> int:
+    """How many tokens of this uncertainty make a block."""
+    held = Held()
+    while not rule.is_full(held, round_trip, num_in_flight):
+        held.add(DraftToken(1), uncertainty)
+    return len(held)
+
+
+def measured(window: int, draft_time: float, verify_time: float, acceptance: float) -> BlockLength:
+    rule = BlockLength(window)
+    for _ in range(100):
+        rule.drafted(draft_time)
+        rule.verified(verify_time, 100, round(100 * acceptance))
+    return rule
+
+
+def test_nothing_measured_yet_falls_back():
+    assert length(BlockLength(4), None) == 8
+
+
+def test_the_first_token_goes_up_at_once_to_find_a_worker_but_not_when_each_block_is_waited_for():
+    assert length(BlockLength(4), None, num_in_flight=0) == 1
+    assert length(BlockLength(1), None, num_in_flight=0) == 8
+
+
+def test_certain_tokens_wait_longer_than_uncertain_ones():
+    rule = measured(8, 0.02, 0.06, 0.98)
+    assert length(rule, 0.16, uncertainty=0.2) == 3
+    assert 8 < length(rule, 0.16, uncertainty=0.0) <= rule.longest
+
+
+def test_one_uncertain_token_takes_the_certain_ones_before_it_along():
+    rule, held = measured(8, 0.02, 0.06, 0.98), Held()
+    for _ in range(5):
+        held.add(DraftToken(1), 0.0)
+    assert not rule.is_full(held, 0.16, 1)
+    held.add(DraftToken(1), 0.3)
+    assert rule.is_full(held, 0.16, 1)
+    assert len(held.take()) == 6
+    assert not rule.is_full(held, 0.16, 1)
+
+
+def test_an_idle_target_is_asked_at_once_unless_the_token_is_certain():
+    rule = measured(8, 0.02, 0.06, 0.98)
+    assert length(rule, 0.16, uncertainty=0.2, num_in_flight=0) == 1
+    assert length(rule, 0.16, uncertainty=0.0, num_in_flight=0) > 8
+
+
+def test_a_fixed_length_stays_fixed():
+    assert length(BlockLength(4, fixed=3), 10.0) == 3
+    assert length(BlockLength(4, fixed=3), None, num_in_flight=0) == 3
+
+
+@pytest.mark.parametrize("acceptance", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("round_trip", [0.02, 0.16, 1.0])
+def test_stop_and_wait_takes_the_length_with_the_most_tokens_a_second(acceptance, round_trip):
+    rule = measured(1, 0.02, 0.06, acceptance)
+    a = rule.acceptance
+
+    def rate(n: int) -> float:
+        return (1 - a**n) / (1 - a) / (n * 0.02 + round_trip)
+
+    best = max(range(1, rule.longest + 1), key=rate)
+    assert length(rule, round_trip) == best
+
+
+def test_a_pipelined_block_lasts_for_its_share_of_the_round_trip():
+    assert length(measured(4, 0.02, 0.0, 0.9), 0.4) == 5
+
+
+def test_a_pipelined_block_is_no_shorter_than_a_forward_pass():
+    assert length(measured(8, 0.02, 0.06, 0.9), 0.16) == 3
+
+
+def test_a_near_worker_gets_short_blocks():
+    assert length(measured(4, 0.02, 0.002, 0.9), 0.01) == 1

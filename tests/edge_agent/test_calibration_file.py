@@ -1,0 +1,176 @@
+"""The calibration that an agent finds: what it decides, and what is said about one that does not fit."""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from common.sampling.distribution import Sampling
+from edge_agent.config import AgentConfig
+from edge_agent.draft_model.files import DEMO_FOLDER, ModelError
+from edge_agent.policy.schemes import SCHEMES
+from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError, Fit, OperatingPoint
+from edge_agent.tuning.calibration_file import find_calibration
+from tests.support.processes import generate
+
+TOKENIZER = b"tokeniz8"
+CALIBRATION = Calibration(
+    tokenizer=TOKENIZER.hex(),
+    draft_model="small",
+    target_model="large",
+    sampling=Sampling(1.0),
+    estimator="perturbation-mean",
+    num_tokens=1000,
+    date="2026-01-01",
+    fit=Fit(0.5, -0.1),
+    risk_prone=0.4,
+    offline_k=7,
+    operating_points=(OperatingPoint(0.0, 0.0, 1.0), OperatingPoint(0.3, 0.02, 0.2)),
+)
+
+
+def find(folder: Path, named: Path | None = None, **different) -> Calibration | None:
+    fitting = {"tokenizer": TOKENIZER, "sampling": Sampling(1.0), "estimator": "perturbation-mean"}
+    return find_calibration(folder, str(named) if named else None, **(fitting | different))
+
+
+def write(path: Path, **changes: object) -> Path:
+    fields = json.loads(CALIBRATION.to_json()) | changes
+    path.write_text(json.dumps(fields))
+    return path
+
+
+# -- finding it ------------------------------------------------------------------------------------------
+
+
+def test_it_is_found_beside_the_model_and_by_name(tmp_path):
+    assert find(tmp_path) is None
+    assert find(tmp_path, write(tmp_path / "mine.json")) == CALIBRATION
+    write(tmp_path / FILE_NAME)
+    assert find(tmp_path) == CALIBRATION
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(ModelError, match=r"cannot read the calibration .*none\.json: No such file"):
+        find(tmp_path, tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("different", "what"),
+    [
+        (
+            {"sampling": Sampling(0.0)},
+            "was made for temperature 1, top-k 0, top-p 1, and this is temperature 0",
+        ),
+        ({"estimator": "entropy"}, "was made for the estimator perturbation-mean, and this is entropy"),
+    ],
+)
+def test_one_for_something_else_is_left_out_with_a_word_or_refused_when_named(
+    tmp_path, caplog, different, what
+):
+    path = write(tmp_path / FILE_NAME)
+    with caplog.at_level(logging.WARNING):
+        assert find(tmp_path, **different) is None
+    assert what in caplog.text
+    with pytest.raises(ModelError, match=what):
+        find(tmp_path, path, **different)
+
+
+def test_one_of_another_tokenizer_is_refused_wherever_it_lies(tmp_path):
+    path = write(tmp_path / FILE_NAME)
+    for named in (None, path):
+        with pytest.raises(ModelError, match="the calibration of a model with another tokenizer"):
+            find(tmp_path, named, tokenizer=b"another8")
+
+
+BROKEN = {
+    "no JSON": "{",
+    "a list": "[]",
+    "bytes": "\ud800",
+    "another version": json.dumps({"version": 99}),
+    "a field too few": json.dumps({"version": 1, "operating_points": [], "sampling": {}, "fit": {}}),
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_refused_with_one_sentence(tmp_path, text):
+    (tmp_path / FILE_NAME).write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ModelError, match="cannot use the calibration") as error:
+        find(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"fit": {"slope": "steep", "intercept": 0}}, "slope is not a number"),
+        ({"fit": {"slope": 1, "intercept": float("nan")}}, "intercept is not a number"),
+        ({"risk_prone": True}, "risk_prone is not a number"),
+        ({"offline_k": 0}, "offline_k is not a whole number above 0"),
+        ({"operating_points": [{"threshold": 2, "risk": 0, "uplink_rate": 0}]}, "threshold outside 0 to 1"),
+        (
+            {"operating_points": [{"threshold": 0.1, "risk": None, "uplink_rate": 0}]},
+            "risk of operating point 0",
+        ),
+    ],
+)
+def test_numbers_that_are_none_are_named(tmp_path, changes, what):
+    with pytest.raises(CalibrationError, match=what):
+        Calibration.from_json(write(tmp_path / FILE_NAME, **changes).read_text())
+
+
+# -- what it decides -------------------------------------------------------------------------------------
+
+
+def config(scheme: str, **settings) -> AgentConfig:
+    return AgentConfig(scheme=scheme, **settings)
+
+
+@pytest.mark.parametrize("scheme", ["u-hlm", "cu-hlm-offline", "cu-hlm-online"])
+def test_it_replaces_the_published_risk_averse_thresholds(scheme):
+    assert config(scheme).policy(Sampling(), 1).threshold == SCHEMES[scheme].threshold
+    assert config(scheme).policy(Sampling(), 1, CALIBRATION).threshold == pytest.approx(0.2)
+    assert config(scheme, threshold=0.3).policy(Sampling(), 1, CALIBRATION).threshold == 0.3
+
+
+@pytest.mark.parametrize("scheme", ["opportunistic", "lossless", "coupled"])
+def test_thresholds_that_were_never_published_stay(scheme):
+    assert config(scheme).policy(Sampling(), 1, CALIBRATION).threshold == SCHEMES[scheme].threshold
+
+
+def test_it_gives_offline_k_and_the_line_of_the_online_rule():
+    assert config("cu-hlm-offline").policy(Sampling(), 1, CALIBRATION).max_ids == 7
+    assert config("cu-hlm-offline", max_ids=5).policy(Sampling(), 1, CALIBRATION).max_ids == 5
+    assert config("lossless").policy(Sampling(), 1, CALIBRATION).max_ids == 32
+    assert config("cu-hlm-online").policy(Sampling(), 1, CALIBRATION).fit == CALIBRATION.fit
+
+
+def test_a_risk_begins_at_the_threshold_that_the_table_gives():
+    steering = config("opportunistic", risk=0.02).steering(CALIBRATION)
+    assert steering.numbers().threshold == pytest.approx(0.3)
+    assert config("opportunistic", risk=0.01).steering(CALIBRATION).numbers().threshold == pytest.approx(0.15)
+    assert config("opportunistic", risk=0.01).steering().numbers().threshold == pytest.approx(0.08)
+
+
+def test_a_line_that_falls_skips_all_or_nothing():
+    assert Fit(-0.5, 0.1).risk_averse == 0.0
+    assert Fit(-0.5, -0.1).risk_averse == 1.0
+    assert Fit(0.5, 0.1).risk_averse == 0.0
+
+
+def test_an_agent_reads_the_file_beside_its_model(tmp_path, broker):
+    folder = tmp_path / "model"
+    shutil.copytree(DEMO_FOLDER, folder)
+    (folder / FILE_NAME).write_text("{")
+    with pytest.raises(ModelError, match="cannot use the calibration"):
+        asyncio.run(generate(AgentConfig(broker=broker.url, scheme="u-hlm", model=str(folder)), "hello"))
+
+
+def test_a_calibration_is_read_where_it_is_named_or_of_use():
+    assert dataclasses.replace(AgentConfig(), calibration="x.json").uses_calibration
+    assert AgentConfig(scheme="u-hlm").uses_calibration
+    assert not AgentConfig().uses_calibration  # lossless

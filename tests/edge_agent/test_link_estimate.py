@@ -1,0 +1,148 @@
+"""The link as the agent learns it, and the gate that follows from it."""
+
+import numpy as np
+import pytest
+
+from edge_agent.policy.cheapest_k import DEFAULT_BYTE_PRICE
+from edge_agent.session.tally import Tally
+from edge_agent.tuning.calibration import Fit
+from edge_agent.tuning.link_estimate import MAX_PENDING, LinkEstimate
+from edge_agent.tuning.risk_control import RiskControl, RiskCurve
+from edge_agent.tuning.tuner import PROBE_AFTER, Steering
+
+ROUND_TRIP, BYTE_TIME, VERIFY = 0.04, 1e-5, 0.02
+
+
+def learnt(sizes: list[int], *, noise: float = 0.0, byte_time: float = BYTE_TIME) -> LinkEstimate:
+    rng = np.random.default_rng(1)
+    estimate = LinkEstimate()
+    for n, size in enumerate(sizes):
+        estimate.sent(n, size, now=float(n))
+        seconds = ROUND_TRIP + byte_time * size + VERIFY + noise * rng.normal()
+        estimate.answered(n, VERIFY, now=n + seconds)
+    return estimate
+
+
+def test_the_parts_of_a_round_trip_are_told_apart():
+    times = learnt([50, 400, 120, 2000, 90] * 10).times
+    assert times.round_trip == pytest.approx(ROUND_TRIP)
+    assert times.seconds_per_byte == pytest.approx(BYTE_TIME)
+    assert times.verification == pytest.approx(VERIFY)
+    assert times.asking == pytest.approx(ROUND_TRIP + BYTE_TIME * times.num_bytes + VERIFY)
+
+
+def test_noise_is_averaged_away():
+    times = learnt([50, 400, 120, 2000, 90] * 60, noise=0.002).times
+    assert times.round_trip == pytest.approx(ROUND_TRIP, rel=0.1)
+    assert times.seconds_per_byte == pytest.approx(BYTE_TIME, rel=0.2)
+
+
+def test_a_link_that_changes_is_followed():
+    estimate = learnt([50, 400, 120, 2000, 90] * 10)
+    for n in range(1000, 1300):
+        size = 50 + 37 * (n % 50)
+        estimate.sent(n, size, now=float(n))
+        estimate.answered(n, 0.0, now=n + 0.2 + 1e-4 * size)
+    assert estimate.times.round_trip == pytest.approx(0.2, rel=0.05)
+    assert estimate.times.seconds_per_byte == pytest.approx(1e-4, rel=0.05)
+
+
+def test_drafts_of_one_size_tell_nothing_about_the_rate():
+    times = learnt([100] * 20).times
+    assert times.seconds_per_byte == 0.0
+    assert times.round_trip == pytest.approx(ROUND_TRIP + BYTE_TIME * 100)
+
+
+def test_longer_drafts_that_happen_to_be_faster_give_no_negative_rate():
+    assert learnt([50, 400, 120, 2000, 90] * 10, byte_time=-1e-5).times.seconds_per_byte == 0.0
+
+
+def test_a_repeated_draft_tells_nothing():
+    estimate = LinkEstimate()
+    for n in range(10):
+        estimate.sent(n, 100, now=0.0)
+        estimate.sent(n, 100, now=5.0)
+        estimate.answered(n, 0.0, now=5.1)
+    assert estimate.times is None
+
+
+def test_an_answer_to_nothing_is_ignored_and_forgotten_drafts_do_not_pile_up():
+    estimate = LinkEstimate()
+    estimate.answered("unknown", 0.0, now=1.0)
+    for n in range(10 * MAX_PENDING):
+        estimate.sent(n, 100, now=0.0)
+    assert len(estimate._pending) == MAX_PENDING
+
+
+# -- the gate --------------------------------------------------------------------------------------------
+
+
+def steering(estimate: LinkEstimate, **settings) -> Steering:
+    return Steering(0.08, Fit(0.8, -0.04), link=estimate, **settings)
+
+
+def test_a_token_is_skipped_exactly_when_asking_costs_more_than_its_expected_rejection():
+    estimate = learnt([50, 400, 120, 2000, 90] * 10)
+    cost = 0.4
+    threshold = steering(estimate, rejection_cost=cost).numbers().threshold
+    assert 0 < threshold < 1
+    for uncertainty in np.linspace(0, 1, 101):
+        pays_to_skip = cost * Fit(0.8, -0.04).rejection(float(uncertainty)) <= estimate.times.asking
+        assert (uncertainty <= threshold) == pays_to_skip
+
+
+def test_a_slower_link_and_a_cheaper_rejection_skip_more():
+    slow, fast = learnt([50, 400] * 10, byte_time=1e-3), learnt([50, 400] * 10)
+    thresholds = [
+        steering(estimate, rejection_cost=cost).numbers().threshold
+        for estimate, cost in ((fast, 1.0), (fast, 0.5), (slow, 0.5), (slow, 0.01))
+    ]
+    assert thresholds == sorted(thresholds)
+    assert thresholds[-1] == 1.0
+
+
+def asks(gate: Steering, byte_time: float, count: int) -> list[bool]:
+    """Which of `count` answers send three drafts over a link like this: those with a threshold below 1."""
+    asked: list[bool] = []
+    for answer in range(count):
+        asked.append(gate.numbers().threshold < 1.0)
+        for n, size in enumerate([50, 400, 120] * asked[-1]):
+            gate.link.sent((answer, n), size, now=0.0)
+            gate.link.answered((answer, n), VERIFY, now=ROUND_TRIP + byte_time * size + VERIFY)
+        gate.ended(Tally(num_uplinks=3 * asked[-1]), 0.01)
+    return asked
+
+
+def test_a_gate_that_a_slow_link_has_shut_asks_now_and_then_and_opens_when_the_link_is_better():
+    slow = 1e-2
+    gate = steering(learnt([50, 400, 120] * 100, byte_time=slow), rejection_cost=0.4)
+    assert asks(gate, slow, 10 * (PROBE_AFTER + 1)) == ([False] * PROBE_AFTER + [True]) * 10
+    assert all(asks(gate, BYTE_TIME, 60)[-20:])
+
+
+def test_before_the_link_is_known_the_schemes_numbers_hold():
+    numbers = steering(LinkEstimate(), rejection_cost=1.0).numbers()
+    assert (numbers.threshold, numbers.byte_price) == (0.08, DEFAULT_BYTE_PRICE)
+
+
+def test_numbers_do_not_move_with_the_link_once_they_are_chosen():
+    estimate = learnt([50, 400] * 10)
+    chosen = steering(estimate, rejection_cost=0.4)
+    before = chosen.numbers()
+    estimate.sent("late", 100, now=0.0)
+    estimate.answered("late", 0.5, now=9.0)
+    assert chosen.numbers() != before
+    assert before.threshold == steering(learnt([50, 400] * 10), rejection_cost=0.4).numbers().threshold
+
+
+def test_a_byte_is_priced_in_rejections_unless_the_settings_say_how():
+    estimate = learnt([50, 400, 120, 2000, 90] * 10)
+    measured = steering(estimate)
+    measured.draft_time = 0.01
+    assert measured.numbers().byte_price == pytest.approx(BYTE_TIME / (ROUND_TRIP + VERIFY + 0.01))
+    assert steering(estimate, byte_price=0.003).numbers().byte_price == 0.003
+
+
+def test_risk_has_the_last_word_about_the_threshold():
+    control = RiskControl(0.02, RiskCurve.guessed(0.5, 0.02))
+    assert steering(learnt([50, 400] * 10), control=control).numbers().threshold == 0.5

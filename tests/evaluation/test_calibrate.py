@@ -1,0 +1,360 @@
+"""`evaluation calibrate`: statistics against known answers, the command on real models, and its errors."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from common.sampling.distribution import Sampling
+from edge_agent.config import AgentConfig
+from edge_agent.draft_model.files import DEMO_FOLDER
+from edge_agent.policy.policy import Decision, Policy
+from edge_agent.policy.schemes import SCHEMES
+from edge_agent.tuning.calibration import Calibration, CalibrationError
+from evaluation.__main__ import main
+from evaluation.calibrate.analysis import analyse
+from evaluation.calibrate.association import Groups, associate, correlation
+from evaluation.calibrate.prompts import fresh_commands
+from evaluation.calibrate.rejection_line import fit_line, isotonic_curve
+from evaluation.calibrate.samples import HYBRID, TARGET, Samples, Seen, Walk
+from evaluation.calibrate.tradeoff import cost, offline_k, operating_points, thresholds
+from evaluation.calibrate.walking import walk_both
+from evaluation.local.worker import LocalWorker
+from evaluation.models.pair import load_pair
+from evaluation.models.undelayed import write
+from evaluation.reporting.finished import Finished
+from evaluation.smart_home.held_out import held_out
+from tests.support.processes import answers, generate
+
+SLOPE, INTERCEPT = 0.8, 0.1
+TIMEOUT = 120.0
+PROMPTS = ("the kitchen window", "turn off the lights", "what is the temperature")
+
+
+def made_up(num_prompts: int = 60, tokens_each: int = 40, seed: int = 0) -> list[Walk]:
+    """Walks whose rejection probability is a line in "right" plus noise, and knows nothing of "wrong"."""
+    rng = np.random.default_rng(seed)
+    walks = []
+    for _ in range(num_prompts):
+        right, wrong, noise = rng.random(tokens_each), rng.random(tokens_each), rng.normal(size=tokens_each)
+        rejections = np.clip(SLOPE * right + INTERCEPT + 0.05 * noise, 0, 1)
+        seen = [
+            Seen({"right": r, "wrong": w}, float(beta), float(beta), float(beta), True, rng.random() > beta)
+            for r, w, beta in zip(right.tolist(), wrong.tolist(), rejections, strict=True)
+        ]
+        sums = tuple(tokens_each * mean for mean in (0.3, 0.08, 0.01))
+        walks.append(Walk(tuple(seen), (1, 2, 3), sums, sums))
+    return walks
+
+
+# -- statistics with known answers ----------------------------------------------------------------------
+
+
+def test_the_line_is_found_again_and_its_intervals_hold_the_truth():
+    line = fit_line(Samples.of(made_up()), "right")
+    assert line.slope.low < SLOPE < line.slope.high
+    assert line.intercept.low < INTERCEPT < line.intercept.high
+    assert line.slope.high - line.slope.low < 0.05
+    assert line.risk_averse.value == pytest.approx(-INTERCEPT / SLOPE, abs=0.02)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    hits = 0
+    for seed in range(40):
+        slope = fit_line(Samples.of(made_up(30, 10, seed)), "right").slope
+        hits += slope.low < SLOPE < slope.high
+    assert hits >= 33  # 95 % of 40 are 38; fewer than 33 has probability 0.0005
+
+
+def test_tokens_of_one_prompt_that_move_together_widen_the_interval():
+    """Each token three times over tells nothing new, and the interval knows it."""
+    once = made_up(40, 10)
+    thrice = [Walk(walk.seen * 3, walk.ks, walk.tail_mass, walk.truncation_bound) for walk in once]
+    first, second = (fit_line(Samples.of(walks), "right").slope for walks in (once, thrice))
+    assert second.high - second.low == pytest.approx(first.high - first.low, rel=1e-6)
+
+
+def test_correlations_are_those_of_scipy_whether_a_row_is_weighed_or_repeated():
+    rng = np.random.default_rng(1)
+    first = np.round(rng.random(500), 1)
+    second = first + rng.normal(size=500)
+    weights = rng.integers(0, 4, 500)
+    pearson = correlation(first, second, weights.astype(float))
+    spearman = correlation(
+        Groups.of(first).midranks(weights), Groups.of(second).midranks(weights), weights.astype(float)
+    )
+    first, second = np.repeat(first, weights), np.repeat(second, weights)
+    assert pearson == pytest.approx(stats.pearsonr(first, second).statistic)
+    assert spearman == pytest.approx(stats.spearmanr(first, second).statistic)
+
+
+def test_auroc_is_the_share_of_pairs_in_the_right_order():
+    rng = np.random.default_rng(2)
+    uncertainty = np.round(rng.random(60), 1)
+    rejected = (rng.random(60) < uncertainty).astype(float)
+    pairs = [
+        (u > v) + (u == v) / 2
+        for u, r in zip(uncertainty, rejected, strict=True)
+        for v, s in zip(uncertainty, rejected, strict=True)
+        if r == 1.0 and s == 0.0
+    ]
+    assert Groups.of(uncertainty).auroc(rejected, np.ones(60)) == pytest.approx(np.mean(pairs))
+
+
+def test_the_estimator_that_knows_is_found_to_be_the_best():
+    found = associate(Samples.of(made_up()))
+    for figure in ("pearson", "spearman", "auroc"):
+        assert found.best(figure) == "right"
+        assert found.difference("right", "wrong", figure).low > 0
+        assert found.of("wrong", figure).value < found.of("right", figure).low
+
+
+def test_an_isotonic_curve_never_falls_and_keeps_the_mean():
+    samples = Samples.of(made_up())
+    uncertainty = samples.uncertainty["right"]
+    fitted = isotonic_curve(uncertainty, samples.rejection).at(np.sort(uncertainty))
+    assert (np.diff(fitted) >= 0).all()
+    assert fitted.mean() == pytest.approx(samples.rejection.mean())
+
+
+def test_an_operating_point_costs_what_the_policys_own_gate_would_skip():
+    samples = Samples.of(made_up(10, 20))
+    uncertainty = samples.uncertainty["right"]
+    points = operating_points(samples, "right")
+    assert [each.threshold for each in points] == thresholds().tolist()
+    for point in points[:: len(points) // 7]:
+        policy = Policy(
+            SCHEMES["opportunistic"],
+            Sampling(),
+            1,
+            point.threshold,
+            estimator=lambda logits, *_: float(logits[0]),  # logits that say their uncertainty themselves
+        )
+        skipped = np.array(
+            [policy.propose(np.array([u, 0.0]), 0).decision is Decision.SKIP for u in uncertainty]
+        )
+        assert point.risk == pytest.approx(np.mean(samples.rejection * skipped))
+        assert point.uplink_rate == pytest.approx(1 - skipped.mean())
+        risk, uplink_rate = cost(samples, "right", point.threshold)
+        assert (risk.value, uplink_rate.value) == pytest.approx((point.risk, point.uplink_rate))
+
+
+def test_the_offline_k_is_the_least_whose_mean_bound_is_tolerated():
+    samples = Samples.of(made_up(4, 5))
+    assert [offline_k(samples, theta) for theta in (0.3, 0.1, 0.05, 0.001)] == [1, 2, 3, 4]
+
+
+def test_uncertainty_that_never_varies_is_refused_in_a_sentence():
+    seen = (Seen({"right": 0.5}, 0.1, 0.1, 0.1, True, True),) * 5
+    walks = [Walk(seen, (1,), (0.1,), (0.1,))] * 3
+    with pytest.raises(CalibrationError, match="same uncertainty"):
+        analyse({HYBRID: walks, TARGET: walks}, "right", (0.01,), 0.1)
+
+
+# -- prompts that are done ------------------------------------------------------------------------------
+
+
+def test_a_line_that_a_crash_cut_short_is_dropped_and_the_others_stay(tmp_path: Path):
+    finished = Finished(tmp_path, "one pair")
+    finished.add("first", {"a": 0.1})
+    finished.add("second", [1])
+    finished.path.write_bytes(finished.path.read_bytes()[:-3])
+    again = Finished(tmp_path, "one pair")
+    assert again.get("second") is None
+    again.add("third", [2])
+    last = Finished(tmp_path, "one pair")
+    assert [last.get(key) for key in ("first", "second", "third")] == [{"a": 0.1}, None, [2]]
+    assert Finished(tmp_path, "another pair").get("first") is None
+
+
+def test_a_walk_survives_being_written_and_read():
+    for walk in made_up(2, 3):
+        assert Walk.from_json(json.loads(json.dumps(walk.to_json()))) == walk
+
+
+def test_fresh_commands_are_none_of_those_that_quality_is_judged_on():
+    assert not set(fresh_commands(300)) & {each.command for each in held_out()}
+
+
+# -- real models ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(PROMPTS) + "\n\n")
+    return path
+
+
+def arguments(tmp_path: Path, *more: str) -> list[str]:
+    return ["calibrate", "--page", str(tmp_path / "page"), "--work", str(tmp_path / "work"), *more]
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
+def test_any_pair_is_calibrated_and_the_agent_can_read_the_file(
+    family: str,
+    draft_folder: Callable[[str], Path],
+    family_folder: Callable[[str], Path],
+    tmp_path: Path,
+    prompts: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    out = tmp_path / "calibration.json"
+    pair = ["--draft", str(draft_folder(family)), "--target", str(family_folder(family))]
+    command = arguments(tmp_path, *pair, "--prompts", str(prompts), "--out", str(out), "--max-tokens", "24")
+    command += ["--temperature", "1"]
+    assert main(command) == 0
+    calibration = Calibration.from_json(out.read_text())
+    assert calibration.sampling == Sampling(1.0)
+    assert calibration.num_tokens >= 24
+    rates = [point.uplink_rate for point in calibration.operating_points]
+    risks = [point.risk for point in calibration.operating_points]
+    assert rates == sorted(rates, reverse=True)
+    assert risks == sorted(risks)
+    assert rates[-1] == 0.0
+    assert "best by AUROC" in capsys.readouterr().out
+    page = (tmp_path / "page" / "calibration.html").read_text()
+    assert page.count("<svg") == 5
+    assert "src=" not in page  # self-contained
+    written = {path.name for path in (tmp_path / "page").iterdir()}
+    assert {"calibration.md", "calibration.csv", "calibration-fit.svg"} <= written
+
+
+def test_rejection_averages_to_the_distance_and_tosses_follow_it():
+    with load_pair() as pair:
+        config = AgentConfig(scheme="opportunistic", threshold=0.08)
+        walks = [walk_both(pair, config, prompt, 5) for prompt in fresh_commands(4)]
+        assert {
+            name: walk.seen for name, walk in walk_both(pair, config, fresh_commands(1)[0], 5).items()
+        } == {name: walk.seen for name, walk in walks[0].items()}
+    for way in (TARGET, HYBRID):
+        seen = [one for walk in walks for one in walk[way].seen]
+        for one in seen:
+            assert 0 <= one.rejection <= 1
+            assert 0 <= one.distance <= 1
+            if one.rejection == 0.0:
+                assert one.accepted
+        assert abs(np.mean([one.rejection - one.distance for one in seen])) < 0.02
+
+
+def test_the_text_without_a_link_is_the_text_through_a_broker(broker):
+    commands = [each.command for each in held_out(4)]
+    config = AgentConfig(broker=broker.url, scheme="opportunistic", threshold=0.3, temperature=1.0, seed=9)
+    with LocalWorker(broker.url):
+        sent = answers(asyncio.run(generate(config, *commands)))
+    with load_pair() as pair:
+        unsent = [list(write(pair, config, pair.prompt(command), 9).tokens) for command in commands]
+    assert sent == unsent
+
+
+def num_lines(folder: Path) -> int:
+    """Prompts that a calibration has finished with: a line each."""
+    return sum(path.read_text().count("\n") for path in folder.glob("*.jsonl"))
+
+
+def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(tmp_path: Path):
+    def command(name: str) -> list[str]:
+        flags = ["--num", "4", "--page", str(tmp_path / name), "--work", str(tmp_path / f"{name}-work")]
+        return ["calibrate", *flags, "--out", str(tmp_path / f"{name}.json")]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evaluation", *command("stopped")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    began = time.monotonic()
+    while not num_lines(tmp_path / "stopped-work") and time.monotonic() < began + TIMEOUT:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "the same command goes on from here" in said
+    (work,) = (tmp_path / "stopped-work").glob("*.jsonl")
+    done = work.read_text()
+    assert 1 <= num_lines(tmp_path / "stopped-work") < 4
+    for name in ("stopped", "whole"):
+        assert main(command(name)) == 0
+    assert work.read_text().startswith(done)  # nothing was done twice
+    assert (tmp_path / "stopped.json").read_text() == (tmp_path / "whole.json").read_text()
+
+
+def test_the_shipped_calibration_belongs_to_the_shipped_pair():
+    calibration = Calibration.from_json((DEMO_FOLDER / "calibration.json").read_text())
+    with load_pair() as pair:
+        assert calibration.tokenizer == pair.text.fingerprint.hex()
+        assert calibration.sampling == pair.info.sampling
+    assert (calibration.draft_model, calibration.target_model) == ("demo", "demo")
+
+
+# -- mistakes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("missing.txt", None, "cannot read the prompts"),
+        ("empty.txt", "\n \n", "holds no prompt"),
+        ("prompts.jsonl", '{"command": "x"}\n', "its fields: command"),
+        ("broken.jsonl", '{"prompt": \n', "line 1"),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_named(
+    name: str, content: str | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    assert main(arguments(tmp_path, "--prompts", str(path))) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("evaluation calibrate: ")
+    assert said in complaint
+    assert str(path) in complaint
+
+
+def test_a_field_of_json_lines_is_taken_as_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "commands.jsonl"
+    path.write_text("".join(json.dumps({"command": each.command}) + "\n" for each in held_out(2)))
+    out = ["--out", str(tmp_path / "calibration.json")]
+    assert main(arguments(tmp_path, "--prompts", str(path), "--field", "command", *out)) == 0
+    assert "2 prompts" in (tmp_path / "page" / "calibration.md").read_text()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--draft", "/no/such/folder"], "give prompts that your pair is meant for"),
+        (["--draft", "/no/such/folder", "--prompts"], "no model folder"),
+        (["--target", "/no/such/folder"], "there is no folder"),
+        (["--num", "0"], "--num must be at least 1"),
+        (["--num", "1"], "one prompt is not enough"),
+        (["--temperature", "-1"], "temperature must be between"),
+    ],
+)
+def test_mistakes_end_in_a_sentence(
+    flags: list[str], said: str, tmp_path: Path, prompts: Path, capsys: pytest.CaptureFixture[str]
+):
+    if flags[-1] == "--prompts":
+        flags = [*flags, str(prompts)]
+    assert main(arguments(tmp_path, *flags, "--out", str(tmp_path / "calibration.json"))) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_pair_that_shares_no_vocabulary_is_refused(
+    family_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(arguments(tmp_path, "--target", str(family_folder("llama")))) == 2
+    assert "different vocabularies" in capsys.readouterr().err

@@ -1,0 +1,111 @@
+"""Law 3 as a state machine: whatever is lost, repeated, reordered or killed, the text stays the same."""
+
+from functools import cache
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from common.protocol.messages import Reason, Refusal
+from tests.support.circle import Circle
+
+WORKERS = st.sampled_from(["w0", "w1"])
+
+
+@cache
+def undisturbed(**settings) -> tuple[int, ...]:
+    circle = Circle(**settings)
+    circle.settle()
+    return tuple(circle.text)
+
+
+class BadLink(RuleBasedStateMachine):
+    """Hypothesis chooses what the network and the operator do; in the end the link is mended."""
+
+    @initialize(
+        scheme=st.sampled_from(["lossless", "coupled", "opportunistic", "u-hlm", "cu-hlm-online", "llm"]),
+        seed=st.integers(0, 50),
+        temperature=st.sampled_from([0.0, 1.0]),
+        window=st.integers(1, 5),
+        block_length=st.none() | st.integers(1, 5),
+    )
+    def begin(self, **chosen):
+        self.chosen = chosen
+        self.circle = Circle(**chosen)
+
+    @rule()
+    def draft(self):
+        self.circle.draft()
+
+    @precondition(lambda self: self.circle.to_workers)
+    @rule(data=st.data(), repeat=st.booleans(), opener=WORKERS)
+    def deliver_to_worker(self, data, repeat, opener):
+        index = data.draw(st.integers(0, len(self.circle.to_workers) - 1))
+        self.circle.deliver_to_worker(index, keep=repeat, opener=opener)
+
+    @precondition(lambda self: self.circle.to_device)
+    @rule(data=st.data(), repeat=st.booleans())
+    def deliver_to_device(self, data, repeat):
+        self.circle.deliver_to_device(data.draw(st.integers(0, len(self.circle.to_device) - 1)), keep=repeat)
+
+    @precondition(lambda self: self.circle.to_workers)
+    @rule(data=st.data())
+    def lose_uplink(self, data):
+        self.circle.to_workers.pop(data.draw(st.integers(0, len(self.circle.to_workers) - 1)))
+
+    @precondition(lambda self: self.circle.to_device)
+    @rule(data=st.data())
+    def lose_downlink(self, data):
+        self.circle.to_device.pop(data.draw(st.integers(0, len(self.circle.to_device) - 1)))
+
+    @rule(name=WORKERS)
+    def work(self, name):
+        self.circle.work(name)
+
+    @rule(name=WORKERS)
+    def kill_worker(self, name):
+        self.circle.workers[name] = self.circle.new_worker(name)
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 6.0]))
+    def pass_time(self, seconds):
+        self.circle.pass_time(seconds)
+
+    @rule()
+    def nobody_listens(self):
+        self.circle.edge.no_worker(self.circle.now)
+
+    @rule()
+    def new_link(self):
+        self.circle.edge.reconnected(self.circle.now)
+
+    @rule(name=WORKERS)
+    def worker_leaves(self, name):
+        self.circle.to_device.append(Refusal(None, Reason.BUSY, name))
+
+    @invariant()
+    def final_tokens_never_change(self):
+        if hasattr(self, "circle"):
+            expected = undisturbed(**self.chosen)
+            assert tuple(self.circle.text) == expected[: len(self.circle.text)]
+
+    def teardown(self):
+        if hasattr(self, "circle"):
+            self.circle.settle()
+            assert self.circle.edge.failure is None
+            assert tuple(self.circle.text) == undisturbed(**self.chosen)
+
+
+BadLink.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
+test_any_fault_leaves_the_text_unchanged = BadLink.TestCase
+
+
+@pytest.mark.slow
+class TestLong(BadLink.TestCase):
+    """The same, for minutes."""
+
+    settings = settings(
+        max_examples=3000, stateful_step_count=150, deadline=None, suppress_health_check=list(HealthCheck)
+    )

@@ -1,0 +1,1 @@
+"""What several tests need: fixtures, fakes, small models, real processes."""

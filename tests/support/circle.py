@@ -1,0 +1,134 @@
+"""Both state machines joined without a network: messages lie in two heaps until a test delivers them.
+
+Time is a number; what happens next is the test's choice. So a test can lose, repeat and reorder messages,
+kill workers, and let deadlines pass, and then let everything calm down.
+"""
+
+from dataclasses import dataclass, field
+
+from cloud_worker.session.judging import judge
+from cloud_worker.session.session import CloudSession, Target
+from common.protocol.messages import Close, Draft, ToDevice
+from common.sampling.distribution import fit_vocabulary
+from edge_agent.policy.policy import Policy
+from edge_agent.policy.schemes import SCHEMES
+from edge_agent.session.session import EdgeSession, Outgoing
+from edge_agent.session.settings import OnCloudLoss, SessionSettings
+from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel, opening
+
+PROMPT = [3, 1, 4, 1]
+
+
+@dataclass
+class Circle:
+    """One edge session, some workers, and the messages between them."""
+
+    scheme: str = "lossless"
+    seed: int = 1
+    temperature: float = 1.0
+    window: int = 1
+    block_length: int | None = 4
+    max_tokens: int = 24
+    threshold: float = 0.6
+    noise: float = 0.35
+    stop_ids: frozenset[int] = frozenset()
+    on_cloud_loss: OnCloudLoss = OnCloudLoss.WAIT
+    max_positions: int = 512
+    num_workers: int = 2
+    cloud_timeout: float = 20.0
+    audits: bool = False
+    to_workers: list[Outgoing] = field(default_factory=list)
+    to_device: list[ToDevice] = field(default_factory=list)
+    now: float = 0.0
+
+    def __post_init__(self) -> None:
+        scheme = SCHEMES[self.scheme]
+        opened = opening(self.seed, self.temperature)
+        exact_choice = self.temperature == 0.0 or self.scheme == "coupled"
+        self.target, self.draft_model = FakeModel(0), FakeModel(5, noise=self.noise)
+        self.policy = Policy(scheme, opened.sampling, self.seed, self.threshold, max_ids=4)
+        self.edge = EdgeSession(
+            PROMPT,
+            SessionSettings(
+                opened,
+                stop_ids=self.stop_ids,
+                max_tokens=self.max_tokens,
+                max_positions=self.max_positions,
+                drafts=scheme.drafts,
+                wants_bonus=self.window == 1 and scheme.holds and exact_choice,
+                measures_risk=scheme.measures_risk,
+                audits=self.audits,
+                window=self.window,
+                block_length=self.block_length,
+                on_cloud_loss=self.on_cloud_loss,
+                cloud_timeout=self.cloud_timeout,
+            ),
+        )
+        self.workers = {f"w{i}": self.new_worker(f"w{i}") for i in range(self.num_workers)}
+        self.final: list = []
+        self.edge.start(self.now)
+        self.collect()
+
+    def new_worker(self, name: str) -> CloudSession:
+        return CloudSession(Target(name, TOKENIZER, VOCAB_SIZE, max_tokens=512, eos_ids=self.stop_ids))
+
+    @property
+    def text(self) -> list[int]:
+        return [item.token for item in self.final]
+
+    def collect(self) -> None:
+        self.to_workers += self.edge.take_outgoing()
+        self.final += self.edge.take_final()
+
+    def draft(self) -> None:
+        """The draft model writes one token, if the session wants one; it takes 50 ms."""
+        if self.edge.wants_draft:
+            self.now += 0.05
+            logits = fit_vocabulary(self.draft_model.logits(self.edge.tokens), VOCAB_SIZE)
+            proposal = self.policy.propose(logits, len(self.edge.tokens))
+            self.edge.propose(proposal, self.now, seconds=0.05)
+            self.collect()
+
+    def deliver_to_worker(self, index: int, *, keep: bool = False, opener: str = "w0") -> None:
+        """Hand a message over; `opener` is the worker that the broker deals an `open` message to."""
+        outgoing = self.to_workers[index] if keep else self.to_workers.pop(index)
+        name = outgoing.worker or opener
+        if isinstance(outgoing.message, Close):
+            self.workers[name] = self.new_worker(name)
+        elif isinstance(outgoing.message, Draft):
+            self.to_device += self.workers[name].receive(outgoing.message)
+
+    def work(self, name: str) -> None:
+        """One pass of a worker's loop."""
+        job, answers = self.workers[name].next_job()
+        self.to_device += answers
+        if job is not None:
+            rows = self.target.rows(job.tokens, job.num_rows)
+            self.to_device += self.workers[name].complete(judge(job, rows), compute_ms=1.0)
+
+    def deliver_to_device(self, index: int, *, keep: bool = False) -> None:
+        message = self.to_device[index] if keep else self.to_device.pop(index)
+        self.edge.receive(message, self.now)
+        self.collect()
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.edge.tick(self.now)
+        self.collect()
+
+    def settle(self, max_steps: int = 10_000) -> None:
+        """A perfect link from here on: run until the generation ends."""
+        for _ in range(max_steps):
+            if self.edge.finished:
+                return
+            self.draft()
+            while self.to_workers:
+                self.deliver_to_worker(0)
+            for name in self.workers:
+                while self.workers[name].ready:
+                    self.work(name)
+            while self.to_device:
+                self.deliver_to_device(0)
+            if not self.edge.wants_draft and not self.to_workers and self.edge.deadline is not None:
+                self.pass_time(max(0.0, self.edge.deadline - self.now))
+        raise AssertionError("the generation does not end")

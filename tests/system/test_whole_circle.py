@@ -1,0 +1,88 @@
+"""Real processes: mosquitto, workers with transformers models, agents with their ONNX twins."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from edge_agent.config import AgentConfig
+from edge_agent.generation.generation import Generation
+from evaluation.local.broker import LocalBroker
+from evaluation.local.worker import LocalWorker, LocalWorkers
+from tests.support.processes import answers, generate, greedy_answers
+from tests.support.small_models import FAMILIES
+
+PROMPTS = ("turn on the kitchen light", "What is the temperature?", "Öffne das Fenster 🙂")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_text_is_the_targets_own_through_the_broker(family, broker, family_folder, draft_folder):
+    target, draft = family_folder(family), draft_folder(family)
+    with LocalWorker(broker.url, "--model", str(target)):
+        for scheme, window in (("lossless", 1), ("lossless", 4), ("coupled", 4), ("llm", 1), ("hlm", 1)):
+            config = AgentConfig(
+                broker=broker.url,
+                model=str(draft),
+                scheme=scheme,
+                window=window,
+                temperature=0.0,
+                max_tokens=32,
+            )
+            generations = asyncio.run(generate(config, *PROMPTS))
+            assert answers(generations) == greedy_answers(target, generations), scheme
+
+
+def circle_config(broker: LocalBroker, draft: Path, **settings) -> AgentConfig:
+    return AgentConfig(broker=broker.url, model=str(draft), temperature=1.0, max_tokens=60, **settings)
+
+
+def test_a_killed_worker_changes_nothing_in_the_text(broker, family_folder, draft_folder):
+    arguments = ("--model", str(family_folder("llama")))
+    with LocalWorkers(broker.url, *arguments, names=("first", "second")) as workers:
+        for scheme in ("lossless", "coupled", "opportunistic", "cu-hlm-online", "llm"):
+            config = circle_config(broker, draft_folder("llama"), scheme=scheme, seed=11)
+            undisturbed = asyncio.run(generate(config, PROMPTS[0]))
+            killed: list[LocalWorker] = []
+
+            def kill(generation: Generation, killed: list[LocalWorker] = killed) -> None:
+                killed.append(workers[generation.session.worker])
+                killed[0].kill()
+
+            disturbed = asyncio.run(generate(config, PROMPTS[0], midway=kill))
+            assert answers(disturbed) == answers(undisturbed), scheme
+            assert disturbed[0].session.worker != killed[0].name
+            killed[0].launch()
+            killed[0].wait_ready()
+
+
+def test_a_restarted_broker_changes_nothing_in_the_text(broker, family_folder, draft_folder):
+    with LocalWorker(broker.url, "--model", str(family_folder("llama"))):
+        for scheme in ("lossless", "llm"):
+            config = circle_config(broker, draft_folder("llama"), scheme=scheme, seed=5)
+            undisturbed = asyncio.run(generate(config, PROMPTS[0]))
+
+            def restart(_: Generation) -> None:
+                broker.kill()
+                broker.start()
+
+            disturbed = asyncio.run(generate(config, PROMPTS[0], midway=restart))
+            assert answers(disturbed) == answers(undisturbed), scheme
+            tally, calm = disturbed[0].session.tally, undisturbed[0].session.tally
+            assert tally.num_resent > 0 or tally.num_uplinks > calm.num_uplinks
+
+
+def test_several_workers_share_the_sessions_and_sigterm_loses_nothing(broker, family_folder, draft_folder):
+    config = circle_config(broker, draft_folder("llama"), seed=2)
+    arguments = ("--model", str(family_folder("llama")))
+    with LocalWorkers(broker.url, *arguments, names=("first", "second")) as workers:
+        generations = asyncio.run(generate(config, *[PROMPTS[0]] * 4))
+        assert {one.session.worker for one in generations} == {"first", "second"}
+        assert len({tuple(answer) for answer in answers(generations)}) == 1
+        codes: list[int] = []
+
+        def stop(generation: Generation) -> None:
+            codes.append(workers[generation.session.worker].stop())
+
+        disturbed = asyncio.run(generate(config, PROMPTS[0], midway=stop))
+    assert answers(disturbed) == answers(generations)[:1]
+    assert codes == [0]
