@@ -24,7 +24,7 @@ from scipy.optimize import nnls
 from benchmarks.capacity import load
 from benchmarks.support.scripted import Script, ScriptedTarget
 from cloud_worker.config import WorkerConfig
-from cloud_worker.monitoring.health import Watch
+from cloud_worker.monitoring.health import HealthPages
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
@@ -104,7 +104,7 @@ def work(broker: str, name: str) -> None:
     """Be the worker until it is stopped, then say what was seen."""
     config = WorkerConfig(broker=broker, worker=name, max_rate_per_device=0.0)
     model = TimedTarget()
-    asyncio.run(serve(Worker(config, cast("TargetModel", model)), Watch(config)))
+    asyncio.run(serve(Worker(config, cast("TargetModel", model)), HealthPages(config)))
     print(MARK + json.dumps(model.passes), flush=True)
 
 

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from cloud_worker.config import ENV_PREFIX, WorkerConfig
-from cloud_worker.monitoring.health import Watch
+from cloud_worker.monitoring.health import HealthPages
 from common.link import LinkError
 from common.process.broker_config import BrokerConfig
-from common.process.http_pages import PagesError
+from common.process.http_pages import HttpPagesError
 from common.process.log import configure_logging
 from common.process.settings import CommandLine, SettingsError, add_flags, load
 
@@ -51,22 +51,22 @@ _STATUS = (
 
 
 def _run(config: WorkerConfig) -> int:
-    watch = Watch(config)
+    pages = HealthPages(config)
     try:
-        with watch.open():
-            return _serve(config, watch)
-    except PagesError as error:
+        with pages.open():
+            return _serve(config, pages)
+    except HttpPagesError as error:
         return _complain(str(error), 1)
 
 
-def _serve(config: WorkerConfig, watch: Watch) -> int:
+def _serve(config: WorkerConfig, pages: HealthPages) -> int:
     # torch takes seconds to import: --help and wrong settings need not wait for it
     from cloud_worker.target_model import TargetModelError, open_target_model
     from cloud_worker.worker import Worker, serve
 
     try:
         with open_target_model(config) as model:
-            asyncio.run(serve(Worker(config, model), watch))
+            asyncio.run(serve(Worker(config, model), pages))
     except (TargetModelError, LinkError, SettingsError) as error:
         return _complain(str(error), 1)
     return 0

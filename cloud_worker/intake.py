@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from cloud_worker.monitoring.tally import Tally, Trouble
+from cloud_worker.monitoring.tally import Trouble, WorkerTally
 from cloud_worker.monitoring.trouble_log import count_trouble
 from cloud_worker.scheduling.device_rates import Admission, DeviceRates
 from cloud_worker.scheduling.scheduler import Answer, Scheduler, SessionKey
@@ -25,7 +25,7 @@ class Intake:
     """Reads messages for one worker."""
 
     def __init__(
-        self, worker: str, topics: Topics, rates: DeviceRates, scheduler: Scheduler, tally: Tally
+        self, worker: str, topics: Topics, rates: DeviceRates, scheduler: Scheduler, tally: WorkerTally
     ) -> None:
         self._worker = worker
         self._topics = topics

@@ -13,10 +13,10 @@ from functools import partial
 
 from cloud_worker.config import WorkerConfig, random_worker_name
 from cloud_worker.intake import Intake, note
-from cloud_worker.monitoring.health import Watch
+from cloud_worker.monitoring.health import HealthPages
 from cloud_worker.monitoring.presence import Presence, State, Status
-from cloud_worker.monitoring.snapshot import Reading
-from cloud_worker.monitoring.tally import Pace, Tally, Trouble
+from cloud_worker.monitoring.snapshot import Snapshot
+from cloud_worker.monitoring.tally import Pace, Trouble, WorkerTally
 from cloud_worker.monitoring.trouble_log import count_trouble
 from cloud_worker.scheduling.batch import Batch
 from cloud_worker.scheduling.device_rates import DeviceRates
@@ -50,7 +50,7 @@ class Worker:
         self._thread = ModelThread()  # never two passes at a time
         self._work = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._tally = Tally()
+        self._tally = WorkerTally()
         rates = DeviceRates(config.max_rate_per_device)
         self._intake = Intake(self.name, self._topics, rates, self._scheduler, self._tally)
         self._began = time.monotonic()
@@ -110,10 +110,10 @@ class Worker:
 
     # -- what others may know ----------------------------------------------------------------------------
 
-    def reading(self) -> Reading:
+    def snapshot(self) -> Snapshot:
         """How it stands now."""
         cached = [self._model.cached_tokens(key) for key in self._scheduler.keys]
-        return Reading(
+        return Snapshot(
             state=self._state,
             tally=self._tally,
             link=self._link.statistics if self._link else LinkStatistics(),
@@ -230,10 +230,10 @@ class Worker:
         await self._send(link, self._scheduler.farewell("this worker is stopping"))
 
 
-async def serve(worker: Worker, watch: Watch) -> None:
+async def serve(worker: Worker, pages: HealthPages) -> None:
     """Run a worker until SIGTERM or SIGINT asks it to stop."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
-    watch.begin(worker)
+    pages.begin(worker)
     await worker.run()

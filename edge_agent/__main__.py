@@ -85,13 +85,13 @@ def _talk(flags: argparse.Namespace) -> int:
     )
     # ONNX Runtime takes a while to import: --help and wrong settings need not wait for it
     from common.link import LinkError
-    from common.process.http_pages import PagesError
+    from common.process.http_pages import HttpPagesError
     from edge_agent.cli.commands import chat, generate
     from edge_agent.draft_model.files import ModelError
 
     try:
         return chat(config, flags) if flags.command == "chat" else generate(config, flags)
-    except (ModelError, LinkError, PagesError) as error:
+    except (ModelError, LinkError, HttpPagesError) as error:
         return _complain(str(error), 1)
 
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from common.link import LinkStatistics
-from common.process.http_pages import Pages, made_in
+from common.process.http_pages import HttpPages, made_in
 from common.process.log import about
 from common.process.model_thread import ModelThread
 from common.process.version import release
@@ -49,8 +49,8 @@ class EdgeAgent:
         self._totals = Totals()
         self._audits = Audits()
         self._calibration = self._find_calibration()
-        self._steering = config.steering(self._calibration)
-        self._exchange = Exchange(config, self._totals, self._steering.link) if config.needs_cloud else None
+        self._tuner = config.tuner(self._calibration)
+        self._exchange = Exchange(config, self._totals, self._tuner.link) if config.needs_cloud else None
 
     @classmethod
     @asynccontextmanager
@@ -107,7 +107,7 @@ class EdgeAgent:
         seed = next(value for value in (seed, self.config.seed, random_seed()) if value is not None)
         opening = Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed)
         settings = self.config.session_settings(
-            opening, self._info.eos_ids, self._model.max_positions, audits=self._steering.wants_audit()
+            opening, self._info.eos_ids, self._model.max_positions, audits=self._tuner.wants_audit()
         )
         name = secrets.token_hex(4)
         inbox: asyncio.Queue[Event] = asyncio.Queue()
@@ -134,7 +134,7 @@ class EdgeAgent:
         return Generation(
             name=name,
             session=session,
-            policy=self.config.policy(sampling, seed, self._calibration, self._steering.numbers()),
+            policy=self.config.policy(sampling, seed, self._calibration, self._tuner.numbers()),
             model=self._model,
             thread=self._thread,
             turn=turn,
@@ -169,7 +169,7 @@ class EdgeAgent:
             if audit is not None:
                 session.tally.add(audit.tally)
                 self._totals.audited(audit.tally)
-            self._steering.ended(session.tally, session.block_length.draft_time)
+            self._tuner.ended(session.tally, session.block_length.draft_time)
 
         if audit is None or self._exchange is None or not self._exchange.connected:
             ended()
@@ -189,17 +189,17 @@ class EdgeAgent:
 
     @contextmanager
     def _metrics(self) -> Generator[None]:
-        """Serve /metrics while the agent is there, if it is wanted; PagesError when that cannot be."""
+        """Serve /metrics while the agent is there, if it is wanted; HttpPagesError when that cannot be."""
         config = self.config
         if not config.metrics_port:
             yield
             return
-        from edge_agent.monitoring.metrics import Metrics, Reading  # costs a device nothing otherwise
+        from edge_agent.monitoring.metrics import Metrics, Snapshot  # costs a device nothing otherwise
 
-        def read() -> Reading:
-            return Reading(
+        def read() -> Snapshot:
+            return Snapshot(
                 self._totals,
-                self._steering.numbers().threshold,
+                self._tuner.numbers().threshold,
                 self.link_statistics,
                 self._exchange is not None and self._exchange.connected,
             )
@@ -207,7 +207,7 @@ class EdgeAgent:
         facts = {"device": config.device_name, "pool": config.pool, "scheme": config.scheme}
         metrics = Metrics(read, {**facts, "model": config.model, "version": release()})
         page = partial(made_in, asyncio.get_running_loop(), metrics.page)
-        with Pages(config.metrics_host, config.metrics_port, {"/metrics": page}):
+        with HttpPages(config.metrics_host, config.metrics_port, {"/metrics": page}):
             yield
 
 

@@ -18,7 +18,7 @@ from edge_agent.policy.uncertainty import ESTIMATORS
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
 from edge_agent.tuning.calibration import PUBLISHED_FIT, Calibration
 from edge_agent.tuning.risk_control import RiskControl, RiskCurve
-from edge_agent.tuning.tuner import Numbers, Steering
+from edge_agent.tuning.tuner import Numbers, Tuner
 
 ENV_PREFIX = "EDGE_AGENT_"
 MAX_TOKENS = 4096
@@ -163,14 +163,14 @@ class AgentConfig(BrokerConfig):
         """Whether anything here would be decided by a calibration."""
         return self.calibration is not None or SCHEMES[self.scheme].skips_certain
 
-    def steering(self, calibration: Calibration | None = None) -> Steering:
+    def tuner(self, calibration: Calibration | None = None) -> Tuner:
         """What chooses the numbers of each generation over an agent's life."""
         control = None
         if self.risk is not None:
             curve = RiskCurve.measured(calibration.operating_points) if calibration else None
             curve = curve or RiskCurve.guessed(SCHEMES[self.scheme].threshold, self.risk)
             control = RiskControl(self.risk, curve)
-        return Steering(
+        return Tuner(
             threshold=self._threshold(calibration),
             fit=calibration.fit if calibration else PUBLISHED_FIT,
             byte_price=self.byte_price,
@@ -203,7 +203,7 @@ class AgentConfig(BrokerConfig):
     ) -> Policy:
         """The scheme with its numbers: those of `numbers` where the agent has chosen them."""
         scheme = SCHEMES[self.scheme]
-        numbers = numbers or self.steering(calibration).numbers()
+        numbers = numbers or self.tuner(calibration).numbers()
         return Policy(
             scheme=scheme,
             sampling=sampling,

@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 
 from cloud_worker.config import WorkerConfig
-from cloud_worker.monitoring.health import Watch
+from cloud_worker.monitoring.health import HealthPages
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
@@ -100,7 +100,7 @@ def main() -> None:
         broker=flags.broker, worker=flags.worker, max_batch=flags.max_batch, max_rate_per_device=0.0
     )
     model = ScriptedTarget(Script(), seconds=flags.pass_ms / 1000)
-    asyncio.run(serve(Worker(config, cast("TargetModel", model)), Watch(config)))
+    asyncio.run(serve(Worker(config, cast("TargetModel", model)), HealthPages(config)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloud_worker.config import WorkerConfig
-from cloud_worker.monitoring.health import Watch
+from cloud_worker.monitoring.health import HealthPages
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
@@ -66,7 +66,7 @@ def main() -> None:
     config = WorkerConfig(broker=flags.broker, worker=flags.worker, model=flags.model)
     SlowedTarget.seconds = flags.pass_ms / 1000
     model = SlowedTarget.load(flags.model, num_threads=1)
-    asyncio.run(serve(Worker(config, model), Watch(config)))
+    asyncio.run(serve(Worker(config, model), HealthPages(config)))
 
 
 if __name__ == "__main__":

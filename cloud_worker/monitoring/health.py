@@ -13,14 +13,14 @@ from importlib import import_module
 from typing import Protocol
 
 from cloud_worker.config import WorkerConfig
-from cloud_worker.monitoring.snapshot import Reading
-from common.process.http_pages import Page, Pages, made_in
+from cloud_worker.monitoring.snapshot import Snapshot
+from common.process.http_pages import HttpPage, HttpPages, made_in
 from common.process.version import release
 
 PATHS = ("/metrics", "/health", "/alive")
-ALIVE = Page.text("alive")
-HUNG = Page.text("the model hangs", status=503)
-LOADING = Page.text("the model is loading", status=503)
+ALIVE = HttpPage.text("alive")
+HUNG = HttpPage.text("the model hangs", status=503)
+LOADING = HttpPage.text("the model is loading", status=503)
 
 
 class Watched(Protocol):
@@ -31,22 +31,22 @@ class Watched(Protocol):
         """The worker's name."""
         ...
 
-    def reading(self) -> Reading:
+    def snapshot(self) -> Snapshot:
         """How it stands now; called in its event loop."""
         ...
 
 
-class Watch:
+class HealthPages:
     """Enter `open` before the model is loaded, so that waiting is visible; call `begin` when it is."""
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pages: dict[str, Callable[[], Page]] = {}
+        self._pages: dict[str, Callable[[], HttpPage]] = {}
 
     @contextmanager
     def open(self) -> Generator[None]:
-        """Serve the pages; PagesError when that cannot be."""
+        """Serve the pages; HttpPagesError when that cannot be."""
         config = self._config
         if not config.metrics_port:
             yield
@@ -55,7 +55,7 @@ class Watch:
             "cloud_worker.monitoring.metrics"
         )  # a missing library is told now, not after a long load
         pages = {path: partial(self._page, path) for path in PATHS}
-        with Pages(config.metrics_host, config.metrics_port, pages):
+        with HttpPages(config.metrics_host, config.metrics_port, pages):
             yield
 
     def begin(self, worker: Watched) -> None:
@@ -67,17 +67,17 @@ class Watch:
 
         about = {"worker": worker.name, "pool": config.pool, "model": config.model, "version": release()}
         self._pages = {
-            "/metrics": Metrics(worker.reading, about).page,
-            "/health": lambda: _health(worker.reading()),
-            "/alive": lambda: HUNG if worker.reading().hangs else ALIVE,
+            "/metrics": Metrics(worker.snapshot, about).page,
+            "/health": lambda: _health(worker.snapshot()),
+            "/alive": lambda: HUNG if worker.snapshot().hangs else ALIVE,
         }
         self._loop = asyncio.get_running_loop()
 
-    def _page(self, path: str) -> Page:
+    def _page(self, path: str) -> HttpPage:
         if self._loop is None:
             return ALIVE if path == "/alive" else LOADING
         return made_in(self._loop, self._pages[path])
 
 
-def _health(reading: Reading) -> Page:
-    return Page.text("ready") if reading.fault is None else Page.text(reading.fault, status=503)
+def _health(snapshot: Snapshot) -> HttpPage:
+    return HttpPage.text("ready") if snapshot.fault is None else HttpPage.text(snapshot.fault, status=503)

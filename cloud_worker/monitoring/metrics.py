@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from cloud_worker.monitoring.snapshot import Reading
+from cloud_worker.monitoring.snapshot import Snapshot
 from cloud_worker.monitoring.tally import WorkerFate
 from common.process.prometheus import Exposition, Metric, Names
 
@@ -12,19 +12,19 @@ _NAMES = Names("hlm_worker")
 class Metrics(Exposition):
     """Every metric of one worker; `about` are facts such as its name."""
 
-    def __init__(self, read: Callable[[], Reading], about: Mapping[str, str]) -> None:
+    def __init__(self, read: Callable[[], Snapshot], about: Mapping[str, str]) -> None:
         super().__init__(lambda: _families(read(), about))
 
 
-def _families(reading: Reading, about: Mapping[str, str]) -> Iterator[Metric]:
+def _families(snapshot: Snapshot, about: Mapping[str, str]) -> Iterator[Metric]:
     yield _NAMES.info("The worker, its pool, model and release.", about)
-    yield from _work(reading)
-    yield from _load(reading)
-    yield from _NAMES.link(reading.link, is_connected=reading.is_connected)
+    yield from _work(snapshot)
+    yield from _load(snapshot)
+    yield from _NAMES.link(snapshot.link, is_connected=snapshot.is_connected)
 
 
-def _work(reading: Reading) -> Iterator[Metric]:
-    tally = reading.tally
+def _work(snapshot: Snapshot) -> Iterator[Metric]:
+    tally = snapshot.tally
     fates = {fate.value: count for fate, count in tally.num_by_fate.items()}
     refusals = {reason.name.lower(): count for reason, count in tally.num_refusals.items()}
     errors = {trouble.value: count for trouble, count in tally.num_troubles.items()}
@@ -40,18 +40,18 @@ def _work(reading: Reading) -> Iterator[Metric]:
     yield _NAMES.histogram("batch_size", "Sessions in one forward pass.", tally.batch_sizes)
 
 
-def _load(reading: Reading) -> Iterator[Metric]:
-    yield _NAMES.gauge("sessions", "Sessions held.", reading.num_sessions)
-    yield _NAMES.gauge("queue", "Sessions with work waiting.", reading.num_waiting)
+def _load(snapshot: Snapshot) -> Iterator[Metric]:
+    yield _NAMES.gauge("sessions", "Sessions held.", snapshot.num_sessions)
+    yield _NAMES.gauge("queue", "Sessions with work waiting.", snapshot.num_waiting)
     yield _NAMES.gauge(
         "cached_tokens",
         "Tokens in the key/value cache, summed over sessions: a shared beginning counts for each.",
-        reading.num_cached_tokens,
+        snapshot.num_cached_tokens,
     )
     yield _NAMES.gauge(
         "cache_used_pages",
         "Pages of the key/value cache that sessions hold; a shared one counts once.",
-        reading.num_used_pages,
+        snapshot.num_used_pages,
     )
-    yield _NAMES.gauge("cache_pages", "Pages that the key/value cache has.", reading.num_pages)
-    yield _NAMES.gauge("uptime_seconds", "Time since this worker began.", reading.uptime)
+    yield _NAMES.gauge("cache_pages", "Pages that the key/value cache has.", snapshot.num_pages)
+    yield _NAMES.gauge("uptime_seconds", "Time since this worker began.", snapshot.uptime)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-from common.link import Outgoing
+from common.link import Publish
 
 
 class State(StrEnum):
@@ -90,7 +90,7 @@ class Presence:
 
     def __init__(self, topic: str, last_will: Status) -> None:
         """`last_will` is what the broker publishes when the connection ends, in whatever way."""
-        self.will = Outgoing(topic, last_will.payload(), expiry=OFFLINE_SHOWN)
+        self.will = Publish(topic, last_will.payload(), expiry=OFFLINE_SHOWN)
         self._topic = topic
         self._told: Status | None = None
 
@@ -98,9 +98,9 @@ class Presence:
         """After a new connection: the broker may show the will instead of what was told."""
         self._told = None
 
-    def message(self, status: Status) -> Outgoing | None:
+    def message(self, status: Status) -> Publish | None:
         """The message that tells this, or None when all but the time was told already."""
         if self._told is not None and status == dataclasses.replace(self._told, uptime=status.uptime):
             return None
         self._told = status
-        return Outgoing(self._topic, status.payload(), qos=1, retain=True)
+        return Publish(self._topic, status.payload(), qos=1, retain=True)

@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 
 from cloud_worker.monitoring.presence import State
-from cloud_worker.monitoring.tally import Tally
+from cloud_worker.monitoring.tally import WorkerTally
 from common.link import LinkStatistics
 
 LONG_PASS, HUNG_PASS = 60.0, 600.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Snapshot:
     """Counts since the beginning, and how things stand now."""
 
     state: State
-    tally: Tally
+    tally: WorkerTally
     link: LinkStatistics
     is_connected: bool
     num_sessions: int

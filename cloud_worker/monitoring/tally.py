@@ -36,7 +36,7 @@ class Trouble(StrEnum):
 
 
 @dataclass(slots=True)
-class Tally:
+class WorkerTally:
     """Counts of one worker."""
 
     num_uplinks: dict[str, int] = field(default_factory=lambda: {"open": 0, "draft": 0})  # messages by way
@@ -99,7 +99,7 @@ class Pace:
     _num_passes: int = 0
     _num_passed: float = 0.0  # sessions in all those passes
 
-    def read(self, tally: Tally, now: float) -> None:
+    def read(self, tally: WorkerTally, now: float) -> None:
         """Take a reading; one that comes too early changes nothing."""
         if now - self.began < self.window:
             return

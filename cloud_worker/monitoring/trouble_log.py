@@ -2,12 +2,12 @@
 
 import logging
 
-from cloud_worker.monitoring.tally import Tally, Trouble
+from cloud_worker.monitoring.tally import Trouble, WorkerTally
 
 _log = logging.getLogger(__name__)
 
 
-def count_trouble(tally: Tally, trouble: Trouble, detail: str, what: str = "refused a message") -> None:
+def count_trouble(tally: WorkerTally, trouble: Trouble, detail: str, what: str = "refused a message") -> None:
     """Count it, and log the 1st, 2nd, 4th, 8th ... of a kind."""
     tally.num_troubles[trouble] += 1
     count = tally.num_troubles[trouble]

@@ -2,6 +2,6 @@
 
 from common.link.link import Link
 from common.link.settings import LinkError, LinkSettings
-from common.link.values import Delivery, LinkStatistics, Outgoing, Received
+from common.link.values import Delivery, LinkStatistics, Publish, Received
 
-__all__ = ["Delivery", "Link", "LinkError", "LinkSettings", "LinkStatistics", "Outgoing", "Received"]
+__all__ = ["Delivery", "Link", "LinkError", "LinkSettings", "LinkStatistics", "Publish", "Received"]

@@ -28,7 +28,7 @@ from common.link.packets import TopicAliases, publish_size
 from common.link.properties import packed_size, publish_properties
 from common.link.reader import OnMessage, Reader
 from common.link.settings import LinkError, LinkSettings
-from common.link.values import FAILURE_FROM, Delivery, Outgoing
+from common.link.values import FAILURE_FROM, Delivery, Publish
 from common.link.will import will_of
 
 MAX_BACKLOG_BYTES = 1024 * 1024  # written by us, not yet taken by the network; beyond it QoS 0 is dropped
@@ -47,7 +47,7 @@ Socket: TypeAlias = Any  # paho's SocketLike, which it does not export
 class Connection(aiomqtt.Client):
     """A clean MQTT 5 connection without Nagle's delay; use `open`, `send`, `until_lost`, `close`."""
 
-    def __init__(self, settings: LinkSettings, will: Outgoing | None, on_message: OnMessage) -> None:
+    def __init__(self, settings: LinkSettings, will: Publish | None, on_message: OnMessage) -> None:
         super().__init__(
             settings.host,
             settings.port,
@@ -99,23 +99,23 @@ class Connection(aiomqtt.Client):
         await asyncio.wait([self._disconnected])
         return explain_loss(self._disconnected.exception())
 
-    async def send(self, outgoing: Outgoing) -> tuple[Delivery, int]:
+    async def send(self, publish: Publish) -> tuple[Delivery, int]:
         """Publish; the outcome, and the bytes of the packet (0 when none left)."""
-        topic, alias = outgoing.topic, None
-        if outgoing.qos == 0:
+        topic, alias = publish.topic, None
+        if publish.qos == 0:
             if sum(self._backlog.values()) > MAX_BACKLOG_BYTES:
                 return Delivery.DROPPED, 0
             topic, alias = self._aliases.assign(topic)
-        properties = publish_properties(outgoing.expiry, alias)
+        properties = publish_properties(publish.expiry, alias)
         self._is_writing = True
         try:
-            info = self._client.publish(topic, outgoing.payload, outgoing.qos, outgoing.retain, properties)
+            info = self._client.publish(topic, publish.payload, publish.qos, publish.retain, properties)
         finally:
             self._is_writing = False
         if info.rc != _SUCCESS:
             return Delivery.DROPPED, 0
-        num_bytes = publish_size(topic, outgoing.payload, packed_size(properties), outgoing.qos)
-        if outgoing.qos == 0:
+        num_bytes = publish_size(topic, publish.payload, packed_size(properties), publish.qos)
+        if publish.qos == 0:
             self._write_now()
             if self._client.want_write():
                 self._backlog[info.mid] = num_bytes

@@ -18,7 +18,7 @@ import aiomqtt
 from common.link.connection import Connection
 from common.link.inbox import Inbox
 from common.link.settings import LinkError, LinkSettings
-from common.link.values import Delivery, LinkStatistics, Outgoing, Received
+from common.link.values import Delivery, LinkStatistics, Publish, Received
 
 FIRST_DELAY = 0.25
 MAX_DELAY = 8.0
@@ -40,7 +40,7 @@ class Link:
         settings: LinkSettings,
         *,
         subscriptions: Sequence[str] = (),
-        will: Outgoing | None = None,
+        will: Publish | None = None,
         on_state: Callable[[bool], None] | None = None,
         wait_for_broker: bool = False,
         wants_retained: bool = False,
@@ -97,7 +97,7 @@ class Link:
         """
         connection, delivery, num_bytes = self._connection, Delivery.DROPPED, 0
         if connection is not None:
-            delivery, num_bytes = await connection.send(Outgoing(topic, payload, qos, retain, expiry))
+            delivery, num_bytes = await connection.send(Publish(topic, payload, qos, retain, expiry))
         if num_bytes:
             self._statistics.num_messages_up += 1
             self._statistics.num_bytes_up += num_bytes

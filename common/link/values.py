@@ -16,7 +16,7 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class Publish:
     """A message to publish, by the link or, as last will, by the broker; `expiry` is in seconds."""
 
     topic: str

@@ -4,10 +4,10 @@ import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from common.link.values import Outgoing
+from common.link.values import Publish
 
 
-def will_of(will: Outgoing) -> aiomqtt.Will:
+def will_of(will: Publish) -> aiomqtt.Will:
     """As aiomqtt takes it, with the expiry among its properties."""
     properties = Properties(PacketTypes.WILLMESSAGE)
     if will.expiry is not None:

@@ -23,12 +23,12 @@ LOOP_TIMEOUT = 3.0  # below the usual timeout of those who ask
 _log = logging.getLogger(__name__)
 
 
-class PagesError(Exception):
+class HttpPagesError(Exception):
     """The pages cannot be served: one sentence that says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class HttpPage:
     """What a request is answered with."""
 
     body: bytes
@@ -36,32 +36,32 @@ class Page:
     content_type: str = "text/plain; charset=utf-8"
 
     @classmethod
-    def text(cls, sentence: str, *, status: int = 200) -> "Page":
+    def text(cls, sentence: str, *, status: int = 200) -> "HttpPage":
         """A line of text."""
         return cls(f"{sentence}\n".encode(), status)
 
 
-MakePage = Callable[[], Page]
+MakePage = Callable[[], HttpPage]
 
 
-def made_in(loop: asyncio.AbstractEventLoop, make: MakePage) -> Page:
+def made_in(loop: asyncio.AbstractEventLoop, make: MakePage) -> HttpPage:
     """The page as `make` gives it when called in `loop`; 503 when the loop does not get to it."""
 
-    async def call() -> Page:
+    async def call() -> HttpPage:
         return make()
 
     coroutine = call()
     try:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(LOOP_TIMEOUT)
     except NoAnswerError:
-        return Page.text(f"the event loop has not turned for {LOOP_TIMEOUT:g} s", status=503)
+        return HttpPage.text(f"the event loop has not turned for {LOOP_TIMEOUT:g} s", status=503)
     except RuntimeError:  # the loop has ended
         coroutine.close()
-        return Page.text("it has stopped", status=503)
+        return HttpPage.text("it has stopped", status=503)
 
 
-class Pages:
-    """`with Pages(host, port, {"/health": make}): ...`; raises PagesError when the port cannot be had."""
+class HttpPages:
+    """`with HttpPages(host, port, {"/health": make}): ...`; HttpPagesError when the port is taken."""
 
     def __init__(self, host: str, port: int, pages: Mapping[str, MakePage]) -> None:
         self._address = (host, port)
@@ -76,7 +76,7 @@ class Pages:
         except (OSError, OverflowError) as error:
             number = error.errno if isinstance(error, OSError) else None
             reason = os.strerror(number) if number and number > 0 else str(error)
-            raise PagesError(
+            raise HttpPagesError(
                 f"cannot serve metrics on {host}:{port} ({reason}): set --metrics-port or --metrics-host"
             ) from error
         threading.Thread(target=self._server.serve_forever, name="pages", daemon=True).start()
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         make = self.pages.get(self.path.partition("?")[0])
-        page = make() if make else Page.text(f"there are {', '.join(self.pages)}", status=404)
+        page = make() if make else HttpPage.text(f"there are {', '.join(self.pages)}", status=404)
         self.send_response(page.status)
         self.send_header("Content-Type", page.content_type)
         self.send_header("Content-Length", str(len(page.body)))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from common.link import LinkStatistics
 from common.process.histogram import Histogram
-from common.process.http_pages import Page, PagesError
+from common.process.http_pages import HttpPage, HttpPagesError
 
 try:
     from prometheus_client import CollectorRegistry, ProcessCollector
@@ -22,7 +22,7 @@ try:
     from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
     from prometheus_client.registry import Collector
 except ImportError as error:
-    raise PagesError(
+    raise HttpPagesError(
         "metrics need the package prometheus-client: install it, or leave --metrics-port at 0"
     ) from error
 
@@ -38,9 +38,9 @@ class Exposition(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def page(self) -> Page:
+    def page(self) -> HttpPage:
         """The answer to a scrape."""
-        return Page(generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
+        return HttpPage(generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
 
     def describe(self) -> list[Metric]:
         """Nothing: names are known when values are."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from edge_agent.generation.drafting import Drafted
 from edge_agent.generation.generation import Event, LinkEvent
 from edge_agent.session.audit import Audit
-from edge_agent.session.uplink import Outgoing
+from edge_agent.session.send_window import Outgoing
 
 
 class Audits:

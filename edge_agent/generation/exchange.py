@@ -21,8 +21,8 @@ from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import ModelError
 from edge_agent.generation.generation import Event, LinkEvent
 from edge_agent.monitoring.totals import Totals
+from edge_agent.session.send_window import Outgoing
 from edge_agent.session.settings import OnCloudLoss
-from edge_agent.session.uplink import Outgoing
 from edge_agent.tuning.link_estimate import LinkEstimate
 
 EXPIRY = 30  # seconds that the broker keeps a draft for a worker that is away

@@ -11,7 +11,7 @@ _NAMES = Names("hlm_edge")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Snapshot:
     """One moment of an agent."""
 
     totals: Totals
@@ -23,16 +23,16 @@ class Reading:
 class Metrics(Exposition):
     """Every metric of one agent; `about` are facts such as the device's name."""
 
-    def __init__(self, read: Callable[[], Reading], about: Mapping[str, str]) -> None:
+    def __init__(self, read: Callable[[], Snapshot], about: Mapping[str, str]) -> None:
         super().__init__(lambda: _families(read(), about))
 
 
-def _families(reading: Reading, about: Mapping[str, str]) -> Iterator[Metric]:
+def _families(snapshot: Snapshot, about: Mapping[str, str]) -> Iterator[Metric]:
     yield _NAMES.info("The device, its pool, model, scheme and release.", about)
-    yield from _tokens(reading.totals)
-    yield _NAMES.gauge("threshold", "Uncertainty above which a token is verified.", reading.threshold)
-    yield from _answers(reading.totals)
-    yield from _NAMES.link(reading.link, is_connected=reading.is_connected)
+    yield from _tokens(snapshot.totals)
+    yield _NAMES.gauge("threshold", "Uncertainty above which a token is verified.", snapshot.threshold)
+    yield from _answers(snapshot.totals)
+    yield from _NAMES.link(snapshot.link, is_connected=snapshot.is_connected)
 
 
 def _tokens(totals: Totals) -> Iterator[Metric]:

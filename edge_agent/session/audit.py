@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from common.protocol.messages import MAX_CONTEXT_PROBS, Close, Correction, Opening, Reason, ToDevice
 from edge_agent.session.in_flight import InFlight
 from edge_agent.session.round_trip import RoundTrip
+from edge_agent.session.send_window import Outgoing
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Transcript
-from edge_agent.session.uplink import Outgoing
 
 
 class Audit:

@@ -9,7 +9,7 @@ LEAST_RISK = 0.001  # of a token that looks certain: about what rejections cost 
 
 
 @dataclass(slots=True)
-class Held:
+class Block:
     """In order; `risk` is the expected number of rejections among them."""
 
     tokens: list[DraftToken] = field(default_factory=list[DraftToken])

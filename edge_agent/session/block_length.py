@@ -6,7 +6,7 @@ Law: it only decides when a block is sent. Acceptance is token by token, so the 
 
 from dataclasses import dataclass
 
-from edge_agent.session.block import Held
+from edge_agent.session.block import Block
 
 SMOOTHING = 1 / 8
 RISK_PER_TOKEN = 0.01  # see `_pipelined`
@@ -45,7 +45,7 @@ class BlockLength:
         """The estimated probability that a draft token is accepted."""
         return (self.num_accepted + PRIOR_ACCEPTED) / (self.num_tested + PRIOR_TESTED)
 
-    def is_full(self, held: Held, round_trip: float | None, num_in_flight: int) -> bool:
+    def is_full(self, held: Block, round_trip: float | None, num_in_flight: int) -> bool:
         """Whether the held tokens should go up now; `round_trip` includes the verification."""
         num_held = len(held)
         if num_held == 0:
@@ -61,7 +61,7 @@ class BlockLength:
             return self._pipelined(held, self.draft_time, round_trip, num_in_flight)
         return not self._pays_to_wait(num_held, self.draft_time, round_trip)
 
-    def _pipelined(self, held: Held, draft_time: float, round_trip: float, num_in_flight: int) -> bool:
+    def _pipelined(self, held: Block, draft_time: float, round_trip: float, num_in_flight: int) -> bool:
         """Drafting goes on while blocks are verified: whether another token may cost more than a block.
 
         A block has a least length: `window` of them must last for a round trip, and more of them than forward

@@ -10,7 +10,7 @@ from edge_agent.session.settings import OnCloudLoss
 
 
 @dataclass(slots=True)
-class CloudWatch:
+class CloudLoss:
     """Times are the caller's clock in seconds; `reason` is the last loss as a sentence."""
 
     policy: OnCloudLoss

@@ -10,25 +10,25 @@ stays; a rejection rewinds to the rejected token and voids all that was drafted 
 from collections.abc import Sequence
 
 from common.protocol.messages import MAX_CONTEXT_PROBS, Correction, DraftToken
-from edge_agent.session.block import Held
+from edge_agent.session.block import Block
 from edge_agent.session.in_flight import InFlight
 from edge_agent.session.round_trip import RoundTrip
+from edge_agent.session.send_window import SendWindow
 from edge_agent.session.settings import SessionSettings
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate, Transcript
-from edge_agent.session.uplink import Uplink
 
 
 class EdgeSequence:
-    """`transcript` is all of it, `held` its end, `uplink` the blocks between; `epoch` counts rewinds."""
+    """`transcript` is all of it, `block` its end, `send_window` what is in flight; `epoch` counts rewinds."""
 
     def __init__(
         self, prompt: Sequence[int], settings: SessionSettings, round_trip: RoundTrip, tally: Tally
     ) -> None:
         self.epoch = 0
         self.transcript = Transcript(prompt)
-        self.held = Held()
-        self.uplink = Uplink(self.transcript, settings.opening, round_trip, tally)
+        self.block = Block()
+        self.send_window = SendWindow(self.transcript, settings.opening, round_trip, tally)
         self._num_measured = MAX_CONTEXT_PROBS if settings.measures_risk else 0
         self._round_trip = round_trip
         self._tally = tally
@@ -36,23 +36,25 @@ class EdgeSequence:
     @property
     def boundary(self) -> int:
         """The position of the first token that still awaits its verification."""
-        oldest = self.uplink.oldest
+        oldest = self.send_window.oldest
         if oldest is not None and not oldest.is_stream:
             return oldest.start
-        return len(self.transcript) - len(self.held)
+        return len(self.transcript) - len(self.block)
 
     def launch(self, bonus: int, now: float) -> None:
         """Send up what is held, perhaps nothing, and ask for `bonus` tokens of the target behind it."""
-        block: tuple[DraftToken, ...] = self.held.take()
+        block: tuple[DraftToken, ...] = self.block.take()
         start = len(self.transcript) - len(block)
-        num_skipped = start - max(self.uplink.synced, self.transcript.num_prompt)
+        num_skipped = start - max(self.send_window.synced, self.transcript.num_prompt)
         num_context_probs = min(max(0, num_skipped), self._num_measured)
-        self.uplink.launch(block, bonus=bonus, epoch=self.epoch, num_context_probs=num_context_probs, now=now)
+        self.send_window.launch(
+            block, bonus=bonus, epoch=self.epoch, num_context_probs=num_context_probs, now=now
+        )
 
     def correct(self, record: InFlight, correction: Correction, now: float) -> None:
         """Apply a correction that fits `record`; all blocks before it have been accepted then."""
-        self.uplink.answered_by(correction.worker)
-        for earlier in self.uplink.take_before(record):
+        self.send_window.answered_by(correction.worker)
+        for earlier in self.send_window.take_before(record):
             self._accept(earlier, len(earlier.block))
         if record.next_index == 0:
             self._measure(record, correction.context_codes)
@@ -62,16 +64,16 @@ class EdgeSequence:
         elif correction.token is not None:
             self._append_bonus(record, correction.token, now)
         else:
-            self.uplink.settle_oldest()
-        self.uplink.send_waiting(now)
+            self.send_window.settle_oldest()
+        self.send_window.send_waiting(now)
 
     def settle_for_drafts(self, now: float) -> None:
         """Nothing that awaits its verification will get it: it stands as it was drafted."""
         self.transcript.mark_open(Fate.UNVERIFIED)
-        self.held.clear()
-        self.uplink.clear()
-        self.uplink.leave_worker(now)
-        self.uplink.synced = len(self.transcript)
+        self.block.clear()
+        self.send_window.clear()
+        self.send_window.leave_worker(now)
+        self.send_window.synced = len(self.transcript)
         self.epoch += 1
 
     def _accept(self, record: InFlight, count: int) -> None:
@@ -82,8 +84,8 @@ class EdgeSequence:
     def _reject(self, record: InFlight, correction: Correction) -> None:
         """Rewind to the rejected token and put the target's in its place."""
         self.transcript.rewind(record.start + correction.num_accepted)
-        self.uplink.clear()
-        self.held.clear()
+        self.send_window.clear()
+        self.block.clear()
         self._append(correction.token, Fate.CORRECTED)
         self.epoch += 1
         self._tally.num_tested += 1
@@ -94,12 +96,12 @@ class EdgeSequence:
         record.next_index += 1
         record.deadline = now + self._round_trip.timeout(1, whole_context=False)
         if record.next_index >= record.bonus:
-            self.uplink.settle_oldest()
+            self.send_window.settle_oldest()
 
     def _append(self, token: int | None, fate: Fate) -> None:
         assert token is not None  # InFlight.fits has seen to it
         self.transcript.append(token, fate)
-        self.uplink.synced = len(self.transcript)
+        self.send_window.synced = len(self.transcript)
 
     def _measure(self, record: InFlight, codes: bytes) -> None:
         if codes and len(codes) == record.num_context_probs:

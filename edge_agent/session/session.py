@@ -11,16 +11,16 @@ from common.protocol.messages import Correction, Reason, Refusal, ToDevice
 from edge_agent.policy.policy import Decision, Proposal
 from edge_agent.session.audit import Audit
 from edge_agent.session.block_length import BlockLength
-from edge_agent.session.cloud_loss import CloudWatch
+from edge_agent.session.cloud_loss import CloudLoss
 from edge_agent.session.ending import Ending
 from edge_agent.session.in_flight import InFlight
 from edge_agent.session.refusals import explain
 from edge_agent.session.round_trip import RoundTrip
+from edge_agent.session.send_window import Outgoing
 from edge_agent.session.sequence import EdgeSequence
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate, FinalToken
-from edge_agent.session.uplink import Outgoing
 
 
 class EdgeSession:
@@ -37,11 +37,11 @@ class EdgeSession:
         self.tally = Tally()
         self.round_trip = RoundTrip(settings.first_timeout, settings.min_timeout, settings.max_timeout)
         self.block_length = BlockLength(settings.window, settings.block_length)
-        self.cloud = CloudWatch(settings.on_cloud_loss, settings.cloud_timeout)
+        self.cloud = CloudLoss(settings.on_cloud_loss, settings.cloud_timeout)
         self.failure: str | None = None
         self._settings = settings
         self._sequence = EdgeSequence(prompt, settings, self.round_trip, self.tally)
-        self._uplink = self._sequence.uplink
+        self._send_window = self._sequence.send_window
         self._ending = Ending(self._sequence.transcript, settings, self.tally)
         self._num_held = 0  # by the worker, when all was over
 
@@ -60,7 +60,7 @@ class EdgeSession:
     @property
     def worker(self) -> str | None:
         """The worker that holds the session; None while none has answered."""
-        return self._uplink.worker
+        return self._send_window.worker
 
     @property
     def finish_reason(self) -> str | None:
@@ -79,24 +79,24 @@ class EdgeSession:
             self._settings.drafts
             and not self.finished
             and not self._ending.tail_ended
-            and len(self._uplink) < self._settings.window
+            and len(self._send_window) < self._settings.window
         )
 
     @property
     def deadline(self) -> float | None:
         """When `tick` is due; None when nothing is awaited."""
-        oldest = self._uplink.oldest
+        oldest = self._send_window.oldest
         return min(oldest.deadline, self.cloud.runs_out_at(oldest.first_sent_at)) if oldest else None
 
     @property
     def silent_from(self) -> float:
         """When what is awaited has been awaited too long, whatever follows; infinity while nothing is."""
-        oldest = self._uplink.oldest
+        oldest = self._send_window.oldest
         return self.cloud.silent_from(oldest.first_sent_at) if oldest else float("inf")
 
     def take_outgoing(self) -> list[Outgoing]:
         """The messages to send, in order; each is given once."""
-        return self._uplink.take_outgoing()
+        return self._send_window.take_outgoing()
 
     def take_final(self) -> list[FinalToken]:
         """The tokens that became final, in order; each is given once."""
@@ -113,7 +113,7 @@ class EdgeSession:
     def propose(self, proposal: Proposal, now: float, seconds: float = 0.0) -> None:
         """Take in the draft model's next token, which took `seconds`; only while `wants_draft`."""
         self.block_length.drafted(seconds)
-        held, fate = self._sequence.held, None
+        held, fate = self._sequence.block, None
         if proposal.decision is Decision.SKIP:
             fate = Fate.LOCAL
         elif self.cloud.is_away(now):
@@ -122,14 +122,14 @@ class EdgeSession:
             held.add(proposal.draft, proposal.uncertainty)
         self._sequence.transcript.append(proposal.draft.token, fate, proposal.prob)
         tail_ended = self._ending.tail_ended
-        is_full = self.block_length.is_full(held, self.round_trip.smoothed, len(self._uplink))
+        is_full = self.block_length.is_full(held, self.round_trip.smoothed, len(self._send_window))
         if len(held) and (is_full or tail_ended or proposal.decision is Decision.UPLINK):
             self._sequence.launch(int(self._settings.wants_bonus and not tail_ended), now)
         self._settle()
 
     def receive(self, message: ToDevice, now: float) -> None:
         """Take in a worker's answer. One that does not fit anything in flight is ignored."""
-        record = self._uplink.find(message.n)
+        record = self._send_window.find(message.n)
         if isinstance(message, Refusal):
             self._refused(record, message, now)
         elif record is None or not record.fits(message, self._settings.opening.vocab_size):
@@ -140,22 +140,22 @@ class EdgeSession:
 
     def tick(self, now: float) -> None:
         """A deadline has passed: ask again, whoever answers, or follow the policy for a lost cloud."""
-        oldest = self._uplink.oldest
+        oldest = self._send_window.oldest
         if oldest is None or self.deadline is None or now < self.deadline:
             return
         if now >= self.cloud.runs_out_at(oldest.first_sent_at):
             self._lose_cloud(self.cloud.complaint, now)
         elif oldest.next_index > 0:  # a stream broke off: ask for the rest of it
-            self._uplink.clear()
-            self._uplink.leave_worker(now)
+            self._send_window.clear()
+            self._send_window.leave_worker(now)
             self._sequence.launch(self._ending.tokens_left, now)
         else:
-            self._uplink.ask_anyone(now)
+            self._send_window.ask_anyone(now)
         self._settle()
 
     def no_worker(self, now: float) -> None:
         """The broker says that nobody listens on the `open` topic."""
-        oldest = self._uplink.oldest
+        oldest = self._send_window.oldest
         if oldest is not None and self.cloud.policy is OnCloudLoss.LOCAL:
             self._lose_cloud("nobody serves the pool", now)
             self._settle()
@@ -171,8 +171,8 @@ class EdgeSession:
     def reconnected(self, now: float) -> None:
         """The link is up again; what was in flight may be lost, so ask at once."""
         self.cloud.find()
-        if self._uplink.oldest is not None:
-            self._uplink.oldest.deadline = now
+        if self._send_window.oldest is not None:
+            self._send_window.oldest.deadline = now
 
     def stop(self) -> None:
         """The caller has all it wants (a stop string): nothing more is emitted."""
@@ -198,15 +198,15 @@ class EdgeSession:
     def _refused(self, record: InFlight | None, refusal: Refusal, now: float) -> None:
         match refusal.reason:
             case Reason.BUSY if refusal.n is None and refusal.worker == self.worker:
-                self._uplink.leave_worker(now)  # it stops, and says so to every session it holds
+                self._send_window.leave_worker(now)  # it stops, and says so to every session it holds
             case _ if record is None:
                 self.tally.num_ignored += 1
             case Reason.BUSY:
                 self.cloud.refused(refusal)
-                if record is self._uplink.oldest:
-                    self._uplink.leave_worker(now + max(refusal.retry_after, self._settings.min_timeout))
+                if record is self._send_window.oldest:
+                    self._send_window.leave_worker(now + max(refusal.retry_after, self._settings.min_timeout))
             case Reason.NEED_CONTEXT:
-                if not self._uplink.repair(refusal, now):
+                if not self._send_window.repair(refusal, now):
                     self.tally.num_ignored += 1  # the deadline will bring another worker
             case _:
                 self.fail(explain(refusal))
@@ -231,12 +231,12 @@ class EdgeSession:
         if self.finished:
             return
         self._ending.end(reason)
-        self._sequence.held.clear()
-        self._num_held = min(self._uplink.num_held, self._ending.num_final)
+        self._sequence.block.clear()
+        self._num_held = min(self._send_window.num_held, self._ending.num_final)
         if self._settings.audits and self.failure is None:
-            self._uplink.clear()  # the audit will say goodbye
+            self._send_window.clear()  # the audit will say goodbye
         else:
-            self._uplink.close()
+            self._send_window.close()
 
     def audit(self, now: float) -> Audit | None:
         """Of a finished session that is to be audited: what remains to be asked; None of any other."""
@@ -248,7 +248,7 @@ class EdgeSession:
             self.round_trip,
             worker=self.worker,
             num_held=self._num_held,
-            next_n=self._uplink.next_n,
+            next_n=self._send_window.next_n,
             epoch=self._sequence.epoch,
             now=now,
         )

@@ -25,7 +25,7 @@ class Numbers:
 
 
 @dataclass(slots=True)
-class Steering:
+class Tuner:
     """One agent's choice over its life. `byte_price` None: as the link is measured."""
 
     threshold: float

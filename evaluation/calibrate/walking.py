@@ -53,10 +53,10 @@ def _along_target(pair: Pair, config: AgentConfig, prompt: list[int], seed: int)
 def _along_hybrid(pair: Pair, config: AgentConfig, prompt: list[int], seed: int) -> Walk:
     drafted: dict[int, Proposal] = {}
 
-    def watch(position: int, proposal: Proposal) -> None:
+    def on_proposal(position: int, proposal: Proposal) -> None:
         drafted[position] = proposal
 
-    written = write(pair, config, prompt, seed, watch=watch)
+    written = write(pair, config, prompt, seed, on_proposal=on_proposal)
     sampling = config.sampling(pair.info.sampling)
     notes = _Notes(sampling, seed, pair.vocab_size)
     tokens = [*prompt, *written.tokens]

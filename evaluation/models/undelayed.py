@@ -21,7 +21,7 @@ from evaluation.models.pair import Pair
 
 SESSION = "undelayed"
 
-Watch = Callable[[int, Proposal], None]
+OnProposal = Callable[[int, Proposal], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ def write(
     seed: int,
     *,
     calibration: Calibration | None = None,
-    watch: Watch | None = None,
+    on_proposal: OnProposal | None = None,
 ) -> Written:
     """Continue `prompt` as an agent with `config` and a worker would; `calibration` is what the agent found.
 
-    `watch(position, proposal)` sees each draft token when it is drawn. Raises RuntimeError with the
+    `on_proposal(position, proposal)` sees each draft token when it is drawn. Raises RuntimeError with the
     session's reason when it cannot go on.
     """
     sampling = config.sampling(pair.info.sampling)
@@ -61,7 +61,7 @@ def write(
         tokens += [final.token for final in session.take_final()]
         if session.finished:
             break
-        _draft(session, policy, pair, watch)
+        _draft(session, policy, pair, on_proposal)
     pair.target.forget(SESSION)
     if session.failure is not None:
         raise RuntimeError(session.failure)
@@ -84,11 +84,11 @@ def _answer_all(session: EdgeSession, cloud: CloudSession, pair: Pair) -> None:
             session.receive(answer, 0.0)
 
 
-def _draft(session: EdgeSession, policy: Policy, pair: Pair, watch: Watch | None) -> None:
+def _draft(session: EdgeSession, policy: Policy, pair: Pair, on_proposal: OnProposal | None) -> None:
     if not session.wants_draft:
         raise RuntimeError("the session waits for an answer that will not come")
     position = len(session.tokens)
     proposal = policy.propose(fit_vocabulary(pair.draft.logits(session.tokens), pair.vocab_size), position)
-    if watch is not None:
-        watch(position, proposal)
+    if on_proposal is not None:
+        on_proposal(position, proposal)
     session.propose(proposal, 0.0)

@@ -15,7 +15,7 @@ from common.protocol.topics import Topics
 from edge_agent.session.session import EdgeSession
 from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.calibration_file import find_calibration
-from edge_agent.tuning.tuner import Numbers, Steering
+from edge_agent.tuning.tuner import Numbers, Tuner
 from evaluation.models.pair import Pair
 from evaluation.simulate.ways import Way
 from evaluation.simulate.world.accounting import Accounting
@@ -91,7 +91,7 @@ class Simulation:
             name = f"device{number}"
             channel = world.channel(queue[0].seed)
             devices[name] = Device(
-                name, env, self.way, channel, world.compute, world.accounting(), deliver, self._steering()
+                name, env, self.way, channel, world.compute, world.accounting(), deliver, self._tuner()
             )
             generating = self._generate_all(devices[name], queue, outcomes[number], world.patient)
             running.append(env.process(generating))
@@ -106,7 +106,7 @@ class Simulation:
 
     def proposals(self, seed: int, numbers: Numbers | None = None) -> Proposals:
         """The draft side of generations with this seed; `numbers` None: those of an agent that just began."""
-        numbers = numbers or self._steering().numbers()
+        numbers = numbers or self._tuner().numbers()
         if (seed, numbers) not in self._proposals:
             policy = self.way.policy(self._sampling, seed, self._calibration, numbers)
             self._proposals[seed, numbers] = Proposals(policy, self.pair.draft, self.pair.vocab_size)
@@ -118,7 +118,7 @@ class Simulation:
         for number, prompt in enumerate(queue):
             session = self._session(prompt, patient)
             name = f"{number:08x}"  # as long as an agent's
-            proposals = self.proposals(prompt.seed, device.steering.numbers())  # as `generate` begins with
+            proposals = self.proposals(prompt.seed, device.tuner.numbers())  # as `generate` begins with
             outcome = yield from device.generate(name, session, proposals)
             outcomes.append(replace(outcome, seed=prompt.seed))
 
@@ -135,8 +135,8 @@ class Simulation:
             )
         return EdgeSession(prompt.tokens, settings)
 
-    def _steering(self) -> Steering:
-        return self.way.config.steering(self._calibration)
+    def _tuner(self) -> Tuner:
+        return self.way.config.tuner(self._calibration)
 
     def _find_calibration(self) -> Calibration | None:
         """As `EdgeAgent` does."""

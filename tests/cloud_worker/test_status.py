@@ -13,10 +13,10 @@ import pytest
 
 from cloud_worker.monitoring.pool_status import as_json, as_table, is_served
 from cloud_worker.monitoring.presence import Presence, State, Status, StatusError, read_status
-from cloud_worker.monitoring.tally import Pace, Tally, WorkerFate
+from cloud_worker.monitoring.tally import Pace, WorkerFate, WorkerTally
 from cloud_worker.scheduling.scheduler import Answer, SessionKey, Task
 from cloud_worker.session.session import CloudSession, Job, Target
-from common.link import Link, LinkSettings, Outgoing
+from common.link import Link, LinkSettings, Publish
 from common.protocol.messages import Correction, Draft, DraftToken, Reason, Refusal
 from edge_agent.config import AgentConfig
 from evaluation.local.broker import LocalBroker
@@ -33,7 +33,7 @@ OFFLINE = Status(State.OFFLINE, "demo", "large", "1.0")
 
 def test_a_status_is_told_once_until_something_but_the_time_changes():
     presence = Presence("hlm/v1/worker/w", OFFLINE)
-    assert presence.message(ONLINE) == Outgoing("hlm/v1/worker/w", ONLINE.payload(), 1, True)
+    assert presence.message(ONLINE) == Publish("hlm/v1/worker/w", ONLINE.payload(), 1, True)
     assert presence.message(dataclasses.replace(ONLINE, uptime=99.0)) is None
     assert presence.message(dataclasses.replace(ONLINE, uptime=99.0, queue=0)) is not None
     assert presence.message(ONLINE) is not None
@@ -92,7 +92,7 @@ def task(*block_lengths: int) -> Task:
 
 
 def test_tokens_are_counted_by_what_became_of_them():
-    tally = Tally()
+    tally = WorkerTally()
     corrections = [
         Correction(0, 4, None, "w"),  # all of 4
         Correction(1, 2, 7, "w"),  # 2 of 4, the third is rejected, one in its place
@@ -110,14 +110,14 @@ def test_tokens_are_counted_by_what_became_of_them():
 
 
 def test_refusals_are_counted_by_reason():
-    tally = Tally()
+    tally = WorkerTally()
     tally.refused([Answer(KEY, Refusal(0, Reason.BUSY, "w")), Answer(KEY, Correction(0, 1, None, "w"))])
     assert tally.num_refusals[Reason.BUSY] == 1
     assert sum(tally.num_refusals.values()) == 1
 
 
 def test_the_pace_is_that_of_the_time_since_the_last_reading():
-    tally, pace = Tally(), Pace(window=1.0, began=100.0)
+    tally, pace = WorkerTally(), Pace(window=1.0, began=100.0)
     tally.num_by_fate[WorkerFate.ACCEPTED] = 30
     for num_sessions in (1, 2):
         tally.passed(num_sessions, 0.1)

@@ -15,7 +15,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from benchmarks.support.link_emulator import LinkEmulator
-from common.link import Delivery, Link, LinkError, LinkSettings, Outgoing, Received
+from common.link import Delivery, Link, LinkError, LinkSettings, Publish, Received
 from common.link.inbox import Inbox
 from common.link.packets import TopicAliases
 from common.link.properties import packed_size, publish_properties
@@ -299,7 +299,7 @@ def test_a_jammed_line_drops_instead_of_piling_up() -> None:
 
 def test_the_will_comes_at_every_end_and_expires(broker: LocalBroker) -> None:
     async def scenario() -> None:
-        gone = Outgoing("status", b"gone", expiry=1)
+        gone = Publish("status", b"gone", expiry=1)
         async with Link(settings(broker), subscriptions=["status"]) as watcher:
             async with Link(settings(broker), will=gone):
                 pass

@@ -3,7 +3,7 @@
 import pytest
 
 from common.protocol.messages import DraftToken
-from edge_agent.session.block import Held
+from edge_agent.session.block import Block
 from edge_agent.session.block_length import BlockLength
 
 
@@ -11,7 +11,7 @@ def length(
     rule: BlockLength, round_trip: float | None, uncertainty: float = 0.5, num_in_flight: int = 1
 ) -> int:
     """How many tokens of this uncertainty make a block."""
-    held = Held()
+    held = Block()
     while not rule.is_full(held, round_trip, num_in_flight):
         held.add(DraftToken(1), uncertainty)
     return len(held)
@@ -41,7 +41,7 @@ def test_certain_tokens_wait_longer_than_uncertain_ones():
 
 
 def test_one_uncertain_token_takes_the_certain_ones_before_it_along():
-    rule, held = measured(8, 0.02, 0.06, 0.98), Held()
+    rule, held = measured(8, 0.02, 0.06, 0.98), Block()
     for _ in range(5):
         held.add(DraftToken(1), 0.0)
     assert not rule.is_full(held, 0.16, 1)

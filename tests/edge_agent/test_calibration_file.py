@@ -150,10 +150,10 @@ def test_it_gives_offline_k_and_the_line_of_the_online_rule():
 
 
 def test_a_risk_begins_at_the_threshold_that_the_table_gives():
-    steering = config("opportunistic", risk=0.02).steering(CALIBRATION)
-    assert steering.numbers().threshold == pytest.approx(0.3)
-    assert config("opportunistic", risk=0.01).steering(CALIBRATION).numbers().threshold == pytest.approx(0.15)
-    assert config("opportunistic", risk=0.01).steering().numbers().threshold == pytest.approx(0.08)
+    tuner = config("opportunistic", risk=0.02).tuner(CALIBRATION)
+    assert tuner.numbers().threshold == pytest.approx(0.3)
+    assert config("opportunistic", risk=0.01).tuner(CALIBRATION).numbers().threshold == pytest.approx(0.15)
+    assert config("opportunistic", risk=0.01).tuner().numbers().threshold == pytest.approx(0.08)
 
 
 def test_a_line_that_falls_skips_all_or_nothing():

@@ -18,9 +18,9 @@ from edge_agent.config import AgentConfig
 from edge_agent.generation.generation import Event, Generation
 from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES
+from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
-from edge_agent.session.uplink import Outgoing
 from edge_agent.text.tokenizer import StopStrings, TextStream
 from tests.support.small_models import VOCAB_SIZE, make_tokenizer
 

@@ -8,7 +8,7 @@ from edge_agent.session.tally import Tally
 from edge_agent.tuning.calibration import Fit
 from edge_agent.tuning.link_estimate import MAX_PENDING, LinkEstimate
 from edge_agent.tuning.risk_control import RiskControl, RiskCurve
-from edge_agent.tuning.tuner import PROBE_AFTER, Steering
+from edge_agent.tuning.tuner import PROBE_AFTER, Tuner
 
 ROUND_TRIP, BYTE_TIME, VERIFY = 0.04, 1e-5, 0.02
 
@@ -77,14 +77,14 @@ def test_an_answer_to_nothing_is_ignored_and_forgotten_drafts_do_not_pile_up():
 # -- the gate --------------------------------------------------------------------------------------------
 
 
-def steering(estimate: LinkEstimate, **settings) -> Steering:
-    return Steering(0.08, Fit(0.8, -0.04), link=estimate, **settings)
+def tuner(estimate: LinkEstimate, **settings) -> Tuner:
+    return Tuner(0.08, Fit(0.8, -0.04), link=estimate, **settings)
 
 
 def test_a_token_is_skipped_exactly_when_asking_costs_more_than_its_expected_rejection():
     estimate = learnt([50, 400, 120, 2000, 90] * 10)
     cost = 0.4
-    threshold = steering(estimate, rejection_cost=cost).numbers().threshold
+    threshold = tuner(estimate, rejection_cost=cost).numbers().threshold
     assert 0 < threshold < 1
     for uncertainty in np.linspace(0, 1, 101):
         pays_to_skip = cost * Fit(0.8, -0.04).rejection(float(uncertainty)) <= estimate.times.asking
@@ -94,14 +94,14 @@ def test_a_token_is_skipped_exactly_when_asking_costs_more_than_its_expected_rej
 def test_a_slower_link_and_a_cheaper_rejection_skip_more():
     slow, fast = learnt([50, 400] * 10, byte_time=1e-3), learnt([50, 400] * 10)
     thresholds = [
-        steering(estimate, rejection_cost=cost).numbers().threshold
+        tuner(estimate, rejection_cost=cost).numbers().threshold
         for estimate, cost in ((fast, 1.0), (fast, 0.5), (slow, 0.5), (slow, 0.01))
     ]
     assert thresholds == sorted(thresholds)
     assert thresholds[-1] == 1.0
 
 
-def asks(gate: Steering, byte_time: float, count: int) -> list[bool]:
+def asks(gate: Tuner, byte_time: float, count: int) -> list[bool]:
     """Which of `count` answers send three drafts over a link like this: those with a threshold below 1."""
     asked: list[bool] = []
     for answer in range(count):
@@ -115,34 +115,34 @@ def asks(gate: Steering, byte_time: float, count: int) -> list[bool]:
 
 def test_a_gate_that_a_slow_link_has_shut_asks_now_and_then_and_opens_when_the_link_is_better():
     slow = 1e-2
-    gate = steering(learnt([50, 400, 120] * 100, byte_time=slow), rejection_cost=0.4)
+    gate = tuner(learnt([50, 400, 120] * 100, byte_time=slow), rejection_cost=0.4)
     assert asks(gate, slow, 10 * (PROBE_AFTER + 1)) == ([False] * PROBE_AFTER + [True]) * 10
     assert all(asks(gate, BYTE_TIME, 60)[-20:])
 
 
 def test_before_the_link_is_known_the_schemes_numbers_hold():
-    numbers = steering(LinkEstimate(), rejection_cost=1.0).numbers()
+    numbers = tuner(LinkEstimate(), rejection_cost=1.0).numbers()
     assert (numbers.threshold, numbers.byte_price) == (0.08, DEFAULT_BYTE_PRICE)
 
 
 def test_numbers_do_not_move_with_the_link_once_they_are_chosen():
     estimate = learnt([50, 400] * 10)
-    chosen = steering(estimate, rejection_cost=0.4)
+    chosen = tuner(estimate, rejection_cost=0.4)
     before = chosen.numbers()
     estimate.sent("late", 100, now=0.0)
     estimate.answered("late", 0.5, now=9.0)
     assert chosen.numbers() != before
-    assert before.threshold == steering(learnt([50, 400] * 10), rejection_cost=0.4).numbers().threshold
+    assert before.threshold == tuner(learnt([50, 400] * 10), rejection_cost=0.4).numbers().threshold
 
 
 def test_a_byte_is_priced_in_rejections_unless_the_settings_say_how():
     estimate = learnt([50, 400, 120, 2000, 90] * 10)
-    measured = steering(estimate)
+    measured = tuner(estimate)
     measured.draft_time = 0.01
     assert measured.numbers().byte_price == pytest.approx(BYTE_TIME / (ROUND_TRIP + VERIFY + 0.01))
-    assert steering(estimate, byte_price=0.003).numbers().byte_price == 0.003
+    assert tuner(estimate, byte_price=0.003).numbers().byte_price == 0.003
 
 
 def test_risk_has_the_last_word_about_the_threshold():
     control = RiskControl(0.02, RiskCurve.guessed(0.5, 0.02))
-    assert steering(learnt([50, 400] * 10), control=control).numbers().threshold == 0.5
+    assert tuner(learnt([50, 400] * 10), control=control).numbers().threshold == 0.5

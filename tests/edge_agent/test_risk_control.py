@@ -16,7 +16,7 @@ from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate
 from edge_agent.tuning.calibration import Fit, OperatingPoint
 from edge_agent.tuning.risk_control import PATIENCE, RiskControl, RiskCurve
-from edge_agent.tuning.tuner import Steering
+from edge_agent.tuning.tuner import Tuner
 from evaluation.__main__ import main
 from evaluation.local.worker import LocalWorker
 from evaluation.risk.domains import DOMAINS
@@ -103,20 +103,20 @@ def test_an_adversary_cannot_push_the_mean_up_for_long(epsilon, answers):
 
 
 def test_what_was_not_measured_does_not_steer():
-    steering = Steering(0.08, Fit(1.0, 0.0), control=RiskControl(0.02, RiskCurve.guessed(0.08, 0.02)))
+    tuner = Tuner(0.08, Fit(1.0, 0.0), control=RiskControl(0.02, RiskCurve.guessed(0.08, 0.02)))
     tally = Tally()
     tally.num_by_fate[Fate.LOCAL] = 50
-    steering.ended(tally, None)
-    assert steering.numbers().threshold == pytest.approx(0.08)
+    tuner.ended(tally, None)
+    assert tuner.numbers().threshold == pytest.approx(0.08)
     tally.num_measured, tally.measured_risk_sum = 50, 0.0
-    steering.ended(tally, None)
-    assert steering.numbers().threshold > 0.08
+    tuner.ended(tally, None)
+    assert tuner.numbers().threshold > 0.08
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 25), (1.0, 100)])
 def test_the_share_of_audits_is_kept(share, expected):
-    steering = Steering(0.08, Fit(1.0, 0.0), audit_share=share)
-    assert sum(steering.wants_audit() for _ in range(100)) == expected
+    tuner = Tuner(0.08, Fit(1.0, 0.0), audit_share=share)
+    assert sum(tuner.wants_audit() for _ in range(100)) == expected
 
 
 # -- a real agent ----------------------------------------------------------------------------------------

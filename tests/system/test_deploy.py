@@ -26,8 +26,8 @@ from cloud_worker.config import WorkerConfig
 from cloud_worker.monitoring import health as watch
 from cloud_worker.monitoring.metrics import Metrics
 from cloud_worker.monitoring.presence import State
-from cloud_worker.monitoring.snapshot import Reading
-from cloud_worker.monitoring.tally import Tally
+from cloud_worker.monitoring.snapshot import Snapshot
+from cloud_worker.monitoring.tally import WorkerTally
 from common.link import Link, LinkError, LinkSettings, LinkStatistics
 from common.process.settings import CommandLine, add_flags, load
 from edge_agent.__main__ import _parser as agent_parser
@@ -303,8 +303,8 @@ def test_the_autoscaler_looks_at_a_metric_that_workers_have():
     scaler = named("HorizontalPodAutoscaler", "hlm-worker")["spec"]
     assert "replicas" not in named("Deployment", scaler["scaleTargetRef"]["name"])["spec"]
     (metric,) = (one["pods"]["metric"]["name"] for one in scaler["metrics"])
-    reading = Reading(State.ONLINE, Tally(), LinkStatistics(), True, 0, 0, 0, 0, 0, 0.0)
-    assert f"\n{metric} 0.0\n" in Metrics(lambda: reading, {}).page().body.decode()
+    snapshot = Snapshot(State.ONLINE, WorkerTally(), LinkStatistics(), True, 0, 0, 0, 0, 0, 0.0)
+    assert f"\n{metric} 0.0\n" in Metrics(lambda: snapshot, {}).page().body.decode()
     rules = yaml.safe_load((FOLDER / "prometheus-adapter-values.yaml").read_text())["rules"]["custom"]
     assert any(rule["seriesQuery"].startswith(metric + "{") for rule in rules)
 

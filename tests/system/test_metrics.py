@@ -17,16 +17,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cloud_worker.monitoring.metrics import Metrics as WorkerMetrics
 from cloud_worker.monitoring.presence import State
-from cloud_worker.monitoring.snapshot import HUNG_PASS, LONG_PASS, Reading
-from cloud_worker.monitoring.tally import Tally, Trouble, WorkerFate
+from cloud_worker.monitoring.snapshot import HUNG_PASS, LONG_PASS, Snapshot
+from cloud_worker.monitoring.tally import Trouble, WorkerFate, WorkerTally
 from common.link import LinkStatistics
 from common.process.histogram import Histogram
-from common.process.http_pages import Page, Pages, PagesError, made_in
+from common.process.http_pages import HttpPage, HttpPages, HttpPagesError, made_in
 from common.protocol.messages import Reason, Refusal
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.monitoring.metrics import Metrics as EdgeMetrics
-from edge_agent.monitoring.metrics import Reading as EdgeReading
+from edge_agent.monitoring.metrics import Snapshot as EdgeSnapshot
 from edge_agent.monitoring.totals import Totals
 from edge_agent.session.transcript import Fate
 from evaluation.local.broker import LocalBroker, free_port
@@ -66,15 +66,15 @@ def test_a_histogram_counts_up_to_each_bound():
 
 
 def test_a_scrape_of_a_worker_shows_its_reading():
-    tally = Tally()
+    tally = WorkerTally()
     tally.num_by_fate[WorkerFate.ACCEPTED] = 7
     tally.num_by_fate[WorkerFate.REJECTED] = 3
     tally.num_refusals[Reason.NEED_CONTEXT] = 2
     tally.num_troubles[Trouble.PAYLOAD] = 1
     tally.passed(2, 0.003)
     link = LinkStatistics(num_bytes_up=10, num_bytes_down=20, num_connects=1)
-    reading = Reading(State.ONLINE, tally, link, True, 5, 4, 300, 20, 64, 60.0)
-    shown = samples(WorkerMetrics(lambda: reading, {"worker": "w"}).page().body.decode())
+    snapshot = Snapshot(State.ONLINE, tally, link, True, 5, 4, 300, 20, 64, 60.0)
+    shown = samples(WorkerMetrics(lambda: snapshot, {"worker": "w"}).page().body.decode())
     expected = {
         "hlm_worker_info{w}": 1,
         "hlm_worker_tokens_total{accepted}": 7,
@@ -115,11 +115,11 @@ def test_a_running_generation_counts_once_before_and_after_its_end():
 
 
 def test_the_document_names_every_metric_and_no_other():
-    reading = Reading(State.ONLINE, Tally(), LinkStatistics(), True, 0, 0, 0, 0, 0, 0.0)
+    snapshot = Snapshot(State.ONLINE, WorkerTally(), LinkStatistics(), True, 0, 0, 0, 0, 0, 0.0)
     totals = Totals(_round_trip=0.1)
     pages = [
-        WorkerMetrics(lambda: reading, {}).page(),
-        EdgeMetrics(lambda: EdgeReading(totals, 0.08, LinkStatistics(), True), {}).page(),
+        WorkerMetrics(lambda: snapshot, {}).page(),
+        EdgeMetrics(lambda: EdgeSnapshot(totals, 0.08, LinkStatistics(), True), {}).page(),
     ]
     text = (Path(__file__).parents[2] / "docs" / "watching.md").read_text()
     shown = {name for page in pages for name in samples(page.body.decode())}
@@ -139,11 +139,11 @@ def families(names: set[str]) -> set[str]:
 
 def test_pages_are_found_by_their_path_and_nothing_else_is_there():
     port = free_port()
-    with Pages("127.0.0.1", port, {"/health": lambda: Page.text("no", status=503)}):
+    with HttpPages("127.0.0.1", port, {"/health": lambda: HttpPage.text("no", status=503)}):
         assert get(f"http://127.0.0.1:{port}/health?x=1") == (503, "no\n")
         assert get(f"http://127.0.0.1:{port}/etc/passwd") == (404, "there are /health\n")
-        with pytest.raises(PagesError, match=r"\(Address already in use\): set --metrics-port"):
-            Pages("127.0.0.1", port, {}).__enter__()
+        with pytest.raises(HttpPagesError, match=r"\(Address already in use\): set --metrics-port"):
+            HttpPages("127.0.0.1", port, {}).__enter__()
     with socket.socket() as gone:
         assert gone.connect_ex(("127.0.0.1", port)) != 0
 
@@ -151,9 +151,9 @@ def test_pages_are_found_by_their_path_and_nothing_else_is_there():
 def test_an_event_loop_that_hangs_is_not_healthy(monkeypatch):
     monkeypatch.setattr("common.process.http_pages.LOOP_TIMEOUT", 0.1)
 
-    async def hang() -> Page:
+    async def hang() -> HttpPage:
         loop = asyncio.get_running_loop()
-        asked = loop.run_in_executor(None, made_in, loop, lambda: Page.text("well"))
+        asked = loop.run_in_executor(None, made_in, loop, lambda: HttpPage.text("well"))
         time.sleep(0.3)  # the loop does not turn
         return await asked
 
@@ -164,7 +164,7 @@ def test_an_event_loop_that_hangs_is_not_healthy(monkeypatch):
 def test_a_loop_that_has_ended_is_not_healthy():
     loop = asyncio.new_event_loop()
     loop.close()
-    assert made_in(loop, lambda: Page.text("well")).status == 503
+    assert made_in(loop, lambda: HttpPage.text("well")).status == 503
 
 
 def test_without_metrics_the_library_is_not_loaded():
@@ -249,14 +249,24 @@ def test_health_follows_a_worker_and_metrics_show_what_it_did(served, draft_fold
 
 
 def test_a_model_that_hangs_is_seen():
-    reading = Reading(
-        State.ONLINE, Tally(), LinkStatistics(), True, 0, 0, 0, 0, 0, uptime=1e6, pass_seconds=LONG_PASS + 1
+    snapshot = Snapshot(
+        State.ONLINE,
+        WorkerTally(),
+        LinkStatistics(),
+        True,
+        0,
+        0,
+        0,
+        0,
+        0,
+        uptime=1e6,
+        pass_seconds=LONG_PASS + 1,
     )
-    assert reading.fault is not None
-    assert "may hang" in reading.fault
-    assert not reading.hangs
-    assert replace(reading, pass_seconds=HUNG_PASS + 1).hangs
-    assert replace(reading, pass_seconds=LONG_PASS).fault is None
+    assert snapshot.fault is not None
+    assert "may hang" in snapshot.fault
+    assert not snapshot.hangs
+    assert replace(snapshot, pass_seconds=HUNG_PASS + 1).hangs
+    assert replace(snapshot, pass_seconds=LONG_PASS).fault is None
 
 
 async def generate_and_scrape(served: Served, model: str) -> tuple[Samples, Samples]:

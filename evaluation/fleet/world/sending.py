@@ -1,7 +1,7 @@
 """What a simulated device has in flight: sends, waits for answers, asks again. Virtual time.
 
 Law: deadlines are those of `edge_agent.session.round_trip`; only the oldest draft is asked again with
-the whole context, the others follow its answer, as in `edge_agent.session.uplink`.
+the whole context, the others follow its answer, as in `edge_agent.session.send_window`.
 """
 
 from collections import deque

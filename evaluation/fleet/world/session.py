@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import simpy
 
 from common.protocol.messages import DraftToken
-from edge_agent.session.block import Held
+from edge_agent.session.block import Block
 from edge_agent.session.block_length import BlockLength
 from evaluation.fleet.traces import ASKED, SKIPPED, SchemeTraces, Stretch, Trace
 from evaluation.fleet.world.pool import Pool
@@ -90,7 +90,7 @@ class Session:
 
     def _stretch(self, start: int) -> Stretch:
         """The draft tokens from `start` to the next uplink."""
-        steps, held, rejected_at = self._trace.steps, Held(), None
+        steps, held, rejected_at = self._trace.steps, Block(), None
         end = start
         while end < len(steps):
             step = steps[end].lower()

@@ -19,7 +19,7 @@ from edge_agent.policy.policy import Policy, Proposal
 from edge_agent.session.session import EdgeSession, Outgoing
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate, FinalToken
-from edge_agent.tuning.tuner import Numbers, Steering
+from edge_agent.tuning.tuner import Numbers, Tuner
 from evaluation.models.cached_logits import prefix_keys
 from evaluation.simulate.ways import Way
 from evaluation.simulate.world.accounting import Accounting
@@ -97,7 +97,7 @@ class Drafting:
 class Device:
     """One device and its link; `deliver(topic, message)` takes what has crossed the link to the workers.
 
-    What it learns over its life is in `steering`; audits, which come after a text, are left out.
+    What it learns over its life is in `tuner`; audits, which come after a text, are left out.
     """
 
     def __init__(
@@ -109,10 +109,10 @@ class Device:
         compute: Compute,
         accounting: Accounting,
         deliver: Callable[[str, ToWorker], None],
-        steering: Steering,
+        tuner: Tuner,
     ) -> None:
         self.name = name
-        self.steering = steering
+        self.tuner = tuner
         self._env, self._way, self._compute = env, way, compute
         self._accounting, self._deliver = accounting, deliver
         self._topics = Topics()
@@ -128,9 +128,9 @@ class Device:
     ) -> Generator[simpy.Event, Any, Outcome]:
         """The loop of `Generation._steps`; `name` is the session's on the wire.
 
-        `proposals` are made with the numbers that `steering` gives now.
+        `proposals` are made with the numbers that `tuner` gives now.
         """
-        env, began, numbers = self._env, self._env.now, self.steering.numbers()
+        env, began, numbers = self._env, self._env.now, self.tuner.numbers()
         self._session, self._traffic, self._blocks = name, Traffic(), {}
         self._inbox = simpy.Store(env)
         prompt = tuple(session.tokens)
@@ -158,7 +158,7 @@ class Device:
                     session.propose(proposals.propose(drafting.tokens), env.now, drafting.seconds)
                 drafting = None
             session.tick(env.now)
-        self.steering.ended(session.tally, session.block_length.draft_time)
+        self.tuner.ended(session.tally, session.block_length.draft_time)
         if session.failure is not None:
             raise RuntimeError(f"a simulated generation failed: {session.failure}")
         seconds = env.now - began
@@ -198,7 +198,7 @@ class Device:
             self._blocks[outgoing.message.n] = len(outgoing.message.block)
             self._traffic.num_sent += len(outgoing.message.block)
             key = (self._session, outgoing.message.n)
-            self.steering.link.sent(key, len(payload), self._env.now)
+            self.tuner.link.sent(key, len(payload), self._env.now)
         self._traffic.num_up += 1
         self._traffic.bytes_up += num_bytes
         self._traffic.payload_bytes += len(written)
@@ -220,6 +220,6 @@ class Device:
     def _arrive(self, session: str, message: ToDevice) -> None:
         if isinstance(message, Correction) and message.index == 0:
             key = (session, message.n)
-            self.steering.link.answered(key, message.compute_ms / 1000, self._env.now)
+            self.tuner.link.answered(key, message.compute_ms / 1000, self._env.now)
         if session == self._session:  # the others are over
             self._inbox.put(message)

@@ -1,4 +1,4 @@
-"""Uplink: the drafts in flight, in order, and the worker that they go to. Pure.
+"""SendWindow: the drafts in flight, in order, and the worker that they go to. Pure.
 
 Law: only the oldest draft is ever given to a worker with the whole context, since those after it build on a
 block that is not verified yet; they wait until its worker is known.
@@ -27,7 +27,7 @@ class Outgoing:
     worker: str | None
 
 
-class Uplink:
+class SendWindow:
     """`worker` is None until one has answered; `synced` is what it holds once all in flight is accepted."""
 
     def __init__(self, transcript: Transcript, opening: Opening, round_trip: RoundTrip, tally: Tally) -> None:
