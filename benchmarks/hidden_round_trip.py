@@ -132,7 +132,11 @@ async def sample(agent: EdgeAgent, prompt: str) -> Sample:
         pass
     tally = generation.session.tally
     return Sample(
-        generation.text, tally.num_tokens, tally.num_rejections, tally.num_uplinks, generation.clock.total
+        generation.text,
+        tally.num_tokens,
+        tally.num_tested - tally.num_accepted,
+        tally.num_uplinks,
+        generation.clock.total,
     )
 
 

@@ -110,7 +110,7 @@ async def real(broker: LocalBroker, setting: Setting, scheme: str, flags: argpar
                 seconds += generation.clock.total
                 drafting += generation.clock.drafting
                 tally = generation.session.tally
-                num_rejections += tally.num_rejections
+                num_rejections += tally.num_tested - tally.num_accepted
                 if tally.num_uplinks:  # else no pass was made, and none was timed
                     pass_seconds.append(generation.session.block_length.verify_time)
             statistics = agent.link_statistics
@@ -145,7 +145,7 @@ def simulated(
         num_tokens / sum(outcome.seconds for outcome in outcomes),
         sum(outcome.traffic.bytes_up for outcome in outcomes) / num_tokens,
         sum(outcome.traffic.bytes_down for outcome in outcomes) / num_tokens,
-        sum(outcome.tally.num_rejections for outcome in outcomes),
+        sum(outcome.tally.num_tested - outcome.tally.num_accepted for outcome in outcomes),
         compute,
     )
 

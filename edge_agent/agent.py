@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
@@ -24,10 +24,13 @@ from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import ModelInfo, read_info
 from edge_agent.draft_model.source import resolve
 from edge_agent.generation.audits import Audits
+from edge_agent.generation.drafting import Drafting, NextTokenModel
+from edge_agent.generation.emission import Decoder
 from edge_agent.generation.exchange import Exchange
-from edge_agent.generation.generation import Event, Generation, NextTokenModel
+from edge_agent.generation.generation import Generation
+from edge_agent.generation.mailbox import Mailbox
 from edge_agent.monitoring.totals import Totals
-from edge_agent.session.session import EdgeSession, Outgoing
+from edge_agent.session.session import EdgeSession
 from edge_agent.text.prompts import Message, encode_prompt
 from edge_agent.text.tokenizer import StopStrings, Text
 from edge_agent.tuning.calibration import Calibration
@@ -45,7 +48,7 @@ class EdgeAgent:
         self._info = info
         self._model = model
         self._thread = ModelThread()
-        self._turn = asyncio.Lock()
+        self._model_is_free = asyncio.Lock()
         self._totals = Totals()
         self._audits = Audits()
         self._calibration = self._find_calibration()
@@ -109,41 +112,28 @@ class EdgeAgent:
         settings = self.config.session_settings(
             opening, self._info.eos_ids, self._model.max_positions, audits=self._tuner.wants_audit()
         )
-        name = secrets.token_hex(4)
-        inbox: asyncio.Queue[Event] = asyncio.Queue()
-        session = EdgeSession(tokens, settings)
-
-        @asynccontextmanager
-        async def turn() -> AsyncGenerator[None]:
-            async with self._turn:
-                if self._exchange is not None:
-                    self._exchange.join(name, inbox)
-                try:
-                    with self._totals.counting(session):
-                        yield
-                finally:
-                    with about(session=name):
-                        _log.info("%s: %d tokens, %d uplinks", *_outcome(session))
-                    self._conclude(name, session, inbox, send)
-
-        async def send(outgoing: Outgoing) -> None:
-            assert self._exchange is not None  # a scheme that sends has one
-            with about(session=name):
-                await self._exchange.send(name, outgoing)
-
+        policy = self.config.policy(sampling, seed, self._calibration, self._tuner.numbers())
         return Generation(
-            name=name,
-            session=session,
-            policy=self.config.policy(sampling, seed, self._calibration, self._tuner.numbers()),
-            model=self._model,
-            thread=self._thread,
-            turn=turn,
-            send=send,
-            inbox=inbox,
-            stream=self.text.stream(tokens),
-            stops=StopStrings(self.config.stop),
-            vocab_size=self.text.vocab_size,
+            session=EdgeSession(tokens, settings),
+            mailbox=Mailbox(secrets.token_hex(4), self._exchange),
+            drafting=Drafting(self._model, self._thread, policy, self.text.vocab_size),
+            decoder=Decoder(self.text.stream(tokens), StopStrings(self.config.stop)),
+            turn=self._turn,
         )
+
+    @asynccontextmanager
+    async def _turn(self, generation: Generation) -> AsyncGenerator[None]:
+        """Around a generation: wait for the model, receive answers, count, and learn from it in the end."""
+        session, mailbox = generation.session, generation.mailbox
+        async with self._model_is_free:
+            mailbox.join()
+            try:
+                with self._totals.counting(session):
+                    yield
+            finally:
+                with about(session=mailbox.name):
+                    _log.info("%s: %d tokens, %d uplinks", *_outcome(session))
+                self._conclude(session, mailbox)
 
     def explain(self, failure: str) -> str:
         """A generation's failure with what the agent knows of the link and the pool."""
@@ -153,19 +143,12 @@ class EdgeAgent:
             return f"{failure}: nobody serves pool {self.config.pool}; start a worker (cloud-worker run)"
         return failure
 
-    def _conclude(
-        self,
-        name: str,
-        session: EdgeSession,
-        inbox: "asyncio.Queue[Event]",
-        send: Callable[[Outgoing], Awaitable[None]],
-    ) -> None:
+    def _conclude(self, session: EdgeSession, mailbox: Mailbox) -> None:
         """The text is final: measure what was skipped, if that is wanted, and learn from it."""
         audit = session.audit(time.monotonic())
 
         def ended() -> None:
-            if self._exchange is not None:
-                self._exchange.leave(name)
+            mailbox.leave()
             if audit is not None:
                 session.tally.add(audit.tally)
                 self._totals.audited(audit.tally)
@@ -174,7 +157,7 @@ class EdgeAgent:
         if audit is None or self._exchange is None or not self._exchange.connected:
             ended()
         else:
-            self._audits.begin(audit, inbox, send, ended)
+            self._audits.begin(audit, mailbox, ended)
 
     def _find_calibration(self) -> Calibration | None:
         if not self.config.uses_calibration:

@@ -14,7 +14,7 @@ from common.process.settings import SettingsError, add_flags, load
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import ENV_PREFIX, AgentConfig
 from edge_agent.draft_model.files import ModelError
-from edge_agent.generation.emission import Retraction, Tentative, Token
+from edge_agent.generation.events import Retraction, Tentative, Token
 
 
 async def answer(config: AgentConfig, prompt: str) -> int:

@@ -7,7 +7,7 @@ devices fit into one process.
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,13 +16,16 @@ from benchmarks.support.scripted import VOCAB_SIZE, VOCABULARY, Script, Scripted
 from common.link import Link, LinkSettings
 from common.protocol.codec import decode_to_device, encode
 from common.protocol.fingerprint import fingerprint
-from common.protocol.messages import Correction, Opening, Refusal
+from common.protocol.messages import Correction, Opening, Refusal, ToDevice
 from common.protocol.topics import Topics
 from common.sampling.distribution import Sampling
 from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES
+from edge_agent.session.events import Drafted, Event
+from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
+from edge_agent.session.step import advance
 
 PROMPT = tuple(range(1, 65))
 
@@ -90,27 +93,28 @@ class Device:
         )
         policy = Policy(SCHEMES["lossless"], opening.sampling, seed, threshold=1.0, estimator=certain)
         sent_at: dict[int, float] = {}
-        session.start(time.monotonic())
-        while not session.finished:
-            patience = 0.0
-            if session.wants_draft:
+        step = advance(session, time.monotonic())
+        while True:
+            tokens = session.begin_draft()
+            await self._send(step.messages, session_name, sent_at)
+            self.num_tokens += len(step.finals)
+            if step.finished:
+                break
+            events: list[Event] = []
+            if tokens is not None:
                 await asyncio.sleep(draft_seconds)
-                position = len(session.tokens)
-                proposal = policy.propose(draft.logits(session.tokens), position)
-                session.propose(proposal, time.monotonic(), draft_seconds)
-                await self._send(session, session_name, sent_at)
-            elif session.deadline is not None:
-                patience = max(0.0, session.deadline - time.monotonic())
-            while await self._receive(session, session_name, sent_at, patience):
-                patience = 0.0  # what else has arrived
-            session.tick(time.monotonic())
-            await self._send(session, session_name, sent_at)
-            self.num_tokens += len(session.take_final())
+                proposal = policy.propose(draft.logits(tokens), len(tokens))
+                events.append(Drafted(proposal, draft_seconds))
+                patience = 0.0
+            else:
+                patience = max(0.0, (step.deadline or 0.0) - time.monotonic())
+            events += await self._received(session_name, sent_at, patience)
+            step = advance(session, time.monotonic(), events)
         self.failure = session.failure
 
-    async def _send(self, session: EdgeSession, name: str, sent_at: dict[int, float]) -> None:
+    async def _send(self, messages: Iterable[Outgoing], name: str, sent_at: dict[int, float]) -> None:
         topics = self.place.topics
-        for outgoing in session.take_outgoing():
+        for outgoing in messages:
             if outgoing.worker is None:
                 topic = topics.open(self.place.pool, self.name, name)
             else:
@@ -120,20 +124,20 @@ class Device:
                 sent_at.setdefault(n, time.monotonic())
             await self.link.send(topic, encode(outgoing.message), qos=int(outgoing.worker is None), expiry=30)
 
-    async def _receive(
-        self, session: EdgeSession, name: str, sent_at: dict[int, float], patience: float
-    ) -> bool:
-        """Hand over the next message; False when none came within `patience` seconds."""
-        try:
-            async with asyncio.timeout(patience):
-                received = await self.link.receive()
-        except TimeoutError:
-            return False
-        message = decode_to_device(received.payload)
-        if self.place.topics.parse_correction(received.topic).session != name:
-            return True
-        self.num_refusals += isinstance(message, Refusal)
-        if isinstance(message, Correction) and message.n in sent_at:
-            self.latencies.append(time.monotonic() - sent_at.pop(message.n))
-        session.receive(message, time.monotonic())
-        return True
+    async def _received(self, name: str, sent_at: dict[int, float], patience: float) -> list[ToDevice]:
+        """What has arrived for this session, after waiting `patience` seconds for the first message."""
+        arrived: list[ToDevice] = []
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    received = await self.link.receive()
+            except TimeoutError:
+                return arrived
+            patience = 0.0  # what else has arrived
+            message = decode_to_device(received.payload)
+            if self.place.topics.parse_correction(received.topic).session != name:
+                continue
+            self.num_refusals += isinstance(message, Refusal)
+            if isinstance(message, Correction) and message.n in sent_at:
+                self.latencies.append(time.monotonic() - sent_at.pop(message.n))
+            arrived.append(message)

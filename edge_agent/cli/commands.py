@@ -12,7 +12,7 @@ from edge_agent.cli.stdin_lines import typed_lines
 from edge_agent.cli.terminal import legend, painter
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import ModelError
-from edge_agent.generation.emission import Emitted
+from edge_agent.generation.events import Emitted
 from edge_agent.report import Report
 from edge_agent.text.prompts import Message
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TextIO
 
-from edge_agent.generation.emission import Emitted, Retraction, Tentative, Token
+from edge_agent.generation.events import Emitted, Retraction, Tentative, Token
 from edge_agent.session.transcript import Fate
 
 RESET = "\x1b[0m"

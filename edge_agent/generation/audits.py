@@ -5,12 +5,11 @@ Law: it decides nothing. An audit that the agent's end or the link's loss interr
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from edge_agent.generation.drafting import Drafted
-from edge_agent.generation.generation import Event, LinkEvent
+from edge_agent.generation.mailbox import Mailbox
 from edge_agent.session.audit import Audit
-from edge_agent.session.send_window import Outgoing
+from edge_agent.session.events import Drafted, LinkEvent
 
 
 class Audits:
@@ -19,15 +18,9 @@ class Audits:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(
-        self,
-        audit: Audit,
-        inbox: "asyncio.Queue[Event]",
-        send: Callable[[Outgoing], Awaitable[None]],
-        ended: Callable[[], None],
-    ) -> None:
-        """Start one; `ended` is called when it is over, in whatever way."""
-        task = asyncio.create_task(_carry_out(audit, inbox, send, ended), name="audit")
+    def begin(self, audit: Audit, mailbox: Mailbox, ended: Callable[[], None]) -> None:
+        """Start one; `ended` is called when it is over, for any reason."""
+        task = asyncio.create_task(_carry_out(audit, mailbox, ended), name="audit")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -43,30 +36,21 @@ class Audits:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _carry_out(
-    audit: Audit,
-    inbox: "asyncio.Queue[Event]",
-    send: Callable[[Outgoing], Awaitable[None]],
-    ended: Callable[[], None],
-) -> None:
+async def _carry_out(audit: Audit, mailbox: Mailbox, ended: Callable[[], None]) -> None:
     try:
         while True:
             for outgoing in audit.take_outgoing():
-                await send(outgoing)
+                await mailbox.send(outgoing)
             if audit.over:
                 return
-            try:
-                async with asyncio.timeout(max(0.0, audit.deadline - time.monotonic())):
-                    event = await inbox.get()
-            except TimeoutError:
-                audit.tick(time.monotonic())
-                continue
-            match event:
-                case LinkEvent.UP | Drafted():  # the generation may have ended before its last draft
-                    pass
-                case LinkEvent():
-                    audit.end()
-                case _:
-                    audit.receive(event, time.monotonic())
+            for event in await mailbox.receive(audit.deadline):
+                match event:
+                    case LinkEvent.UP | Drafted():  # the generation may have ended before its last draft
+                        pass
+                    case LinkEvent():
+                        audit.end()
+                    case _:
+                        audit.receive(event, time.monotonic())
+            audit.tick(time.monotonic())
     finally:
         ended()

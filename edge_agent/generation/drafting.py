@@ -7,7 +7,6 @@ the model next waits for `returned`, however often it is cancelled.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from common.process.model_thread import ModelThread
 from common.sampling.distribution import fit_vocabulary
 from edge_agent.policy.policy import Policy, Proposal
+from edge_agent.session.events import Drafted
 
 
 class NextTokenModel(Protocol):
@@ -31,42 +31,25 @@ class NextTokenModel(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Drafted:
-    """What follows `tokens`, or what the model raised instead, after `seconds` (to the thread and back)."""
-
-    tokens: list[int]
-    outcome: Proposal | BaseException
-    seconds: float
-
-
 class Drafting:
-    """`tell` is called in the event loop with what each call brought."""
+    """The calls of one generation."""
 
-    def __init__(
-        self,
-        model: NextTokenModel,
-        thread: ModelThread,
-        policy: Policy,
-        vocab_size: int,
-        tell: Callable[[Drafted], None],
-    ) -> None:
+    def __init__(self, model: NextTokenModel, thread: ModelThread, policy: Policy, vocab_size: int) -> None:
         """`vocab_size` is the tokenizer's: the model's logits may be wider or narrower."""
         self._model, self._thread = model, thread
-        self._policy, self._vocab_size = policy, vocab_size
-        self._tell = tell
+        self.policy, self._vocab_size = policy, vocab_size
         self._running: asyncio.Future[Proposal] | None = None
 
-    @property
-    def running(self) -> bool:
-        """Whether a call has not been told yet."""
-        return self._running is not None
+    def begin(self, tokens: Sequence[int], report: Callable[[Drafted | BaseException], None]) -> None:
+        """Draft what follows `tokens`; `report` gets the draft or the model's error, in the event loop."""
+        began = time.monotonic()
 
-    def begin(self, tokens: Sequence[int]) -> None:
-        """Draft what follows `tokens`; only while not `running`."""
-        copied, began = list(tokens), time.monotonic()
-        self._running = self._thread.start(lambda: self._draft(copied))
-        self._running.add_done_callback(lambda running: self._has_returned(running, copied, began))
+        def returned(running: "asyncio.Future[Proposal]") -> None:
+            error = running.exception()
+            report(error or Drafted(running.result(), time.monotonic() - began))
+
+        self._running = self._thread.start(lambda: self._draft(tokens))
+        self._running.add_done_callback(returned)
 
     async def returned(self) -> None:
         """Until the model has returned; a cancel is raised only then."""
@@ -79,10 +62,6 @@ class Drafting:
         if cancelled is not None:
             raise cancelled
 
-    def _draft(self, tokens: list[int]) -> Proposal:
+    def _draft(self, tokens: Sequence[int]) -> Proposal:
         logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
-        return self._policy.propose(logits, len(tokens))
-
-    def _has_returned(self, running: "asyncio.Future[Proposal]", tokens: list[int], began: float) -> None:
-        self._running = None
-        self._tell(Drafted(tokens, running.exception() or running.result(), time.monotonic() - began))
+        return self.policy.propose(logits, len(tokens))

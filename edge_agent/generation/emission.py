@@ -3,50 +3,15 @@
 Law: the texts of the `Token`s, put together, are the answer; `Tentative` and `Retraction` only tell early
 what may become of it. All come out of one kind of decoder, so a `Token` that was announced has the very text
 of its announcement, and nothing is shown that a stop string or a lacking byte would hide.
-
-    shown = texts of the Tokens + texts of the Tentatives that are neither confirmed nor retracted
 """
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from itertools import takewhile
-from typing import TypeAlias
 
+from edge_agent.generation.events import Emitted, Retraction, Tentative, Token
 from edge_agent.session.transcript import Fate, FinalToken
 from edge_agent.text.tokenizer import StopStrings, TextStream
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A final token with the text that it completes: "" while a character lacks bytes.
-
-    It confirms the oldest `Tentative`, if there is one. The last one may be text without a token (None): what
-    was held back in case a stop string began there.
-    """
-
-    text: str
-    token: int | None
-    fate: Fate
-
-
-@dataclass(frozen=True, slots=True)
-class Tentative:
-    """A token that was drafted after all that is shown, and the text that it completes if it stands."""
-
-    text: str
-    token: int
-
-
-@dataclass(frozen=True, slots=True)
-class Retraction:
-    """The last `num_tokens` tentative tokens fall, and with them `text`, the end of what is shown."""
-
-    text: str
-    num_tokens: int
-
-
-Emitted: TypeAlias = Token | Tentative | Retraction
 
 
 class Decoder:
@@ -76,8 +41,8 @@ class Decoder:
 class Emission:
     """Give it what became final and what is assumed to follow, after each step; it says what that changes."""
 
-    def __init__(self, stream: TextStream, stops: StopStrings) -> None:
-        self._decoder = Decoder(stream, stops)  # of the final tokens
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder  # of the final tokens
         self._ahead = copy(self._decoder)  # of those that were announced as well
         self._announced: list[Tentative] = []
         self._fate = Fate.LOCAL

@@ -19,8 +19,9 @@ from common.protocol.summary import brief
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import ModelError
-from edge_agent.generation.generation import Event, LinkEvent
+from edge_agent.generation.mailbox import Inbox
 from edge_agent.monitoring.totals import Totals
+from edge_agent.session.events import LinkEvent
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.settings import OnCloudLoss
 from edge_agent.tuning.link_estimate import LinkEstimate
@@ -46,7 +47,7 @@ class Exchange:
         )
         self._totals = totals
         self._estimate = estimate
-        self._inboxes: dict[str, asyncio.Queue[Event]] = {}
+        self._inboxes: dict[str, Inbox] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -72,7 +73,7 @@ class Exchange:
         """Messages and bytes so far, as they crossed the network."""
         return self._link.statistics
 
-    def join(self, session: str, inbox: "asyncio.Queue[Event]") -> None:
+    def join(self, session: str, inbox: Inbox) -> None:
         """From now on `inbox` receives what comes for this session."""
         self._inboxes[session] = inbox
         if not self._link.connected:

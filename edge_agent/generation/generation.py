@@ -1,41 +1,27 @@
 """One generation: the session's state machine joined with the draft model, the link and the text.
 
-Law: it decides nothing; it runs what the session wants next and hands over what has become final. Answers are
-taken in while the draft model works; a draft for a text that has changed meanwhile is dropped.
+Law: it decides nothing; it does what each step of the session asks for and hands out what has become final.
+Answers are taken in while the draft model works.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import TypeAlias
 
 from common.process.log import about
-from common.process.model_thread import ModelThread
-from common.protocol.messages import ToDevice
-from edge_agent.generation.drafting import Drafted, Drafting, NextTokenModel
-from edge_agent.generation.emission import Emission, Emitted, Token
+from edge_agent.generation.drafting import Drafting
+from edge_agent.generation.emission import Decoder, Emission
+from edge_agent.generation.events import Emitted, Token
+from edge_agent.generation.mailbox import Mailbox
 from edge_agent.policy.policy import Policy
-from edge_agent.session.session import EdgeSession, Outgoing
-from edge_agent.session.transcript import FinalToken
-from edge_agent.text.tokenizer import StopStrings, TextStream
+from edge_agent.session.events import Drafted, Event
+from edge_agent.session.send_window import Outgoing
+from edge_agent.session.session import EdgeSession
+from edge_agent.session.step import Step, advance
 
 _log = logging.getLogger(__name__)
-
-
-class LinkEvent(Enum):
-    """What the link tells beside messages."""
-
-    NO_WORKER = "nobody listens on the pool's open topic"
-    FORBIDDEN = "the broker does not let this device publish to the pool; check its access rights"
-    DOWN = "the broker cannot be reached"
-    UP = "the broker is reached again"
-
-
-Event: TypeAlias = ToDevice | LinkEvent | Drafted
 
 
 @dataclass(slots=True)
@@ -50,31 +36,27 @@ class Clock:
 
 @dataclass(slots=True)
 class Generation:
-    """`async for token in generation`, or over `events()`, once; `session`, `clock`, `text` then tell more.
+    """`async for token in generation`, or over `events()`, once; `session`, `clock` and `text` have the rest.
 
-    `turn` is entered for as long as it lasts (one model, one generation at a time), `send` publishes a
-    message, `inbox` receives what comes for this session, from the link and from the draft model. `name` is
-    the session's in topics and logs.
+    `turn` is entered for as long as it lasts: one model, one generation at a time.
     """
 
-    name: str
     session: EdgeSession
-    policy: Policy
-    model: NextTokenModel
-    thread: ModelThread
-    turn: Callable[[], AbstractAsyncContextManager[None]]
-    send: Callable[[Outgoing], Awaitable[None]]
-    inbox: "asyncio.Queue[Event]"
-    stream: TextStream
-    stops: StopStrings
-    vocab_size: int
+    mailbox: Mailbox
+    drafting: Drafting
+    decoder: Decoder
+    turn: Callable[["Generation"], AbstractAsyncContextManager[None]]
     text: str = ""
     clock: Clock = field(default_factory=Clock)
-    _told_of: float | None = None  # when the last answer came before a silence that was logged
+
+    @property
+    def policy(self) -> Policy:
+        """The scheme with the numbers that this generation is run with."""
+        return self.drafting.policy
 
     @property
     def failure(self) -> str | None:
-        """Why it ended early, as a sentence; None when it did not."""
+        """Why it ended early, in one line; None when it did not."""
         return self.session.failure
 
     async def __aiter__(self) -> AsyncIterator[Token]:
@@ -85,26 +67,25 @@ class Generation:
 
     async def events(self) -> AsyncGenerator[Emitted]:
         """As the iteration, but each token is also a `Tentative` at once, with a `Retraction` if it falls."""
-        async with self.turn():
+        async with self.turn(self):
             began = time.monotonic()
-            drafting = Drafting(self.model, self.thread, self.policy, self.vocab_size, self.inbox.put_nowait)
             try:
-                async with aclosing(self._events(drafting, began)) as events:
+                async with aclosing(self._events(began)) as events:
                     async for event in events:
                         yield event
             finally:
                 self.session.stop()  # does nothing when it has finished
                 try:
-                    await self._transmit()
+                    await self._send(self.session.take_outgoing())
                     self.clock.total = time.monotonic() - began
                 finally:
-                    await drafting.returned()
+                    await self.drafting.returned()
 
-    async def _events(self, drafting: Drafting, began: float) -> AsyncGenerator[Emitted]:
-        emission = Emission(self.stream, self.stops)
-        async with aclosing(self._steps(drafting)) as steps:
-            async for finals in steps:
-                for event in emission.update(finals, self.session.tentative):
+    async def _events(self, began: float) -> AsyncGenerator[Emitted]:
+        emission = Emission(self.decoder)
+        async with aclosing(self._steps()) as steps:
+            async for step in steps:
+                for event in emission.update(step.finals, self.session.tentative):
                     if isinstance(event, Token):
                         self.text += event.text
                         self.clock.first_token = self.clock.first_token or time.monotonic() - began
@@ -115,77 +96,31 @@ class Generation:
             self.text += event.text if isinstance(event, Token) else ""
             yield event
 
-    async def _steps(self, drafting: Drafting) -> AsyncGenerator[list[FinalToken]]:
-        """What each step of the session made final."""
-        session = self.session
-        session.start(time.monotonic())
+    async def _steps(self) -> AsyncGenerator[Step]:
+        step = advance(self.session, time.monotonic())
         while True:
-            if session.wants_draft and not drafting.running:
-                drafting.begin(session.tokens)
-            await self._transmit()
-            yield session.take_final()
-            if session.finished:
+            tokens = self.session.begin_draft()
+            if tokens is not None:
+                self.drafting.begin(tokens, self.mailbox.inbox.put_nowait)
+            await self._send(step.messages)
+            if step.silence is not None:
+                with about(session=self.mailbox.name):
+                    _log.warning("still asking: %s", step.silence)
+            yield step
+            if self.session.finished:
                 return
-            await self._wait(drafting)
-            while not self.inbox.empty():
-                self._hand_over(self.inbox.get_nowait())
-            session.tick(time.monotonic())
-            self._tell_of_silence(time.monotonic())
+            step = advance(self.session, time.monotonic(), await self._wait(step.deadline))
 
-    async def _transmit(self) -> None:
-        for outgoing in self.session.take_outgoing():
-            await self.send(outgoing)
+    async def _send(self, messages: Iterable[Outgoing]) -> None:
+        for outgoing in messages:
+            await self.mailbox.send(outgoing)
 
-    async def _wait(self, drafting: Drafting) -> None:
-        """Until something arrives, the session's deadline passes or the log has to tell something."""
-        session, is_idle = self.session, not drafting.running and self.inbox.empty()
-        until = session.deadline
-        if until is not None and self._has_news:
-            until = min(until, session.silent_from)
-        elif until is None and is_idle:
-            raise RuntimeError("the session waits for nothing")
-        began = time.monotonic()
+    async def _wait(self, until: float | None) -> list[Event]:
+        """Until something arrives or the session's deadline passes; what has arrived."""
+        is_idle, began = not self.session.awaits_draft and self.mailbox.inbox.empty(), time.monotonic()
         try:
-            async with asyncio.timeout(None if until is None else max(0.0, until - began)):
-                event = await self.inbox.get()
-        except TimeoutError:
-            return
+            events = await self.mailbox.receive(until)
         finally:
             self.clock.waiting += is_idle * (time.monotonic() - began)
-        self._hand_over(event)
-
-    @property
-    def _has_news(self) -> bool:
-        """Whether an answer has come since a silence was logged."""
-        return self._told_of != self.session.cloud.answered_at
-
-    def _tell_of_silence(self, now: float) -> None:
-        """Log it once for each time that the session waits in vain, and goes on waiting."""
-        if self._has_news and now >= self.session.silent_from:
-            self._told_of = self.session.cloud.answered_at
-            with about(session=self.name):
-                _log.warning("still asking: %s", self.session.cloud.complaint)
-
-    def _hand_over(self, event: Event) -> None:
-        now = time.monotonic()
-        match event:
-            case Drafted():
-                self._take(event, now)
-            case LinkEvent.NO_WORKER:
-                self.session.no_worker(now)
-            case LinkEvent.FORBIDDEN:
-                self.session.fail(event.value)
-            case LinkEvent.DOWN:
-                self.session.disconnected(now)
-            case LinkEvent.UP:
-                self.session.reconnected(now)
-            case _:
-                self.session.receive(event, now)
-
-    def _take(self, drafted: Drafted, now: float) -> None:
-        """Propose what was drafted, unless the text has changed since."""
-        self.clock.drafting += drafted.seconds
-        if isinstance(drafted.outcome, BaseException):
-            raise drafted.outcome
-        if self.session.wants_draft and self.session.tokens == drafted.tokens:
-            self.session.propose(drafted.outcome, now, drafted.seconds)
+        self.clock.drafting += sum(event.seconds for event in events if isinstance(event, Drafted))
+        return events

@@ -17,6 +17,7 @@ class CloudLoss:
     timeout: float
     reason: str | None = None
     answered_at: float = 0.0
+    _reported: float | None = None  # `answered_at` of the last silence that was reported
     _busy: str | None = None  # what the last worker said that had no room; None after an answer
     _away_until: float = float("-inf")
 
@@ -38,13 +39,27 @@ class CloudLoss:
         advice = "try again later, or add a worker to the pool"
         return f"every worker that answered for {self.timeout:g} s was busy: {self._busy}; {advice}"
 
-    def silent_from(self, asked_at: float) -> float:
-        """When the question of `asked_at` has waited long enough to call the cloud lost."""
-        return max(asked_at, self.answered_at) + self.timeout
-
     def runs_out_at(self, asked_at: float) -> float:
-        """When that is to have consequences; perhaps never."""
-        return float("inf") if self.policy is OnCloudLoss.WAIT else self.silent_from(asked_at)
+        """When a draft first sent at `asked_at` has waited so long that the policy applies; perhaps never."""
+        return float("inf") if self.policy is OnCloudLoss.WAIT else self._silent_from(asked_at)
+
+    def due_at(self, asked_at: float) -> float:
+        """When the policy applies or a silence must be reported, whichever comes first; perhaps never."""
+        return self.runs_out_at(asked_at) if self._is_reported else self._silent_from(asked_at)
+
+    def silence(self, asked_at: float, now: float) -> str | None:
+        """Why a draft first sent at `asked_at` still waits; once after each answer, None otherwise."""
+        if self._is_reported or now < self._silent_from(asked_at):
+            return None
+        self._reported = self.answered_at
+        return self.complaint
+
+    @property
+    def _is_reported(self) -> bool:
+        return self._reported == self.answered_at
+
+    def _silent_from(self, asked_at: float) -> float:
+        return max(asked_at, self.answered_at) + self.timeout
 
     def lose(self, reason: str, now: float, *, until_told: bool = False) -> None:
         """Go on without the cloud for one timeout, or until `find`."""

@@ -89,7 +89,6 @@ class EdgeSequence:
         self._append(correction.token, Fate.CORRECTED)
         self.epoch += 1
         self._tally.num_tested += 1
-        self._tally.num_rejections += 1
 
     def _append_bonus(self, record: InFlight, token: int, now: float) -> None:
         self._append(token, Fate.TARGET)

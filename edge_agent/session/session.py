@@ -24,10 +24,9 @@ from edge_agent.session.transcript import Fate, FinalToken
 
 
 class EdgeSession:
-    """One generation. Call `start`, then feed `propose`, `receive` and `tick`; collect what they leave.
+    """One generation, driven by `advance` in `edge_agent.session.step`.
 
-    After each call take `take_outgoing()` and `take_final()`; call `tick` when `deadline` has passed; stop
-    when `finished`. `failure` then says why it ended early, or is None.
+    When `finished`, `failure` says why it ended early, or is None.
     """
 
     def __init__(self, prompt: Sequence[int], settings: SessionSettings) -> None:
@@ -44,8 +43,10 @@ class EdgeSession:
         self._send_window = self._sequence.send_window
         self._ending = Ending(self._sequence.transcript, settings, self.tally)
         self._num_held = 0  # by the worker, when all was over
+        self._drafted_version: int | None = None  # of the text that the draft model is continuing
+        self._has_begun = False
 
-    # -- what the shell asks --------------------------------------------------------------------------
+    # -- what a driver asks ---------------------------------------------------------------------------
 
     @property
     def tokens(self) -> Sequence[int]:
@@ -74,7 +75,7 @@ class EdgeSession:
 
     @property
     def wants_draft(self) -> bool:
-        """Whether the draft model should run on `tokens` now."""
+        """Whether the draft model should run on `tokens` as soon as it is free."""
         return (
             self._settings.drafts
             and not self.finished
@@ -83,16 +84,20 @@ class EdgeSession:
         )
 
     @property
-    def deadline(self) -> float | None:
-        """When `tick` is due; None when nothing is awaited."""
-        oldest = self._send_window.oldest
-        return min(oldest.deadline, self.cloud.runs_out_at(oldest.first_sent_at)) if oldest else None
+    def awaits_draft(self) -> bool:
+        """Whether a draft was begun and has not returned yet."""
+        return self._drafted_version is not None
 
     @property
-    def silent_from(self) -> float:
-        """When what is awaited has been awaited too long, whatever follows; infinity while nothing is."""
+    def deadline(self) -> float | None:
+        """When `tick` or `silence` is due; None when no answer is awaited."""
         oldest = self._send_window.oldest
-        return self.cloud.silent_from(oldest.first_sent_at) if oldest else float("inf")
+        return min(oldest.deadline, self.cloud.due_at(oldest.first_sent_at)) if oldest else None
+
+    def silence(self, now: float) -> str | None:
+        """Why an answer has been awaited for too long; once for each silence, else None."""
+        oldest = self._send_window.oldest
+        return self.cloud.silence(oldest.first_sent_at, now) if oldest else None
 
     def take_outgoing(self) -> list[Outgoing]:
         """The messages to send, in order; each is given once."""
@@ -104,14 +109,32 @@ class EdgeSession:
 
     # -- what happens -------------------------------------------------------------------------------
 
-    def start(self, now: float) -> None:
-        """Begin: the target model is asked to write when there is no drafting."""
+    def begin(self, now: float) -> None:
+        """The first step: the target model is asked to write when there is no drafting."""
+        if self._has_begun:
+            return
+        self._has_begun = True
         self.cloud.answered(now)
         if not self._settings.drafts:
             self._sequence.launch(self._ending.tokens_left, now)
 
-    def propose(self, proposal: Proposal, now: float, seconds: float = 0.0) -> None:
-        """Take in the draft model's next token, which took `seconds`; only while `wants_draft`."""
+    def begin_draft(self) -> list[int] | None:
+        """The tokens that the draft model should continue now; `drafted` takes its answer.
+
+        None when no draft is wanted or one has been begun already: the draft model runs one at a time.
+        """
+        if self.awaits_draft or not self.wants_draft:
+            return None
+        self._drafted_version = self._sequence.transcript.version
+        return list(self.tokens)
+
+    def drafted(self, proposal: Proposal, now: float, seconds: float = 0.0) -> None:
+        """Take in the draft that was begun, which took `seconds`; drop it if the text has changed since."""
+        version, self._drafted_version = self._drafted_version, None
+        if version == self._sequence.transcript.version and self.wants_draft:
+            self._propose(proposal, now, seconds)
+
+    def _propose(self, proposal: Proposal, now: float, seconds: float) -> None:
         self.block_length.drafted(seconds)
         held, fate = self._sequence.block, None
         if proposal.decision is Decision.SKIP:
@@ -139,12 +162,14 @@ class EdgeSession:
         self._settle()
 
     def tick(self, now: float) -> None:
-        """A deadline has passed: ask again, whoever answers, or follow the policy for a lost cloud."""
+        """Where a deadline has passed: ask any worker again, or follow the policy for a lost cloud."""
         oldest = self._send_window.oldest
-        if oldest is None or self.deadline is None or now < self.deadline:
+        if oldest is None:
             return
         if now >= self.cloud.runs_out_at(oldest.first_sent_at):
             self._lose_cloud(self.cloud.complaint, now)
+        elif now < oldest.deadline:
+            return
         elif oldest.next_index > 0:  # a stream broke off: ask for the rest of it
             self._send_window.clear()
             self._send_window.leave_worker(now)

@@ -1,6 +1,6 @@
 """The counts of one generation, and the rates that follow from them. Pure values."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,7 +17,6 @@ class Tally:
     num_resent: int = 0  # drafts sent again
     num_tested: int = 0  # draft tokens that the target accepted or rejected
     num_accepted: int = 0
-    num_rejections: int = 0
     num_ignored: int = 0  # late, repeated or malformed answers
     num_audits: int = 0  # drafts that measure what was skipped, sent after the text was final
     num_measured: int = 0  # skipped tokens whose rejection probability became known
@@ -50,13 +49,17 @@ class Tally:
         return self.measured_risk_sum / self.num_measured * self.num_skipped / max(1, self.num_tokens)
 
     def add(self, other: "Tally") -> None:
-        """Count what the other counted, too."""
-        for one in fields(Tally):
-            if one.name == "num_by_fate":
-                for fate, count in other.num_by_fate.items():
-                    self.num_by_fate[fate] += count
-            else:
-                setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+        """Add the counts of another tally to these."""
+        self.num_uplinks += other.num_uplinks
+        self.num_resent += other.num_resent
+        self.num_tested += other.num_tested
+        self.num_accepted += other.num_accepted
+        self.num_ignored += other.num_ignored
+        self.num_audits += other.num_audits
+        self.num_measured += other.num_measured
+        self.measured_risk_sum += other.measured_risk_sum
+        for fate, count in other.num_by_fate.items():
+            self.num_by_fate[fate] += count
 
     def measure(self, draft_probs: FloatArray, codes: bytes) -> None:
         """Deferred verification: the target's probabilities `codes` [m] of m tokens that were skipped."""

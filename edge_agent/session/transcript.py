@@ -31,11 +31,15 @@ class FinalToken:
 
 
 class Transcript:
-    """Prompt and generated tokens by position; a fate of None means that verification is still to come."""
+    """Prompt and generated tokens by position; a fate of None means that verification is still to come.
+
+    `version` changes whenever `tokens` do.
+    """
 
     def __init__(self, prompt: Sequence[int]) -> None:
         self.tokens = list(prompt)
         self.num_prompt = len(prompt)
+        self.version = 0
         self._fates: list[Fate | None] = []
         self._probs: list[float] = []
         self._measured: list[bool] = []
@@ -50,6 +54,7 @@ class Transcript:
 
     def append(self, token: int, fate: Fate | None, draft_prob: float = 1.0) -> None:
         """Add a token at the end."""
+        self.version += 1
         self.tokens.append(token)
         self._fates.append(fate)
         self._probs.append(draft_prob)
@@ -57,6 +62,7 @@ class Transcript:
 
     def rewind(self, length: int) -> None:
         """Forget every token from position `length` on."""
+        self.version += length < len(self.tokens)
         del self.tokens[length:]
         del self._fates[length - self.num_prompt :]
         del self._probs[length - self.num_prompt :]

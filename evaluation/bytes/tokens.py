@@ -11,7 +11,7 @@ import numpy as np
 from common.protocol.codec.limits import MAX_BLOCK_TOKENS
 from common.protocol.messages import DraftToken
 from common.sampling.distribution import Lattice, fit_vocabulary, quantise, softmax
-from edge_agent.generation.generation import NextTokenModel
+from edge_agent.generation.drafting import NextTokenModel
 from edge_agent.policy.policy import Decision, Policy
 
 ZIPF_SHIFT = 2.0  # Mandelbrot's: how flat the first few ranks are

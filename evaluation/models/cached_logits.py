@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from cloud_worker.passes.forward_pass import Pass, common_prefix
 from common.process.settings import SettingsError
-from edge_agent.generation.generation import NextTokenModel
+from edge_agent.generation.drafting import NextTokenModel
 
 Row = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.float32]

@@ -4,7 +4,7 @@ Law: the text is a function of prompt, seed, models and threshold (law 3 of the 
 is what comes out over any network; only times and bytes are not there to be measured.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cloud_worker.passes.forward_pass import Pass
@@ -13,8 +13,11 @@ from cloud_worker.session.session import CloudSession, Target
 from common.protocol.messages import Draft, ToDevice
 from common.sampling.distribution import fit_vocabulary
 from edge_agent.config import AgentConfig
-from edge_agent.policy.policy import Policy, Proposal
+from edge_agent.policy.policy import Proposal
+from edge_agent.session.events import Drafted, Event
+from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
+from edge_agent.session.step import advance
 from edge_agent.session.tally import Tally
 from edge_agent.tuning.calibration import Calibration
 from evaluation.models.pair import Pair
@@ -55,40 +58,34 @@ def write(
         Target(SESSION, pair.text.fingerprint, pair.vocab_size, pair.max_positions, pair.target.eos_ids)
     )
     tokens: list[int] = []
-    session.start(0.0)
-    while True:
-        _answer_all(session, cloud, pair)
-        tokens += [final.token for final in session.take_final()]
-        if session.finished:
-            break
-        _draft(session, policy, pair, on_proposal)
+    step = advance(session, 0.0)
+    while not step.finished:
+        events: list[Event] = [*_answers(step.messages, cloud, pair)]
+        if not events and (context := session.begin_draft()) is not None:
+            logits = fit_vocabulary(pair.draft.logits(context), pair.vocab_size)
+            proposal = policy.propose(logits, len(context))
+            if on_proposal is not None:
+                on_proposal(len(context), proposal)
+            events.append(Drafted(proposal))
+        if not events:
+            raise RuntimeError("the session waits for an answer that will not come")
+        step = advance(session, 0.0, events)
+        tokens += [final.token for final in step.finals]
     pair.target.forget(SESSION)
     if session.failure is not None:
         raise RuntimeError(session.failure)
     return Written(tuple(tokens), pair.text.decode(tokens), session.tally)
 
 
-def _answer_all(session: EdgeSession, cloud: CloudSession, pair: Pair) -> None:
-    while outgoing := session.take_outgoing():
-        answers: list[ToDevice] = []
-        for each in outgoing:
-            if isinstance(each.message, Draft):
-                answers += cloud.receive(each.message)
-        while cloud.ready:
-            job, early = cloud.next_job()
-            answers += early
-            if job is not None:
-                (rows,) = pair.target.logits([Pass(SESSION, job.tokens, job.num_rows)])
-                answers += cloud.complete(judge(job, rows), 0.0)
-        for answer in answers:
-            session.receive(answer, 0.0)
-
-
-def _draft(session: EdgeSession, policy: Policy, pair: Pair, on_proposal: OnProposal | None) -> None:
-    if not session.wants_draft:
-        raise RuntimeError("the session waits for an answer that will not come")
-    position = len(session.tokens)
-    proposal = policy.propose(fit_vocabulary(pair.draft.logits(session.tokens), pair.vocab_size), position)
-    if on_proposal is not None:
-        on_proposal(position, proposal)
-    session.propose(proposal, 0.0)
+def _answers(messages: Iterable[Outgoing], cloud: CloudSession, pair: Pair) -> list[ToDevice]:
+    answers: list[ToDevice] = []
+    for outgoing in messages:
+        if isinstance(outgoing.message, Draft):
+            answers += cloud.receive(outgoing.message)
+    while cloud.ready:
+        job, early = cloud.next_job()
+        answers += early
+        if job is not None:
+            (rows,) = pair.target.logits([Pass(SESSION, job.tokens, job.num_rows)])
+            answers += cloud.complete(judge(job, rows), 0.0)
+    return answers

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.generation.emission import Emission, Emitted, Retraction, Tentative, Token
+from edge_agent.generation.emission import Decoder, Emission
+from edge_agent.generation.events import Emitted, Retraction, Tentative, Token
 from edge_agent.session.transcript import Fate, FinalToken
 from edge_agent.text.tokenizer import StopStrings, TextStream
 from evaluation.local.worker import LocalWorker
@@ -52,7 +53,7 @@ class App:
 
 
 def emission(stops: Sequence[str] = ()) -> Emission:
-    return Emission(TextStream(TOKENIZER, PROMPT), StopStrings(stops))
+    return Emission(Decoder(TextStream(TOKENIZER, PROMPT), StopStrings(stops)))
 
 
 def cut(tokens: Sequence[int], stops: Sequence[str]) -> str:

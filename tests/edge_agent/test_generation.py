@@ -15,7 +15,10 @@ from common.protocol.messages import Correction, Opening, Reason, Refusal
 from common.sampling.distribution import Sampling
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.generation.generation import Event, Generation
+from edge_agent.generation.drafting import Drafting
+from edge_agent.generation.emission import Decoder
+from edge_agent.generation.generation import Generation
+from edge_agent.generation.mailbox import Inbox, Mailbox
 from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.session.send_window import Outgoing
@@ -103,10 +106,10 @@ def test_a_failing_model_says_why(draft_folder):
 
 
 class Cloud:
-    """What stands behind `send`: silent, busy or rejecting; `inbox` and `thread` are the generation's."""
+    """What stands behind a mailbox: silent, busy or rejecting; `thread` is the generation's."""
 
     def __init__(self, *, busy: str | None = None, rejects: int | None = None) -> None:
-        self.inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self.inbox: Inbox = asyncio.Queue()
         self.last_n = -1
         self._busy = busy
         self._rejects = rejects
@@ -119,7 +122,15 @@ class Cloud:
     def __exit__(self, *_: object) -> None:
         self.thread.__exit__()
 
-    async def send(self, outgoing: Outgoing) -> None:
+    def join(self, session: str, inbox: Inbox) -> None:
+        assert session == "3f2a"
+        self.inbox = inbox
+
+    def leave(self, session: str) -> None:
+        raise AssertionError(f"{session} has left")
+
+    async def send(self, session: str, outgoing: Outgoing) -> None:
+        assert session == "3f2a"
         n = getattr(outgoing.message, "n", None)
         if n is None:
             return  # a goodbye
@@ -146,18 +157,15 @@ class Cloud:
             min_timeout=0.05,
             first_timeout=1.0,
         )
+        policy = Policy(SCHEMES[scheme], opening.sampling, 1, 0.0)
+        mailbox = Mailbox("3f2a", self)
+        mailbox.join()
         return Generation(
-            name="3f2a",
             session=EdgeSession(prompt, settings),
-            policy=Policy(SCHEMES[scheme], opening.sampling, 1, 0.0),
-            model=model or SlowModel(),
-            thread=self.thread,
+            mailbox=mailbox,
+            drafting=Drafting(model or SlowModel(), self.thread, policy, VOCAB_SIZE),
+            decoder=Decoder(TextStream(tokenizer, prompt), StopStrings(())),
             turn=nullcontext,
-            send=self.send,
-            inbox=self.inbox,
-            stream=TextStream(tokenizer, prompt),
-            stops=StopStrings(()),
-            vocab_size=VOCAB_SIZE,
         )
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.cli.terminal import DIM, ERASE, Screen, coloured, painter
-from edge_agent.generation.emission import Retraction, Tentative, Token
+from edge_agent.generation.events import Retraction, Tentative, Token
 from edge_agent.session.transcript import Fate
 
 SEQUENCE = re.compile(r"\x1b(?:[78]|\[[0-9;]*[a-zA-Z])|.", re.DOTALL)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from common.protocol.messages import Reason, Refusal
+from edge_agent.session.events import LinkEvent
 from tests.support.circle import Circle
 
 WORKERS = st.sampled_from(["w0", "w1"])
@@ -37,6 +38,11 @@ class BadLink(RuleBasedStateMachine):
     @rule()
     def draft(self):
         self.circle.draft()
+
+    @rule()
+    def begin_draft(self):
+        """What happens before it ends finds a draft under way, and may make it stale."""
+        self.circle.begin_draft()
 
     @precondition(lambda self: self.circle.to_workers)
     @rule(data=st.data(), repeat=st.booleans(), opener=WORKERS)
@@ -73,11 +79,11 @@ class BadLink(RuleBasedStateMachine):
 
     @rule()
     def nobody_listens(self):
-        self.circle.edge.no_worker(self.circle.now)
+        self.circle.advance(LinkEvent.NO_WORKER)
 
     @rule()
     def new_link(self):
-        self.circle.edge.reconnected(self.circle.now)
+        self.circle.advance(LinkEvent.UP)
 
     @rule(name=WORKERS)
     def worker_leaves(self, name):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from cloud_worker.session.verification import target_choice
 from common.protocol.messages import Correction, Draft, Opening, Reason, Refusal
 from common.sampling.distribution import Sampling, warp
+from edge_agent.session.events import LinkEvent
 from edge_agent.session.settings import OnCloudLoss
 from edge_agent.session.transcript import Fate
 from tests.support.circle import PROMPT, Circle
@@ -125,7 +126,7 @@ def test_a_malformed_correction_is_ignored():
         Correction(0, num_accepted=0, token=5000, worker="w0"),
         Correction(0, num_accepted=0, token=1, worker="w0", index=3),
     ):
-        circle.edge.receive(wrong, 0.0)
+        circle.advance(wrong)
     assert circle.edge.tally.num_ignored == 4
     circle.settle()
     assert circle.text == undisturbed()
@@ -151,7 +152,7 @@ def test_a_busy_worker_costs_time_only():
     while circle.edge.wants_draft:
         circle.draft()
     circle.to_workers.clear()
-    circle.edge.receive(Refusal(0, Reason.BUSY, "w0", retry_after=3.0), circle.now)
+    circle.advance(Refusal(0, Reason.BUSY, "w0", retry_after=3.0))
     assert circle.edge.deadline == circle.now + 3.0
     circle.settle()
     assert circle.text == undisturbed()
@@ -169,7 +170,7 @@ def test_a_refusal_that_asking_again_cannot_mend_ends_with_one_sentence(reason, 
     circle = Circle()
     while circle.edge.wants_draft:
         circle.draft()
-    circle.edge.receive(Refusal(0, reason, "w0", "no good"), 0.0)
+    circle.advance(Refusal(0, reason, "w0", "no good"))
     assert circle.edge.finish_reason == "error"
     assert advice in circle.edge.failure
     assert "no good" in circle.edge.failure
@@ -195,7 +196,7 @@ def always_busy(policy: OnCloudLoss, *, detail: str, seconds: float = 30.0) -> C
         circle.draft()
         for outgoing in circle.to_workers:
             refusal = Refusal(outgoing.message.n, Reason.BUSY, "w0", detail, retry_after=1.0)
-            circle.edge.receive(refusal, circle.now)
+            circle.advance(refusal)
         circle.to_workers.clear()
         circle.pass_time(0.5)
     return circle
@@ -222,11 +223,12 @@ def test_local_names_a_busy_pool_as_its_reason():
 
 def test_an_answer_ends_the_silence_and_what_was_busy_before_is_forgotten():
     circle = always_busy(OnCloudLoss.WAIT, detail="full")
-    assert circle.edge.silent_from <= circle.now
+    (silence,) = circle.silences
+    assert "busy" in silence
     assert "busy" in circle.edge.cloud.complaint
     circle.settle()
     assert circle.text == undisturbed()
-    assert circle.edge.silent_from == float("inf")
+    assert circle.edge.silence(float("inf")) is None
     assert circle.edge.cloud.complaint == "no worker answered for 20 s"
 
 
@@ -258,12 +260,12 @@ def test_verification_resumes_by_itself_after_local_tokens():
 
 def test_without_a_link_local_goes_on_at_once_and_asks_again_when_it_is_back():
     circle = Circle(on_cloud_loss=OnCloudLoss.LOCAL, max_tokens=40)
-    circle.edge.disconnected(circle.now)
+    circle.advance(LinkEvent.DOWN)
     for _ in range(10):
         circle.draft()
     assert len(circle.final) == 10
     assert circle.edge.cloud.reason == "the broker cannot be reached"
-    circle.edge.reconnected(circle.now)
+    circle.advance(LinkEvent.UP)
     circle.settle()
     fates = [item.fate for item in circle.final]
     assert set(fates[:10]) == {Fate.UNVERIFIED}
@@ -274,8 +276,7 @@ def test_an_empty_pool_is_no_reason_to_wait_when_local_is_allowed():
     circle = Circle(on_cloud_loss=OnCloudLoss.LOCAL)
     while circle.edge.wants_draft and not circle.to_workers:
         circle.draft()
-    circle.edge.no_worker(circle.now)
-    circle.collect()
+    circle.advance(LinkEvent.NO_WORKER)
     assert {item.fate for item in circle.final} == {Fate.UNVERIFIED}
 
 
@@ -283,7 +284,7 @@ def test_a_new_link_asks_again_at_once():
     circle = Circle()
     first_draft(circle)
     circle.to_workers.clear()
-    circle.edge.reconnected(circle.now)
+    circle.advance(LinkEvent.UP)
     circle.pass_time(0.0)
     assert len(circle.to_workers) == 1
     circle.settle()
@@ -299,7 +300,7 @@ def test_a_worker_that_leaves_hands_its_sessions_over_without_a_deadline():
     while circle.edge.wants_draft:
         circle.draft()
     circle.to_workers.clear()
-    circle.edge.receive(Refusal(None, Reason.BUSY, "w0", "stopping"), circle.now)
+    circle.advance(Refusal(None, Reason.BUSY, "w0", "stopping"))
     circle.pass_time(0.0)
     (outgoing,) = circle.to_workers
     assert (outgoing.worker, outgoing.message.base) == (None, 0)
@@ -313,7 +314,7 @@ def test_only_the_sessions_own_worker_can_leave():
     circle.deliver_to_worker(0)
     circle.work("w0")
     circle.deliver_to_device(0)
-    circle.edge.receive(Refusal(None, Reason.BUSY, "w1", "stopping"), circle.now)
+    circle.advance(Refusal(None, Reason.BUSY, "w1", "stopping"))
     assert circle.edge.worker == "w0"
 
 

@@ -12,8 +12,11 @@ from common.protocol.messages import Close, Draft, ToDevice
 from common.sampling.distribution import fit_vocabulary
 from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES
-from edge_agent.session.session import EdgeSession, Outgoing
+from edge_agent.session.events import Drafted, Event
+from edge_agent.session.send_window import Outgoing
+from edge_agent.session.session import EdgeSession
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
+from edge_agent.session.step import advance
 from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel, opening
 
 PROMPT = [3, 1, 4, 1]
@@ -66,8 +69,9 @@ class Circle:
         )
         self.workers = {f"w{i}": self.new_worker(f"w{i}") for i in range(self.num_workers)}
         self.final: list = []
-        self.edge.start(self.now)
-        self.collect()
+        self.silences: list[str] = []
+        self.drafting: Drafted | None = None  # a draft under way, and what will come of it
+        self.advance()
 
     def new_worker(self, name: str) -> CloudSession:
         return CloudSession(Target(name, TOKENIZER, VOCAB_SIZE, max_tokens=512, eos_ids=self.stop_ids))
@@ -76,18 +80,26 @@ class Circle:
     def text(self) -> list[int]:
         return [item.token for item in self.final]
 
-    def collect(self) -> None:
-        self.to_workers += self.edge.take_outgoing()
-        self.final += self.edge.take_final()
+    def advance(self, *events: Event) -> None:
+        step = advance(self.edge, self.now, events)
+        self.to_workers += step.messages
+        self.final += step.finals
+        self.silences += [step.silence] if step.silence is not None else []
+
+    def begin_draft(self) -> None:
+        """The draft model begins to write a token, if the session wants one and none is under way."""
+        tokens = self.edge.begin_draft()
+        if tokens is not None:
+            logits = fit_vocabulary(self.draft_model.logits(tokens), VOCAB_SIZE)
+            self.drafting = Drafted(self.policy.propose(logits, len(tokens)), seconds=0.05)
 
     def draft(self) -> None:
-        """The draft model writes one token, if the session wants one; it takes 50 ms."""
-        if self.edge.wants_draft:
+        """The draft model writes one token, if the session wants one, or ends the one it has begun: 50 ms."""
+        self.begin_draft()
+        if self.drafting is not None:
             self.now += 0.05
-            logits = fit_vocabulary(self.draft_model.logits(self.edge.tokens), VOCAB_SIZE)
-            proposal = self.policy.propose(logits, len(self.edge.tokens))
-            self.edge.propose(proposal, self.now, seconds=0.05)
-            self.collect()
+            drafted, self.drafting = self.drafting, None
+            self.advance(drafted)
 
     def deliver_to_worker(self, index: int, *, keep: bool = False, opener: str = "w0") -> None:
         """Hand a message over; `opener` is the worker that the broker deals an `open` message to."""
@@ -108,13 +120,11 @@ class Circle:
 
     def deliver_to_device(self, index: int, *, keep: bool = False) -> None:
         message = self.to_device[index] if keep else self.to_device.pop(index)
-        self.edge.receive(message, self.now)
-        self.collect()
+        self.advance(message)
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        self.edge.tick(self.now)
-        self.collect()
+        self.advance()
 
     def settle(self, max_steps: int = 10_000) -> None:
         """A perfect link from here on: run until the generation ends."""

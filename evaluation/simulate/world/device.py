@@ -1,4 +1,4 @@
-"""A device in virtual time: the agent's session and policy, with the loop of `edge_agent.generation`.
+"""A device in virtual time: the agent's session and policy, driven by the agent's own steps.
 
 Law: it sends, waits and gives up as an agent does. The clock is the simulation's, the logits are real.
 """
@@ -14,9 +14,12 @@ from common.protocol.codec import decode_to_worker, encode
 from common.protocol.messages import Correction, Draft, ToDevice, ToWorker
 from common.protocol.topics import Topics
 from common.sampling.distribution import fit_vocabulary
-from edge_agent.generation.generation import NextTokenModel
+from edge_agent.generation.drafting import NextTokenModel
 from edge_agent.policy.policy import Policy, Proposal
-from edge_agent.session.session import EdgeSession, Outgoing
+from edge_agent.session.events import Drafted, Event
+from edge_agent.session.send_window import Outgoing
+from edge_agent.session.session import EdgeSession
+from edge_agent.session.step import advance
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate, FinalToken
 from edge_agent.tuning.tuner import Numbers, Tuner
@@ -126,7 +129,7 @@ class Device:
     def generate(
         self, name: str, session: EdgeSession, proposals: Proposals
     ) -> Generator[simpy.Event, Any, Outcome]:
-        """The loop of `Generation._steps`; `name` is the session's on the wire.
+        """One generation; `name` is the session's on the wire.
 
         `proposals` are made with the numbers that `tuner` gives now.
         """
@@ -136,52 +139,48 @@ class Device:
         prompt = tuple(session.tokens)
         finals: list[FinalToken] = []
         times: list[float] = []
-        read: Sequence[int] = ()
+        read: list[int] = []
         drafting: Drafting | None = None
-        session.start(env.now)
+        step = advance(session, env.now)
         while True:
-            if session.wants_draft and drafting is None:
-                tokens = list(session.tokens)
+            tokens = session.begin_draft()
+            if tokens is not None:
                 seconds = self._compute.draft(max(1, len(tokens) - common_prefix(read, tokens)))
                 drafting, read = Drafting(tokens, seconds, env.timeout(seconds)), tokens
-            self._transmit(session)
-            for final in session.take_final():
-                finals.append(final)
-                times.append(env.now - began)
-            if session.finished:
+            for outgoing in step.messages:
+                self._send(outgoing)
+            finals += step.finals
+            times += [env.now - began] * len(step.finals)
+            if step.finished:
                 break
-            yield from self._wait(session, drafting)
-            while self._inbox.items:
-                session.receive((yield self._inbox.get()), env.now)
+            events: list[Event] = yield from self._wait(step.deadline, drafting)
             if drafting is not None and drafting.due.processed:
-                if session.wants_draft and session.tokens == drafting.tokens:
-                    session.propose(proposals.propose(drafting.tokens), env.now, drafting.seconds)
+                events.append(Drafted(proposals.propose(drafting.tokens), drafting.seconds))
                 drafting = None
-            session.tick(env.now)
+            step = advance(session, env.now, events)
         self.tuner.ended(session.tally, session.block_length.draft_time)
         if session.failure is not None:
             raise RuntimeError(f"a simulated generation failed: {session.failure}")
         seconds = env.now - began
         return Outcome(prompt, 0, numbers, tuple(finals), tuple(times), seconds, self._traffic, session.tally)
 
-    def _wait(self, session: EdgeSession, drafting: Drafting | None) -> Generator[simpy.Event, Any, None]:
-        """Until something arrives, the draft model returns or the session's deadline passes."""
+    def _wait(
+        self, deadline: float | None, drafting: Drafting | None
+    ) -> Generator[simpy.Event, Any, list[Event]]:
+        """Until something arrives, the draft model returns or the deadline passes; what has arrived."""
         arrival, awaited = self._inbox.get(), list[simpy.Event]()
         if drafting is not None:
             awaited.append(drafting.due)
-        if session.deadline is not None:
-            awaited.append(self._env.timeout(max(0.0, session.deadline - self._env.now)))
-        if not awaited:
-            raise RuntimeError("the session waits for nothing")
+        if deadline is not None:
+            awaited.append(self._env.timeout(max(0.0, deadline - self._env.now)))
         yield simpy.AnyOf(self._env, [arrival, *awaited])
-        if arrival.triggered:
-            session.receive(cast("ToDevice", arrival.value), self._env.now)
-        else:
+        if not arrival.triggered:
             arrival.cancel()
-
-    def _transmit(self, session: EdgeSession) -> None:
-        for outgoing in session.take_outgoing():
-            self._send(outgoing)
+            return []
+        arrived: list[Event] = [cast("ToDevice", arrival.value)]
+        while self._inbox.items:
+            arrived.append((yield self._inbox.get()))
+        return arrived
 
     def _send(self, outgoing: Outgoing) -> None:
         """As `Exchange.send` on a device; the worker side gets what was decoded from the bytes."""

@@ -1,0 +1,28 @@
+"""What can happen to a session: the draft model returns, a worker answers, the link changes. Pure values."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from common.protocol.messages import ToDevice
+from edge_agent.policy.policy import Proposal
+
+
+class LinkEvent(Enum):
+    """What the link reports besides messages."""
+
+    NO_WORKER = "no worker listens on the pool's open topic"
+    FORBIDDEN = "the broker does not let this device publish to the pool; check its access rights"
+    DOWN = "the broker cannot be reached"
+    UP = "the broker can be reached again"
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """The draft model's token for the draft that was begun last, after `seconds`."""
+
+    proposal: Proposal
+    seconds: float = 0.0
+
+
+Event: TypeAlias = Drafted | LinkEvent | ToDevice

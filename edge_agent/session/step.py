@@ -1,0 +1,68 @@
+"""One step of a generation: what has happened goes in, what its driver does next comes out. Pure.
+
+Law: the loop of the protocol exists once. The agent, the simulations, the tests and the benchmarks differ in
+how they send, wait and run the draft model; each drives its session like this:
+
+    step = advance(session, now)
+    while not step.finished:
+        run the draft model on `session.begin_draft()`, unless that is None
+        send `step.messages`, hand out `step.finals`
+        wait for events, until `step.deadline` at most
+        step = advance(session, now, events)
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from edge_agent.session.events import Drafted, Event, LinkEvent
+from edge_agent.session.send_window import Outgoing
+from edge_agent.session.session import EdgeSession
+from edge_agent.session.transcript import FinalToken
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to send, what became final, and how long to wait for the next event.
+
+    `silence` says once for each silence of the cloud why the session keeps waiting. The session of a
+    `finished` step may still have `messages` to send, and needs no further step.
+    """
+
+    messages: Sequence[Outgoing]
+    finals: Sequence[FinalToken]
+    silence: str | None
+    deadline: float | None
+    finished: bool
+
+
+def advance(session: EdgeSession, now: float, events: Iterable[Event] = ()) -> Step:
+    """Take in `events` in their order, then act on every deadline that has passed by `now`.
+
+    The first call begins the generation. Raises RuntimeError when the session can only wait for something
+    that never comes.
+    """
+    session.begin(now)
+    for event in events:
+        _take(session, event, now)
+    session.tick(now)
+    silence = session.silence(now)
+    deadline, is_drafting = session.deadline, session.wants_draft or session.awaits_draft
+    if deadline is None and not is_drafting and not session.finished:
+        raise RuntimeError("the session waits for nothing")
+    return Step(session.take_outgoing(), session.take_final(), silence, deadline, session.finished)
+
+
+def _take(session: EdgeSession, event: Event, now: float) -> None:
+    match event:
+        case Drafted():
+            session.drafted(event.proposal, now, event.seconds)
+        case LinkEvent.NO_WORKER:
+            session.no_worker(now)
+        case LinkEvent.FORBIDDEN:
+            session.fail(event.value)
+        case LinkEvent.DOWN:
+            session.disconnected(now)
+        case LinkEvent.UP:
+            session.reconnected(now)
+        case _:
+            session.receive(event, now)
