@@ -79,18 +79,3 @@ class SchemeTraces:
         num_tested = len(steps) - steps.count(SKIPPED)
         num_rejected = sum(step.isupper() for step in steps)
         return 1 - num_rejected / num_tested if num_tested and self.drafts else None
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Draft tokens [start, end) up to the next uplink: a block, and what was skipped before it."""
-
-    start: int
-    end: int
-    num_held: int
-    rejected_at: int | None  # the first token of it that falls
-
-    @property
-    def num_skipped(self) -> int:
-        """Tokens that go along as context."""
-        return self.end - self.start - self.num_held

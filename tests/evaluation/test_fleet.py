@@ -179,10 +179,15 @@ def test_a_session_sends_a_block_a_round_and_skips_what_the_gate_skips():
 
 
 def test_a_rejection_sends_the_device_back_and_voids_what_was_drafted_ahead():
-    stopping, ahead = (counted("hHhhhhhh", window=size, one_way=0.1)[0] for size in (1, 4))
-    assert stopping.num_uplinks == 3  # hH.., then six tokens in two blocks
-    assert ahead.num_uplinks > stopping.num_uplinks
-    assert stopping.num_tokens == ahead.num_tokens == 8
+    steps = "hhhhhHhhhhhhhhhh"
+    stopping, ahead = (counted(steps, window=size, one_way=0.1)[0] for size in (1, 4))
+    assert stopping.num_uplinks == 5  # hhhh, hH.., then ten tokens in three blocks
+    assert ahead.num_uplinks == 7  # two more blocks that were drafted in vain
+    assert stopping.num_tokens == ahead.num_tokens == len(steps)
+
+
+def test_a_block_that_waits_for_its_worker_and_falls_meanwhile_is_never_sent():
+    assert counted("hHhhhhhh", window=4, one_way=0.1)[0].num_uplinks == 3
 
 
 def test_the_target_alone_takes_a_pass_a_token():

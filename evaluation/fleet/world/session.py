@@ -1,23 +1,38 @@
-"""One generation on a device, in virtual time: it drafts along a trace, hands blocks to `Sending`, rewinds.
+"""One generation on a device, in virtual time: the agent's own session, driven along a trace.
 
-Law: it does what `edge_agent.session.session` does, and with its own rule for block lengths (`BlockLength`).
-Beyond a rejection, before the device knows of it, it drafts in vain: those blocks are cut as the
-text that follows would be.
+Law: it does what an agent does, step by step. Only the models are replaced: the trace says what the gate
+decided about each token, and which tokens the target rejected. What is drafted in vain after a rejection,
+before the device knows of it, is taken to be like the text that follows.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
-import simpy
-
-from common.protocol.messages import DraftToken
-from edge_agent.session.block import Block
-from edge_agent.session.block_length import BlockLength
-from evaluation.fleet.traces import ASKED, SKIPPED, SchemeTraces, Stretch, Trace
+from cloud_worker.scheduling.fair_queue import SessionKey
+from common.protocol.messages import (
+    Correction,
+    Draft,
+    DraftToken,
+    Opening,
+    Reason,
+    Refusal,
+    ToDevice,
+)
+from common.sampling.distribution import Sampling
+from edge_agent.policy.policy import Decision, Proposal
+from edge_agent.session.events import Drafted, Event
+from edge_agent.session.send_window import Outgoing
+from edge_agent.session.session import EdgeSession
+from edge_agent.session.settings import SessionSettings
+from edge_agent.session.step import advance
+from evaluation.fleet.traces import ASKED, HELD, SKIPPED, SchemeTraces, Trace
 from evaluation.fleet.world.pool import Pool
-from evaluation.fleet.world.sending import InFlight, Sending
-from evaluation.fleet.world.worker import Process, Uplink
+from evaluation.fleet.world.worker import Process, Uplink, Verdict, Worker
 
-PLACEHOLDER = DraftToken(0)  # blocks are cut by risk; which token it is plays no part
+PROMPTED, ACCEPTED, REJECTED, CORRECTED = range(4)  # all the tokens that there are
+OPENING = Opening(b"trace", vocab_size=4, sampling=Sampling(), seed=0)
+DECISIONS = {SKIPPED: Decision.SKIP, HELD: Decision.HOLD, ASKED: Decision.UPLINK}
+NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,105 +44,141 @@ class DeviceTime:
     window: int | None = None
 
 
+@cache
+def _proposal(step: str, uncertainty: float) -> Proposal:
+    """What the draft model and the gate made of one letter of a trace."""
+    token = DraftToken(REJECTED if step.isupper() else ACCEPTED)
+    return Proposal(token, 1.0, uncertainty, DECISIONS[step.lower()])
+
+
 class Session:
-    """`run` is its process."""
+    """`run` is its process; a worker answers through `answer`."""
 
     def __init__(self, pool: Pool, scheme: SchemeTraces, trace: Trace, time: DeviceTime) -> None:
+        self.key: SessionKey = pool.new_key()
         self._pool, self._env = pool, pool.env
         self._scheme, self._trace, self._time = scheme, trace, time
-        self._window = time.window or scheme.window
-        self._block_length = BlockLength(self._window, time.block_length)
-        self._block_length.drafted(time.draft_seconds)
-        self._sending = Sending(pool, scheme, self._block_length)
-        self._in_flight = self._sending.in_flight
+        self._broker = pool.pick_broker()
+        settings = SessionSettings(
+            OPENING,
+            stop_ids=frozenset(),
+            max_tokens=len(trace.steps),
+            max_positions=trace.num_prompt + len(trace.steps),
+            drafts=scheme.drafts,
+            window=time.window or scheme.window,
+            block_length=time.block_length,
+        )
+        self._edge = EdgeSession([PROMPTED] * trace.num_prompt, settings)
+        self._workers: dict[str, Worker] = {}  # those that have answered
+        self._sent: dict[int, tuple[Draft, float]] = {}  # what is to be answered, and since when
+        self._num_answers: dict[int, int] = {}  # of each draft: a stream has many
+        self._reminder_at = NEVER
         self._began = pool.env.now
+        self._ended = pool.env.event()
 
     def run(self) -> Process:
         """From the prompt to the last token."""
         self._pool.num_active += 1
-        if self._scheme.drafts:
-            yield from self._draft_all()
-        else:
-            self._launch_stream()
-        while self._in_flight and not self._sending.has_failed:
-            yield self._sending.changed()
+        self._advance()
+        if not self._edge.finished:
+            yield self._ended
         self._finish()
 
-    # -- drafting -----------------------------------------------------------------------------------
+    def _advance(self, *events: Event) -> None:
+        if self._edge.finished:
+            return
+        step = advance(self._edge, self._env.now, events)
+        tokens = self._edge.begin_draft()
+        if tokens is not None:
+            self._begin_draft(len(tokens) - self._trace.num_prompt)
+        for outgoing in step.messages:
+            self._send(outgoing)
+        if step.finished:
+            self._ended.succeed()
+        elif step.deadline is not None:
+            self._remind(step.deadline)
 
-    def _draft_all(self) -> Process:
-        position = 0
-        while position < len(self._trace.steps) and not self._sending.has_failed:
-            if len(self._in_flight) >= self._window:
-                yield self._sending.changed()
-                continue
-            stretch = self._stretch(position)
-            yield self._env.timeout((stretch.end - stretch.start) * self._time.draft_seconds)
-            position = stretch.end
-            if not stretch.num_held or self._sending.has_failed:
-                continue
-            record = self._launch(stretch, rejects=stretch.rejected_at is not None)
-            if stretch.rejected_at is not None:
-                position = stretch.rejected_at + 1
-                yield from self._draft_in_vain(record, stretch.end)
+    def _begin_draft(self, index: int) -> None:
+        uncertainty = self._trace.uncertainty[index] if self._trace.uncertainty else 0.0
+        drafted = Drafted(_proposal(self._trace.steps[index], uncertainty), self._time.draft_seconds)
+        self._pool.after(self._time.draft_seconds, lambda: self._advance(drafted))
 
-    def _draft_in_vain(self, record: InFlight, position: int) -> Process:
-        """Until the device hears that `record` was rejected."""
-        drafted: simpy.Event | None = None
-        stretch = self._stretch(position)
-        while record in self._in_flight and not self._sending.has_failed:
-            if drafted is None and len(self._in_flight) < self._window and stretch.end > stretch.start:
-                drafted = self._env.timeout((stretch.end - stretch.start) * self._time.draft_seconds)
-            if drafted is None:
-                yield self._sending.changed()
-                continue
-            yield drafted | self._sending.changed()
-            if drafted.processed and record in self._in_flight:
-                if stretch.num_held:
-                    self._launch(stretch, rejects=False)
-                stretch, drafted = self._stretch(stretch.end), None
-        self._sending.epoch += 1
+    def _remind(self, deadline: float) -> None:
+        """See that the deadline is looked at in time; the earliest reminder of a session is enough."""
+        due = max(deadline, self._env.now)
+        if due < self._reminder_at:
+            self._reminder_at = due
+            self._pool.remind(due, self._reminded)
 
-    def _stretch(self, start: int) -> Stretch:
-        """The draft tokens from `start` to the next uplink."""
-        steps, held, rejected_at = self._trace.steps, Block(), None
-        end = start
-        while end < len(steps):
-            step = steps[end].lower()
-            if step != SKIPPED:
-                held.add(PLACEHOLDER, self._trace.uncertainty[end] if self._trace.uncertainty else 0.0)
-                if rejected_at is None and self._trace.is_rejected(end):
-                    rejected_at = end
-            end += 1
-            if step == ASKED or self._block_length.is_full(
-                held, self._sending.round_trip.smoothed, len(self._in_flight)
-            ):
-                break
-        return Stretch(start, end, len(held), rejected_at)
+    def _reminded(self) -> None:
+        self._reminder_at = NEVER
+        self._advance()
 
-    def _launch(self, stretch: Stretch, *, rejects: bool) -> InFlight:
-        num_tested = num_accepted = stretch.num_held
-        if stretch.rejected_at is not None:
-            held = self._trace.steps[stretch.start : stretch.rejected_at].lower()
-            num_accepted = len(held) - held.count(SKIPPED)
-            num_tested = num_accepted + 1
-        uplink = Uplink(self._sending.next_n, self._sending.epoch, stretch.end - stretch.start, rejects)
-        size = self._scheme.token_bytes * stretch.num_held + self._scheme.context_bytes * stretch.num_skipped
-        record = InFlight(uplink, size, self._trace.num_prompt + stretch.start, num_tested, num_accepted)
-        self._sending.launch(record)
-        return record
+    # -- messages -----------------------------------------------------------------------------------
 
-    def _launch_stream(self) -> None:
-        bonus = len(self._trace.steps)
-        uplink = Uplink(0, 0, 0, bonus=bonus)
-        self._sending.launch(InFlight(uplink, 0.0, self._trace.num_prompt, 0, 0))
+    def _send(self, outgoing: Outgoing) -> None:
+        worker = self._workers[outgoing.worker] if outgoing.worker is not None else None
+        if isinstance(outgoing.message, Draft):
+            self._send_draft(outgoing.message, worker)
+        else:
+            self._pool.up(self._broker, self._scheme.draft_bytes, worker, lambda one: one.close(self))
+
+    def _send_draft(self, draft: Draft, worker: Worker | None) -> None:
+        gauge = self._pool.gauge
+        is_repeat = draft.n in self._sent
+        if self._env.now >= gauge.begins:
+            gauge.num_repeats += is_repeat
+            gauge.num_uplinks += not is_repeat
+        _, since = self._sent.get(draft.n, (draft, self._env.now))
+        self._sent[draft.n] = draft, since
+        opens = draft.opening is not None
+        size = self._scheme.open_bytes if opens else self._scheme.draft_bytes
+        size += self._scheme.context_bytes * len(draft.context) + self._scheme.token_bytes * len(draft.block)
+        rejects = any(one.token == REJECTED for one in draft.block)
+        num_tokens = len(draft.context) + len(draft.block)
+        uplink = Uplink(draft.n, draft.epoch, num_tokens, rejects, opens=opens, bonus=draft.bonus)
+        self._pool.up(self._broker, size, worker, lambda one: one.receive(self, uplink))
+
+    def answer(self, worker: Worker, n: int, verdict: Verdict, compute: float) -> None:
+        """The worker's side of a message down."""
+        size = self._scheme.correction_bytes
+        self._pool.down(self._broker, size, lambda: self._receive(worker, n, verdict, compute))
+
+    def _receive(self, worker: Worker, n: int, verdict: Verdict, compute: float) -> None:
+        name = str(worker.name)
+        self._workers[name] = worker
+        if verdict is Verdict.CORRECTION:
+            self._corrected(self._correction(name, n, compute))
+            return
+        if verdict is Verdict.BUSY:
+            self._pool.gauge.num_busy += self._env.now >= self._pool.gauge.begins
+        reason = Reason.BUSY if verdict is Verdict.BUSY else Reason.NEED_CONTEXT
+        self._advance(Refusal(n, reason, name, retry_after=worker.retry_after))
+
+    def _correction(self, worker: str, n: int, compute: float) -> Correction:
+        draft, _ = self._sent[n]
+        index = self._num_answers[n] = self._num_answers.get(n, -1) + 1
+        tokens = [one.token for one in draft.block]
+        num_accepted = tokens.index(REJECTED) if REJECTED in tokens else len(tokens)
+        token = CORRECTED if draft.bonus or num_accepted < len(tokens) else None
+        return Correction(n, num_accepted, token, worker, index, compute_ms=1000 * compute)
+
+    def _corrected(self, message: ToDevice) -> None:
+        """Take it in, and count its latency unless it came too late to be of use."""
+        assert isinstance(message, Correction)
+        gauge, now, num_ignored = self._pool.gauge, self._env.now, self._edge.tally.num_ignored
+        draft, since = self._sent[message.n]
+        self._advance(message)
+        if self._edge.tally.num_ignored == num_ignored:
+            self._sent[message.n] = draft, now
+            if since >= gauge.begins:
+                gauge.latencies.append(now - since)
 
     def _finish(self) -> None:
-        gauge, now = self._pool.gauge, self._env.now
+        gauge, now, has_failed = self._pool.gauge, self._env.now, self._edge.failure is not None
         self._pool.num_active -= 1
         if now >= gauge.begins:
-            gauge.num_failed += self._sending.has_failed
-            if not self._sending.has_failed:
+            gauge.num_failed += has_failed
+            if not has_failed:
                 gauge.num_tokens += len(self._trace.steps)
                 gauge.session_seconds.append(now - self._began)
-        self._sending.close()
