@@ -28,7 +28,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from common.link import Delivery, Link, LinkError, LinkSettings, Outgoing
+from common.link import Delivery, Link, LinkError, LinkSettings, Publish
 from common.protocol.codec import MAX_PAYLOAD_BYTES
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
@@ -453,7 +453,7 @@ def test_the_administrators_password_can_be_replaced(production: ProductionBroke
 
 def test_a_removed_device_is_cut_off_at_once_and_leaves_nothing(production: ProductionBroker) -> None:
     production.add("device", "shed", "--pool", "demo")
-    gone = Outgoing("hlm/v1/device/shed", b"off")
+    gone = Publish("hlm/v1/device/shed", b"off")
 
     async def scenario() -> None:
         subscriptions = ["hlm/v1/correction/shed/+"]
