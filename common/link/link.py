@@ -53,7 +53,7 @@ class Link:
         self._wants_retained = wants_retained
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._up = asyncio.Event()
+        self._is_up = False
         self._leaving = False
         self._inbox = Inbox()
         self._statistics = LinkStatistics()
@@ -132,11 +132,7 @@ class Link:
     @property
     def connected(self) -> bool:
         """True while messages can be sent."""
-        return self._up.is_set()
-
-    async def wait_connected(self) -> None:
-        """Return as soon as the link is connected and subscribed."""
-        await self._up.wait()
+        return self._is_up
 
     @property
     def statistics(self) -> LinkStatistics:
@@ -180,11 +176,9 @@ class Link:
         return connection
 
     def _change_state(self, *, connected: bool) -> None:
+        self._is_up = connected
         if connected:
-            self._up.set()
             self._statistics.num_connects += 1
-        else:
-            self._up.clear()
         if self._on_state is not None:
             self._on_state(connected)
 

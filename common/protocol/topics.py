@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 DEFAULT_ROOT = "hlm/v1"
 MAX_ROOT_LEVELS = 2
 MAX_NAME_LENGTH = 32
-MAX_TOPIC_BYTES = 256
 
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_LENGTH}}}", re.ASCII)
 _RESERVED_POOLS = ("correction", "worker", "device", "app")  # the other branches below the root
