@@ -14,7 +14,7 @@ class MalformedPacketError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
+class PublishPacket:
     """What a packet says, but for its properties; `mid` is the number to acknowledge, if there is one."""
 
     topic: str
@@ -22,7 +22,7 @@ class Publish:
     mid: int | None
 
 
-def read_publish(first_byte: int, body: bytes | bytearray) -> Publish:
+def read_publish(first_byte: int, body: bytes | bytearray) -> PublishPacket:
     """A packet of QoS 0 or 1, whose properties may be anything; `body` is all that its length counts.
 
     MalformedPacketError when it is cut short, its topic is not UTF-8, or its QoS is 2: nobody asks for that.
@@ -38,7 +38,7 @@ def read_publish(first_byte: int, body: bytes | bytearray) -> Publish:
     except UnicodeDecodeError as error:
         raise MalformedPacketError("a topic that is not UTF-8") from error
     mid = int.from_bytes(body[topic_end:properties_at], "big") if qos else None
-    return Publish(topic, bytes(memoryview(body)[at + size :]), mid)
+    return PublishPacket(topic, bytes(memoryview(body)[at + size :]), mid)
 
 
 def _read_varint(body: bytes | bytearray, at: int) -> tuple[int, int]:
