@@ -26,10 +26,10 @@ except ImportError as error:
         "metrics need the package prometheus-client: install it, or leave --metrics-port at 0"
     ) from error
 
-__all__ = ["Exposition", "Metric", "Names"]
+__all__ = ["Metric", "MetricFamilies", "MetricsCollector"]
 
 
-class Exposition(Collector):
+class MetricsCollector(Collector):
     """What `collect` yields at each scrape, and the process's memory, CPU time and open files."""
 
     def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
@@ -51,7 +51,7 @@ class Exposition(Collector):
         return self._collect()
 
 
-class Names:
+class MetricFamilies:
     """Families of metrics that share a prefix."""
 
     def __init__(self, prefix: str) -> None:
