@@ -6,7 +6,7 @@ Law: lengths and numbers only. What people write never reaches a log, as text or
 from common.protocol.messages import Close, Correction, Draft, ToDevice, ToWorker
 
 
-def brief(message: ToWorker | ToDevice) -> str:
+def summarise(message: ToWorker | ToDevice) -> str:
     """One line."""
     match message:
         case Draft():
