@@ -13,7 +13,7 @@ from common.protocol.codec.errors import CodecError
 from common.protocol.codec.fields import Fields
 from common.protocol.codec.keys import DraftKey
 from common.protocol.codec.limits import MAX_TRUNCATED_IDS
-from common.protocol.codec.token_ids import pack_ids, unpack_ids
+from common.protocol.codec.token_ids import decode_ids, encode_ids
 from common.protocol.messages import DraftToken
 from common.sampling.distribution import (
     LATTICE_TOTALS,
@@ -83,23 +83,22 @@ def check_lattice(lattice: Lattice) -> None:
 def _lattice_entry(distribution: Distribution | None, id_bytes: int) -> list[object]:
     if not isinstance(distribution, Lattice):
         return [b"", b""]
-    counts = distribution.counts - 1
-    packed = counts.astype("<u1" if distribution.total == BYTE_TOTAL else "<u2").tobytes()
-    return [pack_ids(distribution.ids, id_bytes), packed]
+    counts = (distribution.counts - 1).astype("<u1" if distribution.total == BYTE_TOTAL else "<u2")
+    return [encode_ids(distribution.ids, id_bytes), counts.tobytes()]
 
 
 def _read_lattice(entry: object, token: int, id_bytes: int) -> Lattice | None:
-    packed_ids, packed_counts = _byte_strings(entry, 2)
-    if not packed_ids and not packed_counts:
+    raw_ids, raw_counts = _byte_strings(entry, 2)
+    if not raw_ids and not raw_counts:
         return None
-    ids = _distinct_ids(packed_ids, id_bytes)
-    if len(packed_counts) == len(ids):
+    ids = _distinct_ids(raw_ids, id_bytes)
+    if len(raw_counts) == len(ids):
         total, dtype = BYTE_TOTAL, "<u1"
-    elif len(packed_counts) == 2 * len(ids):
+    elif len(raw_counts) == 2 * len(ids):
         total, dtype = TWO_BYTE_TOTAL, "<u2"
     else:
-        raise CodecError(f"{len(packed_counts)} bytes of counts for {len(ids)} ids")
-    counts = np.frombuffer(packed_counts, dtype=dtype).astype(np.int64) + 1
+        raise CodecError(f"{len(raw_counts)} bytes of counts for {len(ids)} ids")
+    counts = np.frombuffer(raw_counts, dtype=dtype).astype(np.int64) + 1
     if int(counts.sum()) != total:
         raise CodecError(f"the counts sum to {int(counts.sum())}, not to {total}")
     if not _in_order(ids, counts):
@@ -136,20 +135,20 @@ def _top_k_entry(distribution: Distribution | None, id_bytes: int) -> list[objec
     if not isinstance(distribution, TopK):
         return [b"", b"", 0.0]
     codes = distribution.codes.astype(np.uint8).tobytes()
-    return [pack_ids(distribution.ids, id_bytes), codes, float(np.float32(distribution.draft_prob))]
+    return [encode_ids(distribution.ids, id_bytes), codes, float(np.float32(distribution.draft_prob))]
 
 
 def _read_top_k(entry: object, _token: int, id_bytes: int) -> TopK | None:
     if type(entry) is not list or len(cast(list[object], entry)) != 3:
         raise CodecError("a top-k distribution must be an array of ids, codes and the draft probability")
-    *packed, draft_prob = cast(list[object], entry)
-    packed_ids, packed_codes = _byte_strings(packed, 2)
+    *strings, draft_prob = cast(list[object], entry)
+    raw_ids, raw_codes = _byte_strings(strings, 2)
     if type(draft_prob) is not float:
         raise CodecError("the draft probability must be a float")
-    if not packed_ids and not packed_codes:
+    if not raw_ids and not raw_codes:
         return None
-    ids = _distinct_ids(packed_ids, id_bytes)
-    codes = np.frombuffer(packed_codes, dtype=np.uint8).copy()
+    ids = _distinct_ids(raw_ids, id_bytes)
+    codes = np.frombuffer(raw_codes, dtype=np.uint8).copy()
     if len(codes) != len(ids):
         raise CodecError(f"{len(codes)} probabilities for {len(ids)} ids")
     if not 0.0 < draft_prob <= 1.0:
@@ -172,8 +171,8 @@ def _byte_strings(entry: object, count: int) -> list[bytes]:
     raise CodecError(f"a truncated distribution must hold {count} byte strings")
 
 
-def _distinct_ids(packed: bytes, id_bytes: int) -> IntArray:
-    ids = unpack_ids(packed, id_bytes)
+def _distinct_ids(data: bytes, id_bytes: int) -> IntArray:
+    ids = decode_ids(data, id_bytes)
     if not 1 <= len(ids) <= MAX_TRUNCATED_IDS:
         raise CodecError(f"a truncated distribution has 1 to {MAX_TRUNCATED_IDS} ids, not {len(ids)}")
     if len(np.unique(ids)) != len(ids):

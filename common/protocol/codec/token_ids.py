@@ -22,7 +22,7 @@ def id_bytes_for(max_id: int) -> int:
     return SHORT_ID_BYTES if max_id < 2**16 else LONG_ID_BYTES
 
 
-def pack_ids(ids: Sequence[int] | IntArray, id_bytes: int) -> bytes:
+def encode_ids(ids: Sequence[int] | IntArray, id_bytes: int) -> bytes:
     """ids [k] -> k * id_bytes bytes; a negative id is an OverflowError."""
     if len(ids) == 0:
         return b""
@@ -31,8 +31,8 @@ def pack_ids(ids: Sequence[int] | IntArray, id_bytes: int) -> bytes:
     return np.asarray(ids, dtype="<u4").view(np.uint8).reshape(-1, 4)[:, :LONG_ID_BYTES].tobytes()
 
 
-def unpack_ids(data: bytes, id_bytes: int) -> IntArray:
-    """What `pack_ids` wrote, as an array [k] of its own."""
+def decode_ids(data: bytes, id_bytes: int) -> IntArray:
+    """What `encode_ids` wrote, as an array [k] of its own."""
     if len(data) % id_bytes:
         raise CodecError(f"{len(data)} bytes of token ids are not a multiple of {id_bytes}")
     if id_bytes == SHORT_ID_BYTES:
