@@ -172,7 +172,7 @@ def test_arbitrary_numbers_give_a_message_that_can_be_sent_or_a_codec_error(numb
     ("number", "sentence"),
     [
         (b"\x00", "ends in a zero byte"),
-        (b"\xff" * 20, "counts to more than 64"),
+        (b"\xff" * 20, "count of more than 64"),
         (b"\x00" * 400 + b"\x01", "more than its distributions"),
         (b"\x01" * (limits.MAX_NUMBER_BYTES + 1), "2049 bytes, more than 2048"),
     ],

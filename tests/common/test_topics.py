@@ -97,15 +97,15 @@ def test_a_worker_status_names_its_worker() -> None:
 )
 def test_a_foreign_topic_is_a_value_error(topic: str) -> None:
     for parse in (TOPICS.parse_uplink, TOPICS.parse_correction, TOPICS.parse_app, TOPICS.parse_worker):
-        with pytest.raises(ValueError, match=r"topic|is not a name"):
+        with pytest.raises(ValueError, match=r"topic|is not a valid name"):
             parse(topic)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "+", "#", "$share", "ä", "a b", "a\n", "x" * 33, "a\x00"])
 def test_a_name_with_anything_but_letters_digits_and_dashes_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"worker .* is not a name: use 1 to 32 of"):
+    with pytest.raises(ValueError, match=r"worker .* is not a valid name: use 1 to 32 of"):
         check_name(name, "worker")
-    with pytest.raises(ValueError, match="is not a name"):
+    with pytest.raises(ValueError, match="is not a valid name"):
         TOPICS.correction("device", name)
 
 

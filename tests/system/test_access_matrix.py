@@ -395,14 +395,14 @@ def test_a_device_may_speak_in_every_pool_it_was_given_and_in_no_other() -> None
 @pytest.mark.parametrize(
     ("account", "mistake"),
     [
-        ((Kind.DEVICE, "a/b", ("p",)), "is not a name"),
-        ((Kind.DEVICE, "+", ("p",)), "is not a name"),
+        ((Kind.DEVICE, "a/b", ("p",)), "is not a valid name"),
+        ((Kind.DEVICE, "+", ("p",)), "is not a valid name"),
         ((Kind.DEVICE, "d"), "needs at least one pool, got 0"),
         ((Kind.DEVICE, "d", ("worker",)), "choose another"),
         ((Kind.DEVICE, "d", ("p",), ("d",)), "needs no list of devices, got 1"),
         ((Kind.WORKER, "w", ("p", "q")), "needs one pool, got 2"),
         ((Kind.APP, "a"), "needs at least one device, got 0"),
-        ((Kind.APP, "a", (), ("#",)), "is not a name"),
+        ((Kind.APP, "a", (), ("#",)), "is not a valid name"),
         ((Kind.OPERATOR, "o", ("p",)), "needs no pool, got 1"),
     ],
 )
@@ -557,7 +557,7 @@ def test_nothing_that_exists_is_written_over(
         (["remove", "admin"], "admin cannot be removed"),
         (["add", "device", "admin", "--pool", "demo"], "choose another"),
         (["add", "worker", "w2"], "worker w2 needs one pool, got 0"),
-        (["add", "device", "a b", "--pool", "demo"], "is not a name"),
+        (["add", "device", "a b", "--pool", "demo"], "is not a valid name"),
     ],
 )
 def test_a_mistake_is_one_sentence(

@@ -1,7 +1,7 @@
-"""The distributions of a draft's block <-> CBOR: one array a form, with an entry for each block token.
+"""The distributions of a draft's block <-> CBOR: one array per form, with an entry for each block token.
 
-Law: a form that no token uses costs nothing; a token that has none of a form holds an empty entry there; no
-token has two. What is decoded keeps law 1: the draft token could have been drawn from its distribution.
+Law: a form that no token uses is left out; a token without that form has an empty entry; no token has two
+distributions. Decoding enforces law 1: the draft token could have been drawn from its distribution.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ MAX_TOP_K_SUM = 1.03  # each one-byte code rounds a probability up by at most 2.
 
 
 def encode_distributions(block: Sequence[DraftToken], id_bytes: int) -> dict[int, object]:
-    """The arrays of the forms that the block uses, by key; ValueError where a form cannot say it."""
+    """The arrays of the forms that the block uses, by key."""
     distributions = [draft_token.distribution for draft_token in block]
     forms: dict[int, list[object]] = {}
     if any(isinstance(distribution, Lattice) for distribution in distributions):
@@ -43,7 +43,7 @@ def encode_distributions(block: Sequence[DraftToken], id_bytes: int) -> dict[int
 
 
 def decode_distributions(fields: Fields, tokens: IntArray, id_bytes: int) -> list[Distribution | None]:
-    """One distribution or None for each of the block's `tokens`; CodecError says which token's is wrong."""
+    """A distribution or None for each of the block's `tokens`; CodecError names the token that is wrong."""
     found: list[Distribution | None] = [None] * len(tokens)
     readers = {DraftKey.LATTICES: _read_lattice, DraftKey.DENSES: _read_dense, DraftKey.TOP_KS: _read_top_k}
     for key, read in readers.items():
@@ -61,23 +61,23 @@ def decode_distributions(fields: Fields, tokens: IntArray, id_bytes: int) -> lis
 
 
 def max_id_of(distribution: Distribution | None) -> int:
-    """The largest id that a distribution names; a dense one names none."""
+    """The largest id that a distribution lists; 0 for a dense one, which lists none."""
     return int(distribution.ids.max(initial=0)) if isinstance(distribution, Lattice | TopK) else 0
 
 
 def check_lattice(lattice: Lattice) -> None:
-    """ValueError when a lattice is none that can be sent."""
+    """Raise ValueError if a lattice cannot be sent."""
     ids, counts = lattice.ids.tolist(), lattice.counts.tolist()  # faster than arrays: most are short
     if sum(counts) not in LATTICE_TOTALS or len(ids) != len(counts):
         raise ValueError(f"a lattice of total {sum(counts)} cannot be sent: use one of {LATTICE_TOTALS}")
     order = [(-count, token) for token, count in zip(ids, counts, strict=True)]
     if order != sorted(order) or counts[-1] < 1 or min(ids) < 0 or len(set(ids)) < len(ids):
         raise ValueError(
-            "a lattice has distinct ids with counts from 1, as common.sampling.distribution orders them"
+            "a lattice must have distinct ids and counts from 1, in the order of common.sampling.distribution"
         )
 
 
-# -- lattice: [ids, counts - 1], one byte a count for a total of 256, two for 65536 --------------------
+# -- lattice: [ids, counts - 1], one byte per count for a total of 256, two for 65536 ------------------
 
 
 def _lattice_entry(distribution: Distribution | None, id_bytes: int) -> list[object]:
@@ -102,7 +102,7 @@ def _read_lattice(entry: object, token: int, id_bytes: int) -> Lattice | None:
     if int(counts.sum()) != total:
         raise CodecError(f"the counts sum to {int(counts.sum())}, not to {total}")
     if not _in_order(ids, counts):
-        raise CodecError("the ids are not in order: the largest count first, equal counts by ascending id")
+        raise CodecError("the ids are out of order: largest count first, equal counts by ascending id")
     if not (ids == token).any():
         raise CodecError(f"the draft token {token} is not among the ids it was drawn from")
     return Lattice(ids, counts)

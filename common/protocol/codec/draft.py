@@ -1,7 +1,7 @@
 """Draft and its Opening <-> the fields of a CBOR map.
 
-Law: an opening comes with base 0 and only with it, because a worker may take a session up from exactly such
-a draft; with base 0 there is nothing to check, so `check` is 0.
+Law: a draft has an opening exactly when its base is 0, because those are the drafts from which a worker may
+take a session. With base 0 there is no prefix to check, so `check` is 0.
 """
 
 import math
@@ -54,9 +54,9 @@ _PLAIN_KEYS = (DraftKey.BLOCK, DraftKey.LATTICES, DraftKey.DENSES, DraftKey.TOP_
 
 
 def encode_draft(draft: Draft, *, may_pack: bool = True) -> dict[int, object]:
-    """The fields of a draft; ValueError when it breaks this module's law or an id is too large.
+    """The fields of a draft; ValueError if it breaks this module's law or an id is too large.
 
-    Its block is packed where that can be done (which is never longer), unless `may_pack` is false.
+    The block is packed where possible, which is never longer, unless `may_pack` is false.
     """
     if (draft.base == 0) != (draft.opening is not None):
         raise ValueError("a draft has an opening exactly when its base is 0")
@@ -88,7 +88,7 @@ def encode_draft(draft: Draft, *, may_pack: bool = True) -> dict[int, object]:
 
 
 def decode_draft(raw_fields: dict[int, object]) -> Draft:
-    """The draft; CodecError when a field is wrong or the fields contradict each other."""
+    """The draft; CodecError if a field is wrong or the fields contradict each other."""
     fields = Fields("draft", raw_fields, DraftKey)
     id_bytes = fields.integer(DraftKey.ID_BYTES, LONG_ID_BYTES, low=SHORT_ID_BYTES, default=SHORT_ID_BYTES)
     context = decode_ids(fields.data(DraftKey.CONTEXT), id_bytes)
@@ -113,7 +113,7 @@ def decode_draft(raw_fields: dict[int, object]) -> Draft:
 
 
 def check_ids(draft: Draft, vocab_size: int) -> None:
-    """CodecError unless all ids of the draft, and its dense distributions, fit a vocabulary of that size."""
+    """Raise CodecError unless all ids and dense distributions of the draft fit a vocabulary of that size."""
     largest = _max_id(draft)
     for draft_token in draft.block:
         distribution = draft_token.distribution
@@ -133,7 +133,7 @@ def _max_id(draft: Draft) -> int:
 def _decode_block(fields: Fields, id_bytes: int) -> tuple[DraftToken, ...]:
     if DraftKey.PACKED in fields:
         if any(key in fields for key in _PLAIN_KEYS):
-            raise fields.error(DraftKey.PACKED, "stands beside a block in the plain form")
+            raise fields.error(DraftKey.PACKED, "must not come with a block in the plain form")
         return tuple(unpack_block(fields.strings(DraftKey.PACKED, MAX_BLOCK_TOKENS)))
     tokens = decode_ids(fields.data(DraftKey.BLOCK), id_bytes)
     if len(tokens) > MAX_BLOCK_TOKENS:
