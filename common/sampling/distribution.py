@@ -41,7 +41,7 @@ class Lattice:
 
     The probability of ids[i] is counts[i] / total; every other token has 0. The largest count comes first,
     equal counts by ascending id, so the set alone determines which token a uniform number draws. Verification
-    with it is exact for any k and total (docs/method.md, "drawn from what is sent").
+    with it is exact for any k and total (docs/method.md).
     """
 
     ids: IntArray

@@ -1,8 +1,8 @@
 """Counter-based draws: every random number is a pure function of (seed, position, purpose).
 
 Law: nothing here keeps state, so a draft that is repeated, reordered, batched or taken over by another worker
-gets the same numbers and therefore the same answer (docs/method.md, "everything is a function of the seed").
-The generator is Philox-4x64-10 (Salmon et al., SC 2011), whose stream numpy keeps stable.
+gets the same numbers and therefore the same answer (docs/method.md). The generator is Philox-4x64-10 (Salmon
+et al., SC 2011), whose stream numpy keeps stable.
 
 A single number is computed here in plain integers. Creating a numpy generator for it takes three to four
 times as long, and a worker draws one for every token it verifies.

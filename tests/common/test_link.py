@@ -428,7 +428,7 @@ def test_cancelling_everything_leaves_no_task_behind(broker: LocalBroker) -> Non
 def test_no_broker_is_one_sentence() -> None:
     async def scenario() -> None:
         port = free_port()
-        expected = f"no broker at 127.0.0.1:{port} (connection refused): start mosquitto or set --broker"
+        expected = f"no broker at 127.0.0.1:{port} (connection refused): start mosquitto or set `broker`"
         assert await failure_of(url=f"mqtt://127.0.0.1:{port}") == expected
 
     run(scenario())
@@ -436,7 +436,7 @@ def test_no_broker_is_one_sentence() -> None:
 
 def test_an_unknown_host_is_one_sentence() -> None:
     async def scenario() -> None:
-        assert "'no-such-host.invalid' is not known" in await failure_of(url="mqtt://no-such-host.invalid")
+        assert "'no-such-host.invalid' is unknown" in await failure_of(url="mqtt://no-such-host.invalid")
 
     run(scenario())
 
@@ -493,7 +493,7 @@ def test_a_server_that_never_answers_is_one_sentence() -> None:
         ({"url": "mqtt://host:99999"}, "no valid port"),
         ({"url": "mqtt://host:0"}, "no valid port"),
         ({"url": "mqtt://host/topic"}, "after the port"),
-        ({"url": "mqtt://user:secret@host"}, "by their own settings"),
+        ({"url": "mqtt://user:secret@host"}, "set `username` and `password_file`"),
         ({"url": "mqtt://host", "ca_file": "ca.crt"}, "write mqtts://"),
         ({"url": "mqtts://host", "key_file": "a.key"}, "without its certificate"),
         ({"password": "x"}, "without a user name"),
@@ -559,7 +559,7 @@ def test_a_client_certificate_is_shown_where_one_is_wanted(tmp_path: Path, autho
         trusted = LinkSettings(url, ca_file=authority.ca_file, cert_file=certificate, key_file=key)
         async with Link(trusted) as link:
             assert await link.send("a", b"x", qos=1) is Delivery.NO_SUBSCRIBERS
-        assert "--cert-file" in await failure_of(url=url, ca_file=authority.ca_file)
+        assert "`cert_file`" in await failure_of(url=url, ca_file=authority.ca_file)
 
     with tls_broker(tmp_path, authority, port, "require_certificate true"):
         run(scenario())
