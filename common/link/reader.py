@@ -22,9 +22,10 @@ class Reader(PahoClient):
     """paho's client, except that messages go to the function given to `attach` instead of `on_message`.
 
     aiomqtt makes its paho client itself, so `attach` changes the class of that object. It replaces one method
-    of paho 2.1 and 2.2 in order to pass a whole packet on and acknowledge it. Sockets, partial reads, keepalive
-    and all other packets stay paho's. The fields of `_in_packet` used here are also those of both releases. A
-    release without the method fails at once, one without the fields at the first message: never silently.
+    of paho 2.1 and 2.2, in order to pass a whole packet on and acknowledge it. Sockets, partial reads,
+    keepalive and all other packets stay paho's. The fields of `_in_packet` used here are those of both
+    releases. A release without the method fails at once, one without the fields at the first message: never
+    silently.
     """
 
     _take: OnMessage
