@@ -1,6 +1,6 @@
 """Who may send and read what: the rules of every kind of account at the broker.
 
-Law: whatever no rule allows is refused, both reading and sending, and no account can send in another's name.
+Law: anything that no rule allows is refused, both reading and sending, and no account can send in another's name.
 This module knows no broker; the others here put its rules into one.
 """
 

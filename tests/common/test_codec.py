@@ -1,4 +1,4 @@
-"""Messages <-> bytes: the law first (round trip, only CodecError), then what is refused, then sizes."""
+"""Messages <-> bytes: first the law (round trip, only CodecError), then refusals, then sizes."""
 
 import time
 import tracemalloc
@@ -45,7 +45,7 @@ def draft_with(**changes: Any) -> Draft:
 
 
 def altered(message: Any, **changes: Any) -> bytes:
-    """The plain payload of a message with some raw fields replaced (k0=...), or removed (None)."""
+    """The plain payload of a message with some raw fields replaced (k0=...) or removed (k0=None)."""
     fields: dict[Any, Any] = cbor2.loads(encode(message, may_pack=False))
     for name, value in changes.items():
         fields.pop(int(name[1:]), None)
@@ -140,7 +140,7 @@ def test_a_flipped_bit_gives_a_message_or_a_codec_error(name: str) -> None:
             decode(bytes(flipped))
 
 
-# -- CBOR that the protocol does not have --------------------------------------------------------------
+# -- CBOR that the protocol does not use ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The link against a real mosquitto: round trips, losses, refusals, and honest byte counts."""
+"""The link against a real mosquitto: round trips, losses, refusals, and exact byte counts."""
 
 import asyncio
 import gc
@@ -28,7 +28,7 @@ PATIENCE = 10.0
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario; one that hangs, or leaves an exception that nobody fetched, fails."""
+    """Run a scenario; it fails if it hangs or leaves an exception that no one retrieved."""
     forgotten: list[dict[str, Any]] = []
 
     async def bounded() -> None:
@@ -422,7 +422,7 @@ def test_cancelling_everything_leaves_no_task_behind(broker: LocalBroker) -> Non
     run(scenario())
 
 
-# -- refusals, each one sentence -----------------------------------------------------------------------
+# -- refusals, each a one-line error -------------------------------------------------------------------
 
 
 def test_no_broker_is_one_sentence() -> None:

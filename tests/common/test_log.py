@@ -1,4 +1,4 @@
-"""Logs: a record names its session, stays on its line, and says nothing of what people wrote."""
+"""Logs: a record names its session, stays on its line, and contains nothing that people wrote."""
 
 import asyncio
 import io
@@ -26,7 +26,7 @@ Records = Callable[[], str]
 
 @pytest.fixture
 def records(monkeypatch) -> Iterator[Callable[[str], Records]]:
-    """Configure a form; what comes back gives everything logged since."""
+    """Configures a log format; returns a function that gives everything logged since."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 

@@ -1,4 +1,4 @@
-"""What strangers write into the properties of a packet, and what no broker sends: the link against both."""
+"""The link against hostile properties that a broker passes on, and against packets that no broker sends."""
 
 import asyncio
 import socket
@@ -111,7 +111,7 @@ BROKEN = {
 
 @asynccontextmanager
 async def broker_that_sends(data: bytes) -> AsyncIterator[str]:
-    """Its address: it takes connections and a subscription, sends this, and keeps still."""
+    """The address of a server that accepts connections and a subscription, sends `data`, and then nothing."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_packet(reader)

@@ -1,4 +1,4 @@
-"""Topic names: written, read back, and never more than a broker takes."""
+"""Topic names: written, parsed again, and never longer than a broker accepts."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ LONG = "x" * 32
 
 
 def written(topics: Topics, name: str = LONG) -> list[str]:
-    """Every topic and subscription, with one name in all places."""
+    """Every topic and subscription, with the same name in every place."""
     return [
         topics.open(name, name, name),
         topics.open_filter(name),
