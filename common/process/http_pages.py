@@ -1,7 +1,7 @@
 """A few read-only HTTP pages for monitoring systems, served by threads beside the event loop.
 
-Law: a page is made in the event loop that it reports on, so it never shows a change by halves. A loop that no
-longer runs gets an answer too (503). A slow client occupies a thread for a few seconds, never the loop.
+Law: a page is made in the event loop that it reports on, so it never shows half a change. If the loop no
+longer runs, the answer is 503. A slow client occupies a thread for a few seconds, never the loop.
 """
 
 import asyncio

@@ -34,8 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cast("Callable[[Namespace], None]", flags.run)(flags)
     except ValueError as error:
         return _complain(str(error), 2)
-    except (ProvisionError, LinkError) as error:
+    except ProvisionError as error:
         return _complain(str(error), 1)
+    except LinkError as error:  # it names settings, of which this command has one as a flag
+        return _complain(str(error).replace("`broker`", "--broker"), 1)
     except OSError as error:
         return _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """Who may send and read what: the rules of every kind of account at the broker.
 
-Law: anything that no rule allows is refused, both reading and sending, and no account can send in another's name.
-This module knows no broker; the others here put its rules into one.
+Law: what no rule allows is refused, both reading and sending, and no account can send in another's name. This
+module knows no broker; the others here put its rules into one.
 """
 
 from dataclasses import dataclass

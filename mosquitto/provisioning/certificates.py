@@ -49,7 +49,7 @@ def make_authority(folder: Folder) -> bool:
         return False
     if folder.authority.exists():
         raise ProvisionError(
-            f"{folder.authority} exists but its key {folder.authority_key} does not: it is needed to sign"
+            f"{folder.authority} exists but its key {folder.authority_key} is missing: put it back to sign"
         )
     with tempfile.TemporaryDirectory(dir=folder.password.parent) as scratch:
         Path(scratch, "conf").write_text(_AUTHORITY)
@@ -75,7 +75,7 @@ def certify_server(folder: Folder, hosts: Sequence[str]) -> None:
 
 
 def certify_client(folder: Folder, name: str) -> tuple[Path, Path]:
-    """Make an account's certificate and key, for brokers with `require_certificate true`; returns both."""
+    """Make an account's certificate and key, for brokers with `require_certificate true`; their paths."""
     check_name(name, "account")
     key, certificate = _sign(folder, name, "clientAuth", f"DNS:{name}")
     certificate_file, key_file = client_files(folder, name)

@@ -64,7 +64,7 @@ class Folder:
 
 
 def write_secret(path: Path, text: str, *, replace: bool = False) -> None:
-    """Write a file that only its owner can read; FileExistsError, or with `replace` an atomic replacement."""
+    """Write a file that only its owner can read. One that exists is an error, or replaced in one step."""
     target = path.with_name(path.name + ".new") if replace else path
     if replace:
         target.unlink(missing_ok=True)

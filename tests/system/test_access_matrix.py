@@ -32,9 +32,10 @@ from common.link import Delivery, Link, LinkError, LinkSettings, Publish
 from common.protocol.codec import MAX_PAYLOAD_BYTES
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
-from evaluation.local.broker import DEVELOPMENT_CONF, LocalBroker
+from evaluation.local.broker import DEVELOPMENT_CONF, LocalBroker, free_port
 from evaluation.local.worker import LocalWorker
 from mosquitto.provisioning import ProvisionError
+from mosquitto.provisioning.__main__ import main
 from mosquitto.provisioning.access import Account, Kind, rules
 from mosquitto.provisioning.configuration import find_plugin
 from tests.support.processes import answers, generate
@@ -568,6 +569,16 @@ def test_a_mistake_is_one_sentence(
     assert error.startswith("provision: ")
     assert error.count("\n") == 1
     assert sentence in error
+
+
+def test_without_a_broker_the_command_names_its_flag(
+    production: ProductionBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"mqtts://127.0.0.1:{free_port()}"
+    assert main(["list", "--folder", str(production.folder), "--broker", url]) == 1
+    error = capsys.readouterr().err
+    assert "start mosquitto or set --broker" in error
+    assert error.count("\n") == 1
 
 
 # -- the whole circle ----------------------------------------------------------------------------------
