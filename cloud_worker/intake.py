@@ -15,7 +15,7 @@ from common.link import Received
 from common.process.log import about
 from common.protocol.codec import CodecError, decode_to_worker
 from common.protocol.messages import Draft, Refusal, ToDevice, ToWorker
-from common.protocol.summary import brief
+from common.protocol.summary import summarise
 from common.protocol.topics import Topics, Uplink
 
 _log = logging.getLogger(__name__)
@@ -69,4 +69,4 @@ def note(key: SessionKey, message: ToWorker | ToDevice) -> None:
     """Log a message of a session, on a path where every microsecond counts when nobody wants to know."""
     if _log.isEnabledFor(logging.DEBUG):
         with about(device=key.device, session=key.session):
-            _log.debug("%s", brief(message))
+            _log.debug("%s", summarise(message))

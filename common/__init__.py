@@ -1,1 +1,1 @@
-"""What both ends must agree on: distributions, draws, messages, topics, and the link between them."""
+"""What both ends share: distributions, random draws, messages, topics, the link and process parts."""

@@ -1,6 +1,6 @@
-"""What a transformers model calls its key/value cache: `past_key_values`, and `cache` since release 5.24.
+"""The argument by which a transformers model takes its cache: `past_key_values`, or `cache` from 5.24 on.
 
-Pure: a signature is read, no model is run.
+Pure: it reads a signature and runs no model.
 """
 
 import inspect
@@ -11,5 +11,5 @@ NEW, OLD = "cache", "past_key_values"
 
 
 def cache_argument(forward: Callable[..., Any]) -> str:
-    """The keyword that a model's `forward` takes its cache by."""
+    """The keyword for the key/value cache in a model's `forward`."""
     return NEW if NEW in inspect.signature(forward).parameters else OLD

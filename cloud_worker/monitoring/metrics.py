@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 from cloud_worker.monitoring.snapshot import Snapshot
 from cloud_worker.monitoring.tally import WorkerFate
-from common.process.prometheus import Exposition, Metric, Names
+from common.process.prometheus import Metric, MetricFamilies, MetricsCollector
 
-_NAMES = Names("hlm_worker")
+_NAMES = MetricFamilies("hlm_worker")
 
 
-class Metrics(Exposition):
+class Metrics(MetricsCollector):
     """Every metric of one worker; `about` are facts such as its name."""
 
     def __init__(self, read: Callable[[], Snapshot], about: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The connection to the MQTT broker: one class, and the only importer of aiomqtt and paho."""
+"""The connection to the MQTT broker: the class `Link`. Only this package imports aiomqtt and paho."""
 
 from common.link.link import Link
 from common.link.settings import LinkError, LinkSettings

@@ -1,9 +1,9 @@
-"""One connection to the broker, from connect to loss; a new one is made for every attempt.
+"""One connection to the broker, from connect to loss; every attempt makes a new one.
 
-aiomqtt opens it, joins it to the event loop and subscribes. This subclass adds what aiomqtt keeps to itself:
-the reason code of each PUBACK, the broker's topic aliases, messages without a second queue or a look at their
-properties, writing at once, and an end that cannot hang. Law: whatever was waiting for the broker is answered
-when the connection ends.
+aiomqtt opens it, attaches it to the event loop and subscribes. This subclass adds what aiomqtt lacks: the
+reason code of each PUBACK, the broker's topic aliases, receiving without a second queue and without parsing
+properties, immediate writes, and a close that cannot hang. Law: when the connection ends, everything that
+waits for the broker gets an answer.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from common.link.settings import LinkError, LinkSettings
 from common.link.values import FAILURE_FROM, Delivery, Publish
 from common.link.will import will_of
 
-MAX_BACKLOG_BYTES = 1024 * 1024  # written by us, not yet taken by the network; beyond it QoS 0 is dropped
+MAX_BACKLOG_BYTES = 1024 * 1024  # queued for the network; above this QoS 0 is dropped
 CLOSE_TIMEOUT = 1.0
 
 _NO_DELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
@@ -81,7 +81,7 @@ class Connection(aiomqtt.Client):
         Reader.attach(self._client, on_message)
 
     async def open(self, subscriptions: Sequence[str], *, wants_retained: bool) -> None:
-        """Connect and subscribe at QoS 1, with or without what is retained; LinkError says why not."""
+        """Connect and subscribe at QoS 1, with or without retained messages; LinkError if that fails."""
         try:
             await self.__aenter__()
             self._disconnected.add_done_callback(self._fail_waiting)
@@ -95,12 +95,12 @@ class Connection(aiomqtt.Client):
             raise
 
     async def until_lost(self) -> str:
-        """Wait for the end of the connection; what ended it."""
+        """Wait for the end of the connection; returns what ended it."""
         await asyncio.wait([self._disconnected])
         return explain_loss(self._disconnected.exception())
 
     async def send(self, publish: Publish) -> tuple[Delivery, int]:
-        """Publish; the outcome, and the bytes of the packet (0 when none left)."""
+        """Publish; returns the outcome and the bytes of the packet (0 if none was sent)."""
         topic, alias = publish.topic, None
         if publish.qos == 0:
             if sum(self._backlog.values()) > MAX_BACKLOG_BYTES:
@@ -134,7 +134,7 @@ class Connection(aiomqtt.Client):
             self._write_when_possible(sock)
 
     async def close(self) -> None:
-        """Say goodbye (the broker then publishes the will), wait a moment for the line, hang up."""
+        """Send DISCONNECT (the broker then publishes the will), give it a moment to leave, hang up."""
         if not self._disconnected.done():
             code = "Disconnect with will message" if self._has_will else "Normal disconnection"
             self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, code))
@@ -143,7 +143,7 @@ class Connection(aiomqtt.Client):
         self._drop()
 
     async def _wait_for(self, fut: Awaitable[Answer], timeout: float | None) -> Answer:
-        """In place of aiomqtt's, whose asyncio.wait_for can lose a cancel in Python 3.11."""
+        """Replaces aiomqtt's, whose asyncio.wait_for can lose a cancellation in Python 3.11."""
         try:
             async with asyncio.timeout(self.timeout if timeout is None else timeout):
                 return await fut
@@ -151,7 +151,7 @@ class Connection(aiomqtt.Client):
             raise aiomqtt.MqttError("timeout") from None
 
     async def _subscribe_all(self, subscriptions: Sequence[str], wants_retained: bool) -> None:
-        if not self._client.is_connected():  # it ended before anyone could wait for its end
+        if not self._client.is_connected():  # it ended before anything could wait for its end
             raise aiomqtt.MqttCodeError(HUNG_UP)
         if not subscriptions:
             return
@@ -160,23 +160,23 @@ class Connection(aiomqtt.Client):
         for name, code in zip(subscriptions, granted, strict=True):
             if isinstance(code, ReasonCode) and code.value >= FAILURE_FROM:
                 raise LinkError(
-                    f"the broker refuses the subscription {name!r} ({code}): check its access rules"
+                    f"the broker refused the subscription {name!r} ({code}): check its access rules"
                 )
 
     def _drop(self) -> None:
-        """Hang up without a word. paho notices the end of the stream and cleans up."""
+        """Hang up without DISCONNECT. paho notices the end of the stream and cleans up."""
         self._hang_up()
         while self._client.socket() is not None and self._client.loop_read() == _SUCCESS:
-            pass  # what had arrived before
+            pass  # read what has already arrived
         for future in (self._connected, self._disconnected):
             if future.done() and not future.cancelled():
-                future.exception()  # known, or of no interest any more
+                future.exception()  # reported already, or no longer of interest
         self._fail_waiting()
 
     def _hang_up(self) -> None:
         sock = self._client.socket()
         if isinstance(sock, socket.socket):
-            with contextlib.suppress(OSError):  # the other side was faster
+            with contextlib.suppress(OSError):  # the other side has already closed it
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _fail_waiting(self, _disconnected: object = None) -> None:
@@ -207,7 +207,7 @@ class Connection(aiomqtt.Client):
         code: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        if not self._connected.done():  # aiomqtt would wait for its timeout
+        if not self._connected.done():  # otherwise aiomqtt waits for its timeout
             self._connected.set_exception(aiomqtt.MqttCodeError(code))
         self._on_disconnect(client, data, flags, code, properties)
 
@@ -219,19 +219,19 @@ class Connection(aiomqtt.Client):
         if acknowledgement is not None and not acknowledgement.done():
             acknowledgement.set_result(code.value)
         if not self._acknowledgements and not self._backlog:
-            self._client.on_publish = None  # paho takes 30 us to report what nobody asks for
+            self._client.on_publish = None  # paho's report takes 30 us, and no one waits for it now
 
-    # aiomqtt joins the socket to the loop by its number, in a later turn. When the connection is dropped in
-    # between, the number may already belong to another socket; so these look at the socket itself first.
+    # aiomqtt adds the socket to the loop by its descriptor, in a later turn. If the connection is dropped in
+    # between, the descriptor may already belong to another socket, so these check the socket itself first.
 
     def _opened(self, _client: PahoClient, _data: object, sock: Socket) -> None:
-        if self._abandoned:  # the caller left while the connecting thread was still at it
+        if self._abandoned:  # the caller left while the thread was still connecting
             raise ConnectionAbortedError("no longer wanted")
         self._loop.call_soon_threadsafe(self._join, sock)
 
     def _write_wanted(self, _client: PahoClient, _data: object, sock: Socket) -> None:
         if self._is_writing:
-            return  # whoever publishes writes at once
+            return  # `send` writes right after publishing
         if threading.get_ident() == self._loop_thread:
             self._write_when_possible(sock)
         else:

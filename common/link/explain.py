@@ -1,4 +1,4 @@
-"""Why a connection could not be made, in one sentence that says what to do."""
+"""Why connecting failed, as a one-line message that says what to do."""
 
 import socket
 import ssl
@@ -12,11 +12,11 @@ _BAD_VERSION = (0x01, 0x84)
 _BAD_CLIENT_ID = (0x02, 0x85)
 _BAD_CREDENTIALS = (0x04, 0x05, 0x86, 0x87, 0x8C)
 _UNAVAILABLE = (0x03, 0x88, 0x89, 0x97, 0x9F)
-HUNG_UP = 0x80  # what paho calls a connection that ended before the broker answered
+HUNG_UP = 0x80  # paho's code for a connection that ended before the broker answered
 
 
 def explain(error: aiomqtt.MqttError, settings: LinkSettings) -> str:
-    """The sentence for an error of connecting."""
+    """The message for an error while connecting."""
     if isinstance(error, aiomqtt.MqttCodeError):
         return _explain_reason(error.rc.value if isinstance(error.rc, ReasonCode) else error.rc, settings)
     if isinstance(error.__context__, OSError) and not isinstance(error.__context__, TimeoutError):
@@ -28,15 +28,15 @@ def explain(error: aiomqtt.MqttError, settings: LinkSettings) -> str:
 
 
 def explain_loss(error: BaseException | None) -> str:
-    """What ended a connection that stood."""
+    """What ended an established connection."""
     reason = getattr(error, "rc", None)
     match reason.value if isinstance(reason, ReasonCode) else reason:
         case 0x8D:
             return "it did not answer within the keepalive"
         case 0x8E:
-            return "another client connected with our client id: give each its own name"
+            return "another client connected with the same client id: give each its own name"
         case 0x82 | 0x95:
-            return "it refused a packet: too large, or against the protocol"
+            return "it refused a packet as too large or invalid"
         case _:
             return "the connection ended"
 
@@ -45,18 +45,18 @@ def _explain_network(error: OSError, settings: LinkSettings) -> str:
     where = settings.address
     match error:
         case ConnectionRefusedError():
-            return f"no broker at {where} (connection refused): start mosquitto or set --broker"
+            return f"no broker at {where} (connection refused): start mosquitto or set `broker`"
         case socket.gaierror():
-            return f"the host name {settings.host!r} is not known: check --broker"
+            return f"the host name {settings.host!r} is unknown: check `broker`"
         case ssl.SSLCertVerificationError():
             problem = error.verify_message.rstrip(".") or "verification failed"
             return (
-                f"TLS: the certificate of {where} is not trusted ({problem}): set --ca-file to its authority"
+                f"TLS: the certificate of {where} is not trusted ({problem}): set `ca_file` to its authority"
             )
         case ssl.SSLError() | ConnectionResetError() if settings.tls:
-            return f"TLS: {where} does not complete a TLS handshake: is that the broker's TLS port?"
+            return f"TLS: the handshake with {where} failed: is that the broker's TLS port?"
         case _:
-            return f"cannot reach the broker at {where} ({error.strerror or error}): check --broker"
+            return f"cannot reach the broker at {where} ({error.strerror or error}): check `broker`"
 
 
 def _explain_reason(reason: int | None, settings: LinkSettings) -> str:
@@ -68,8 +68,8 @@ def _explain_reason(reason: int | None, settings: LinkSettings) -> str:
     if reason in _BAD_VERSION:
         return f"the broker at {where} does not speak MQTT 5: use one that does, such as mosquitto 2"
     if reason in _UNAVAILABLE:
-        return f"the broker at {where} is overloaded or not available: try again later"
+        return f"the broker at {where} is overloaded or unavailable: try again later"
     if reason == HUNG_UP:
-        wish = "a certificate of ours (--cert-file)" if settings.tls else "TLS (mqtts://)"
-        return f"{where} hung up before the MQTT handshake: is it an MQTT broker, and does it want {wish}?"
+        need = "a client certificate (`cert_file`)" if settings.tls else "TLS (mqtts://)"
+        return f"{where} hung up before the MQTT handshake: is it an MQTT broker, and does it need {need}?"
     return f"the broker at {where} refused the connection (reason {reason}): see its log"

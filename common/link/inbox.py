@@ -1,6 +1,6 @@
 """Received messages that wait for their reader.
 
-Law: memory is bounded; when it is full the oldest messages give way, because their senders have given up on
+Law: memory is bounded. When the inbox is full it drops the oldest messages, because their senders give up on
 them first (the protocol sends again). A cancelled `get` never loses a message.
 """
 
@@ -25,7 +25,7 @@ class Inbox:
         self._closed = False
 
     def put(self, message: Received) -> int:
-        """Add a message; the number of older ones that had to give way."""
+        """Add a message; returns how many older ones were dropped for it."""
         self._waiting.append(message)
         self._num_bytes += len(message.payload)
         num_dropped = 0
@@ -36,7 +36,7 @@ class Inbox:
         return num_dropped
 
     async def get(self) -> Received | None:
-        """The oldest message, when there is one; None once the inbox is closed and empty."""
+        """Wait for the oldest message; None once the inbox is closed and empty."""
         while not self._waiting:
             if self._closed:
                 return None
@@ -45,7 +45,7 @@ class Inbox:
         return self._pop()
 
     def close(self) -> None:
-        """No message will come any more: wake the reader."""
+        """Wake the reader: no more messages will come."""
         self._closed = True
         self._changed.set()
 

@@ -1,8 +1,8 @@
-"""The link to the broker: it connects, connects again, sends, and hands over what arrives.
+"""The link to the broker: it connects, reconnects, sends, and delivers what arrives.
 
-Law: nothing piles up while the broker is away. What cannot be sent now is reported and forgotten, since the
-protocol sends again whatever is still wanted; every reconnect starts clean and subscribes anew. The link
-decides nothing about messages: it does not know what they mean.
+Law: nothing piles up while the broker is away. A message that cannot be sent now is reported as dropped,
+because the protocol sends again what is still needed. Every reconnect starts a clean session and subscribes
+again. The link decides nothing about messages: it does not know what they mean.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ _log = logging.getLogger(__name__)
 class Link:
     """`async with Link(settings, subscriptions=[...]) as link`, then `link.send(...)`, `async for m in link`.
 
-    The broker publishes `will` when the connection ends in any way, also at the end of the `with` block.
-    `on_state(connected)` is called in the event loop. When the first connect fails the block is not entered
-    (LinkError), unless `wait_for_broker`: then the link keeps trying. What the broker retains comes only when
-    it is wanted: others may retain what they like on topics that they may write.
+    The broker publishes `will` however the connection ends, including at the end of the `with` block.
+    `on_state(connected)` is called in the event loop. If the first connect fails, entering the block raises
+    LinkError; with `wait_for_broker` the link keeps trying instead. Retained messages are delivered only with
+    `wants_retained`, because other clients can retain anything on the topics they may write to.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Link:
         self._wants_retained = wants_retained
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._up = asyncio.Event()
+        self._is_up = False
         self._leaving = False
         self._inbox = Inbox()
         self._statistics = LinkStatistics()
@@ -91,9 +91,9 @@ class Link:
         retain: bool = False,
         expiry: int | None = None,
     ) -> Delivery:
-        """Publish, or drop and say so. QoS 1 waits for the broker's answer, or for the connection's end.
+        """Publish, or drop and report that. QoS 1 waits for the broker's answer or the connection's end.
 
-        `expiry` is in seconds: how long the broker may keep the message for somebody who is not there.
+        `expiry` is in seconds: how long the broker may keep the message for a client that is offline.
         """
         connection, delivery, num_bytes = self._connection, Delivery.DROPPED, 0
         if connection is not None:
@@ -106,7 +106,7 @@ class Link:
         return delivery
 
     async def unsubscribe(self, *subscriptions: str) -> None:
-        """Stop receiving for good; returns when the broker has confirmed, or is away."""
+        """Stop receiving for good; returns when the broker has confirmed this or is away."""
         self._subscriptions = [name for name in self._subscriptions if name not in subscriptions]
         if self._connection is not None:
             try:
@@ -117,7 +117,7 @@ class Link:
     # -- receiving -------------------------------------------------------------------------------------
 
     async def receive(self) -> Received:
-        """The next message, in order of arrival, across reconnects; LinkError after the end of the link."""
+        """The next message, in order of arrival and across reconnects; LinkError once the link is closed."""
         message = await self._inbox.get()
         if message is None:
             raise LinkError("the link is closed")
@@ -132,15 +132,11 @@ class Link:
     @property
     def connected(self) -> bool:
         """True while messages can be sent."""
-        return self._up.is_set()
-
-    async def wait_connected(self) -> None:
-        """Return as soon as the link is connected and subscribed."""
-        await self._up.wait()
+        return self._is_up
 
     @property
     def statistics(self) -> LinkStatistics:
-        """The counts up to now, as a copy."""
+        """A copy of the counts so far."""
         return replace(self._statistics)
 
     # -- connecting ------------------------------------------------------------------------------------
@@ -157,7 +153,7 @@ class Link:
                 self._change_state(connected=False)
                 if asyncio.get_running_loop().time() - began > MAX_DELAY:
                     delay = FIRST_DELAY
-                else:  # a broker that throws us out at once is not asked again at once
+                else:  # do not hurry back to a broker that ended the connection at once
                     reason += "; if that repeats, another client may have the same client id"
                 _log.warning("lost the broker at %s (%s)", self._settings.address, reason)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
@@ -180,11 +176,9 @@ class Link:
         return connection
 
     def _change_state(self, *, connected: bool) -> None:
+        self._is_up = connected
         if connected:
-            self._up.set()
             self._statistics.num_connects += 1
-        else:
-            self._up.clear()
         if self._on_state is not None:
             self._on_state(connected)
 

@@ -1,4 +1,4 @@
-"""MQTT 5 PUBLISH packets: what one says, how many bytes it takes, and topic aliases that make it shorter.
+"""MQTT 5 PUBLISH packets: reading one, its size in bytes, and the topic aliases that shorten it.
 
 Law: pure bookkeeping; nothing here touches a connection.
 """
@@ -10,22 +10,22 @@ _MAX_VARINT = 4  # bytes
 
 
 class MalformedPacketError(ValueError):
-    """A packet that no broker sends."""
+    """A packet that no correct broker sends."""
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
-    """What a packet says, but for its properties; `mid` is the number to acknowledge, if there is one."""
+class PublishPacket:
+    """A packet without its properties; `mid` is the number to acknowledge, if there is one."""
 
     topic: str
     payload: bytes
     mid: int | None
 
 
-def read_publish(first_byte: int, body: bytes | bytearray) -> Publish:
-    """A packet of QoS 0 or 1, whose properties may be anything; `body` is all that its length counts.
+def read_publish(first_byte: int, body: bytes | bytearray) -> PublishPacket:
+    """Read a packet of QoS 0 or 1 with any properties; `body` is everything that its length counts.
 
-    MalformedPacketError when it is cut short, its topic is not UTF-8, or its QoS is 2: nobody asks for that.
+    MalformedPacketError if it is cut short, its topic is not UTF-8, or its QoS is 2, which we never ask for.
     """
     qos = first_byte >> 1 & 3
     topic_end = 2 + int.from_bytes(body[:2], "big")
@@ -38,11 +38,11 @@ def read_publish(first_byte: int, body: bytes | bytearray) -> Publish:
     except UnicodeDecodeError as error:
         raise MalformedPacketError("a topic that is not UTF-8") from error
     mid = int.from_bytes(body[topic_end:properties_at], "big") if qos else None
-    return Publish(topic, bytes(memoryview(body)[at + size :]), mid)
+    return PublishPacket(topic, bytes(memoryview(body)[at + size :]), mid)
 
 
 def _read_varint(body: bytes | bytearray, at: int) -> tuple[int, int]:
-    """The number that begins at a position, and the position behind it."""
+    """The number that begins at a position, and the position after it."""
     value = 0
     for num, byte in enumerate(body[at : at + _MAX_VARINT]):
         value |= (byte & 127) << 7 * num
@@ -52,20 +52,20 @@ def _read_varint(body: bytes | bytearray, at: int) -> tuple[int, int]:
 
 
 def publish_size(topic: str, payload: bytes, properties_size: int, qos: int) -> int:
-    """Bytes of the whole packet; `properties_size` counts the packed properties with their length prefix."""
+    """Bytes of the whole packet; `properties_size` includes the length prefix of the packed properties."""
     remaining = 2 + len(topic.encode()) + (2 if qos else 0) + properties_size + len(payload)
     return 1 + _varint_size(remaining) + remaining
 
 
 class TopicAliases:
-    """Short numbers for the topics of one connection; the least recently used gives way to a new one."""
+    """Short numbers for the topics of one connection; a new topic replaces the least recently used one."""
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
         self._numbers: OrderedDict[str, int] = OrderedDict()
 
     def assign(self, topic: str) -> tuple[str, int | None]:
-        """The topic to write into the packet ("" when the alias says it all) and the alias, if any."""
+        """The topic to write into the packet ("" if the alias is enough) and the alias, if any."""
         if topic in self._numbers:
             self._numbers.move_to_end(topic)
             return "", self._numbers[topic]

@@ -1,9 +1,10 @@
-"""Received PUBLISH packets, without a look at their properties.
+"""Reading received PUBLISH packets without parsing their properties.
 
-Law: nothing that a stranger writes into a packet which the broker takes ends the connection. paho parses the
-properties of every packet, 30 us each, and hangs up on what brokers pass on: U+FEFF in a user property, a
-content type or a response topic, or 2 as the payload format. The link needs none of them, so they are skipped
-by their length. Anything else in a packet is the broker's own work; there, breaking the protocol is the end.
+Law: nothing that an unknown client writes into a packet, and that the broker accepts, ends the connection.
+paho parses the properties of every packet, which takes 30 us, and hangs up on some that brokers pass on:
+U+FEFF in a user property, a content type or a response topic, or 2 as the payload format. The link needs no
+properties, so it skips them by their length. The broker itself makes the rest of a packet; a violation of the
+protocol there ends the connection.
 """
 
 from collections.abc import Callable
@@ -18,12 +19,13 @@ OnMessage: TypeAlias = Callable[[str, bytes, int], None]  # topic, payload, byte
 
 
 class Reader(PahoClient):
-    """paho's client, but that its `on_message` is not asked: messages go to the function given to `attach`.
+    """paho's client, except that messages go to the function given to `attach` instead of `on_message`.
 
-    aiomqtt makes its paho client itself, so `attach` changes the class of that one. One method is replaced,
-    with the same name in paho 2.1 and 2.2: it hands a whole packet on and acknowledges it. Sockets, partial
-    reads, keepalive and all other packets stay paho's. The fields of `_in_packet` that are read here are as
-    old. A release without them fails at the first message, one without the method at once: none in silence.
+    aiomqtt makes its paho client itself, so `attach` changes the class of that object. It replaces one method
+    of paho 2.1 and 2.2, in order to pass a whole packet on and acknowledge it. Sockets, partial reads,
+    keepalive and all other packets stay paho's. The fields of `_in_packet` used here are those of both
+    releases. A release without the method fails at once, one without the fields at the first message: never
+    silently.
     """
 
     _take: OnMessage
@@ -32,7 +34,7 @@ class Reader(PahoClient):
     def attach(cls, client: PahoClient, on_message: OnMessage) -> None:
         """From now on `client` hands what it receives to `on_message`."""
         if not callable(getattr(PahoClient, "_handle_publish", None)):
-            raise RuntimeError("this release of paho-mqtt reads messages in another way: install 2.1 or 2.2")
+            raise RuntimeError("this release of paho-mqtt is not supported: install 2.1 or 2.2")
         client.__class__ = cls
         vars(client)["_take"] = on_message
 

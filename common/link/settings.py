@@ -1,4 +1,4 @@
-"""Where the broker is and how to prove who we are; a mistake is one sentence."""
+"""The broker's address and our credentials; a mistake is a one-line error."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ _DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 class LinkError(Exception):
-    """The link cannot be set up: one sentence with what is wrong and what to do."""
+    """The link cannot be set up: a one-line message with what is wrong and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class LinkSettings:
     """One broker account. `url` is mqtt://host[:port] or mqtts://host[:port]; files are PEM paths.
 
     Without `client_id` the broker assigns one; without `ca_file` mqtts trusts the system's authorities.
-    `keepalive` and `connect_timeout` are in seconds: a dead connection is noticed within two keepalives.
+    `keepalive` and `connect_timeout` are in seconds; a dead connection is detected within two keepalives.
     """
 
     url: str = "mqtt://localhost:1883"
@@ -34,9 +34,9 @@ class LinkSettings:
         if not self.tls and (self.ca_file or self.cert_file or self.key_file):
             raise LinkError(f"certificates are given but {self.url!r} is not encrypted: write mqtts://")
         if self.key_file and not self.cert_file:
-            raise LinkError(f"the key file {self.key_file} is given without its certificate: name that too")
+            raise LinkError(f"the key file {self.key_file} is given without its certificate: set `cert_file`")
         if self.password is not None and self.username is None:
-            raise LinkError("a password is given without a user name: give both")
+            raise LinkError("a password is given without a user name: set `username`")
 
     @property
     def tls(self) -> bool:
@@ -52,7 +52,9 @@ class LinkSettings:
                 f"broker URL {self.url!r} is not of the form mqtt://host:port or mqtts://host:port"
             )
         if parts.username is not None or parts.password is not None:
-            raise LinkError("the broker URL holds a user name or password: give them by their own settings")
+            raise LinkError(
+                "the broker URL contains a user name or password: set `username` and `password_file` instead"
+            )
         if parts.path.strip("/") or parts.query or parts.fragment:
             raise LinkError(f"broker URL {self.url!r} has something after the port: remove it")
         return parts.hostname
@@ -75,7 +77,7 @@ class LinkSettings:
         return f"{self.host}:{self.port}"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """The verifying TLS context for mqtts, else None; LinkError when a file cannot be used."""
+        """The verifying TLS context for mqtts, else None; LinkError if a file cannot be used."""
         if not self.tls:
             return None
         try:

@@ -1,10 +1,10 @@
-"""What goes into the link and what comes out of it."""
+"""The values that go into the link and come out of it."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
 NO_MATCHING_SUBSCRIBERS = 0x10
-FAILURE_FROM = 0x80  # MQTT 5's reason codes for what went wrong
+FAILURE_FROM = 0x80  # MQTT 5's reason codes from here on are failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """A message to publish, by the link or, as last will, by the broker; `expiry` is in seconds."""
+    """A message that the link publishes, or the broker as a last will; `expiry` is in seconds."""
 
     topic: str
     payload: bytes
@@ -27,16 +27,16 @@ class Publish:
 
 
 class Delivery(Enum):
-    """What became of a message that was to be sent."""
+    """What became of a message."""
 
-    SENT = auto()  # on its way (QoS 0), or taken over by the broker (QoS 1)
-    NO_SUBSCRIBERS = auto()  # QoS 1 only: the broker took it and nobody listens
+    SENT = auto()  # on its way (QoS 0), or accepted by the broker (QoS 1)
+    NO_SUBSCRIBERS = auto()  # QoS 1 only: the broker accepted it, but no one subscribes to it
     REFUSED = auto()  # QoS 1 only: the broker does not allow it
-    DROPPED = auto()  # no connection, or it broke before the broker took the message, or the line is jammed
+    DROPPED = auto()  # no connection, one lost before the broker accepted the message, or a jammed line
 
     @classmethod
     def of(cls, reason: int | None) -> "Delivery":
-        """The outcome that a PUBACK's reason code states; None means that no PUBACK came."""
+        """The outcome for a PUBACK's reason code; None means that no PUBACK came."""
         if reason is None:
             return cls.DROPPED
         if reason == NO_MATCHING_SUBSCRIBERS:
@@ -53,5 +53,5 @@ class LinkStatistics:
     num_messages_down: int = 0
     num_bytes_down: int = 0
     num_dropped_up: int = 0  # not sent, see Delivery.DROPPED
-    num_dropped_down: int = 0  # arrived, and pushed out of the full inbox by later ones
-    num_connects: int = 0  # the first one included
+    num_dropped_down: int = 0  # dropped unread from a full inbox
+    num_connects: int = 0  # including the first

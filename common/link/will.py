@@ -1,4 +1,4 @@
-"""The last will: what the broker publishes for a connection that ended without a word."""
+"""The last will: what the broker publishes when the connection ends."""
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -8,7 +8,7 @@ from common.link.values import Publish
 
 
 def will_of(will: Publish) -> aiomqtt.Will:
-    """As aiomqtt takes it, with the expiry among its properties."""
+    """The will in aiomqtt's form, with the expiry as a property."""
     properties = Properties(PacketTypes.WILLMESSAGE)
     if will.expiry is not None:
         properties.MessageExpiryInterval = will.expiry

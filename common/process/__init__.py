@@ -1,1 +1,1 @@
-"""What a process needs around its work: settings, logs, pages for monitoring, a thread for a model."""
+"""What a process needs around its work: settings, logs, monitoring pages, a thread for its model."""

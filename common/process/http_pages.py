@@ -1,7 +1,7 @@
-"""A few pages over HTTP for monitoring systems, read-only, served by threads beside the event loop.
+"""A few read-only HTTP pages for monitoring systems, served by threads beside the event loop.
 
-Law: a page is made in the event loop that it tells about, so it never shows half a change, and a loop that no
-longer turns is an answer too (503). Slow clients cost a thread for some seconds, never the loop.
+Law: a page is made in the event loop that it reports on, so it never shows half a change. If the loop no
+longer runs, the answer is 503. A slow client occupies a thread for a few seconds, never the loop.
 """
 
 import asyncio
@@ -18,34 +18,34 @@ from types import TracebackType
 from typing import Self
 
 REQUEST_TIMEOUT = 5.0
-LOOP_TIMEOUT = 3.0  # below the usual timeout of those who ask
+LOOP_TIMEOUT = 3.0  # below the usual timeout of monitoring systems
 
 _log = logging.getLogger(__name__)
 
 
 class HttpPagesError(Exception):
-    """The pages cannot be served: one sentence that says why and what to do."""
+    """The pages cannot be served: a one-line message with the reason and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpPage:
-    """What a request is answered with."""
+    """The answer to a request."""
 
     body: bytes
     status: int = 200
     content_type: str = "text/plain; charset=utf-8"
 
     @classmethod
-    def text(cls, sentence: str, *, status: int = 200) -> "HttpPage":
+    def text(cls, line: str, *, status: int = 200) -> "HttpPage":
         """A line of text."""
-        return cls(f"{sentence}\n".encode(), status)
+        return cls(f"{line}\n".encode(), status)
 
 
 MakePage = Callable[[], HttpPage]
 
 
 def made_in(loop: asyncio.AbstractEventLoop, make: MakePage) -> HttpPage:
-    """The page as `make` gives it when called in `loop`; 503 when the loop does not get to it."""
+    """The page that `make` returns when called in `loop`; 503 if the loop does not get to it in time."""
 
     async def call() -> HttpPage:
         return make()
@@ -54,14 +54,14 @@ def made_in(loop: asyncio.AbstractEventLoop, make: MakePage) -> HttpPage:
     try:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(LOOP_TIMEOUT)
     except NoAnswerError:
-        return HttpPage.text(f"the event loop has not turned for {LOOP_TIMEOUT:g} s", status=503)
+        return HttpPage.text(f"the event loop has been blocked for {LOOP_TIMEOUT:g} s", status=503)
     except RuntimeError:  # the loop has ended
         coroutine.close()
-        return HttpPage.text("it has stopped", status=503)
+        return HttpPage.text("the event loop has stopped", status=503)
 
 
 class HttpPages:
-    """`with HttpPages(host, port, {"/health": make}): ...`; HttpPagesError when the port is taken."""
+    """`with HttpPages(host, port, {"/health": make}): ...`; HttpPagesError if the port is in use."""
 
     def __init__(self, host: str, port: int, pages: Mapping[str, MakePage]) -> None:
         self._address = (host, port)
@@ -77,7 +77,7 @@ class HttpPages:
             number = error.errno if isinstance(error, OSError) else None
             reason = os.strerror(number) if number and number > 0 else str(error)
             raise HttpPagesError(
-                f"cannot serve metrics on {host}:{port} ({reason}): set --metrics-port or --metrics-host"
+                f"cannot serve metrics on {host}:{port} ({reason}): set `metrics_port` or `metrics_host`"
             ) from error
         threading.Thread(target=self._server.serve_forever, name="pages", daemon=True).start()
         return self
@@ -100,12 +100,12 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        """Without HTTPServer's look at the domain name system, which may take seconds."""
+        """As HTTPServer's, without its DNS lookup, which may take seconds."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "", int(self.server_address[1])
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        """A client that hung up is no news."""
+        """A client that hung up is not worth more than a debug record."""
         _log.debug("a request for metrics was not answered", exc_info=True)
 
 
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         make = self.pages.get(self.path.partition("?")[0])
-        page = make() if make else HttpPage.text(f"there are {', '.join(self.pages)}", status=404)
+        page = make() if make else HttpPage.text(f"not found; try {', '.join(self.pages)}", status=404)
         self.send_response(page.status)
         self.send_header("Content-Type", page.content_type)
         self.send_header("Content-Length", str(len(page.body)))

@@ -1,7 +1,7 @@
 """Log records on standard error, as lines for people or as JSON objects for machines.
 
-Law: a record about a session names it in both forms (`about`), and a record is one line: what a stranger sent
-can neither begin a line of its own nor play with a terminal. Only tracebacks have several lines, in text.
+Law: a record about a session names it in both forms (`about`). A record is one line: what an untrusted peer
+sent can neither start a line of its own nor control a terminal. Only tracebacks in text have several lines.
 """
 
 import json
@@ -19,7 +19,7 @@ _subject: ContextVar[Mapping[str, str] | None] = ContextVar("subject", default=N
 
 
 def configure_logging(level: str, form: str, *, text_format: str) -> None:
-    """Log from `level` on in one of LOG_FORMATS; `text_format` is logging's, for the form "text"."""
+    """Log from `level` up in one of LOG_FORMATS; `text_format` is logging's format for the form "text"."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_add_subject)
     handler.setFormatter(_Json() if form == "json" else _Text(text_format))
@@ -29,7 +29,7 @@ def configure_logging(level: str, form: str, *, text_format: str) -> None:
 
 @contextmanager
 def about(**names: str) -> Generator[None]:
-    """Records within are about these, such as `session="3f2a"`. Not for a block that yields to its caller."""
+    """Add names such as `session="3f2a"` to the records within. Not for a block that yields to its caller."""
     token = _subject.set({**(_subject.get() or {}), **names})
     try:
         yield
@@ -47,7 +47,7 @@ def _subject_of(record: logging.LogRecord) -> Mapping[str, str]:
 
 
 class _Text(logging.Formatter):
-    """The record, and behind it in brackets what it is about."""
+    """The record, followed by what it is about in brackets."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         record.message = "".join(one if one.isprintable() else repr(one)[1:-1] for one in record.message)
@@ -56,7 +56,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, what it is about, and a traceback as `error`."""
+    """One object per line: time (UTC), level, logger, message, what it is about, a traceback as `error`."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {

@@ -1,7 +1,7 @@
-"""A thread of its own for a model: calls run one after the other beside the event loop.
+"""A thread for a model: calls run one after the other beside the event loop.
 
-Law: a call runs to its end, whoever waits for it, and its result is there in one turn of the loop. An
-executor of the standard library takes two turns and several locks: a fifth more for the way there and back.
+Law: a call runs to its end even if no one waits for it, and its result arrives within one turn of the loop.
+An executor of the standard library takes two turns and several locks, a fifth more for the round trip.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class ModelThread:
-    """`with ModelThread() as thread: await thread.start(call)`; the end waits for all calls."""
+    """`with ModelThread() as thread: await thread.start(call)`; leaving the block waits for all calls."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -34,12 +34,12 @@ class ModelThread:
         self._thread.join()
 
     def start(self, function: Callable[[], Result]) -> "asyncio.Future[Result]":
-        """Have it called after all before it; to cancel the future does not stop it.
+        """Queue a call after all earlier ones; cancelling the future does not stop it.
 
-        RuntimeError when the thread has ended.
+        RuntimeError if the thread is not running.
         """
         if not self._is_open:
-            raise RuntimeError("the model's thread does not run: its owner has been closed")
+            raise RuntimeError("the model thread is not running: its owner has been closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
 
@@ -48,7 +48,7 @@ class ModelThread:
                 settle = partial(future.set_result, function())
             except BaseException as error:  # noqa: BLE001 - raised again where the future is awaited
                 settle = partial(future.set_exception, error)
-            with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop has been closed, so no one is waiting
                 loop.call_soon_threadsafe(lambda: future.done() or settle())
 
         self._calls.put(run)

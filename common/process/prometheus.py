@@ -1,7 +1,7 @@
-"""Counts in the language of Prometheus; the only importer of prometheus-client.
+"""Counts in the Prometheus format; the only importer of prometheus-client.
 
-Law: it counts nothing itself. Each scrape translates values that are kept elsewhere for their own sake, so a
-process without metrics neither loads the library nor does anything for it.
+Law: it counts nothing itself. Each scrape translates values that the process keeps anyway, so a process
+without metrics neither loads the library nor does any work for it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,14 +23,14 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise HttpPagesError(
-        "metrics need the package prometheus-client: install it, or leave --metrics-port at 0"
+        "metrics need the package prometheus-client: install it, or leave `metrics_port` at 0"
     ) from error
 
-__all__ = ["Exposition", "Metric", "Names"]
+__all__ = ["Metric", "MetricFamilies", "MetricsCollector"]
 
 
-class Exposition(Collector):
-    """What `collect` yields at each scrape, and the process's memory, CPU time and open files."""
+class MetricsCollector(Collector):
+    """The metrics that `collect` yields at each scrape, and the process's memory, CPU time and open files."""
 
     def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
         self._collect = collect
@@ -43,16 +43,16 @@ class Exposition(Collector):
         return HttpPage(generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
 
     def describe(self) -> list[Metric]:
-        """Nothing: names are known when values are."""
+        """Nothing: the names are known only with the values."""
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """For prometheus-client."""
+        """The metrics, as prometheus-client asks for them."""
         return self._collect()
 
 
-class Names:
-    """Families of metrics that share a prefix."""
+class MetricFamilies:
+    """Makes metric families whose names share a prefix."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -66,29 +66,29 @@ class Names:
         return CounterMetricFamily(f"{self._prefix}_{name}", help, value)
 
     def counters(self, name: str, help: str, label: str, values: Mapping[str, float]) -> Metric:
-        """Such numbers by the values of a label."""
+        """Numbers that only grow, one for each value of a label."""
         family = CounterMetricFamily(f"{self._prefix}_{name}", help, labels=[label])
         for key, value in values.items():
             family.add_metric([str(key)], value)
         return family
 
     def gauge(self, name: str, help: str, value: float) -> Metric:
-        """How something stands now."""
+        """The current value of something."""
         return GaugeMetricFamily(f"{self._prefix}_{name}", help, value)
 
     def histogram(self, name: str, help: str, values: Histogram) -> Metric:
-        """Values by size."""
+        """The distribution of values by size."""
         return HistogramMetricFamily(f"{self._prefix}_{name}", help, values.cumulative(), values.sum)
 
     def link(self, link: LinkStatistics, *, is_connected: bool) -> Iterator[Metric]:
-        """What every process knows of its link to the broker."""
-        yield self.gauge("connected", "1 while the broker is reached.", int(is_connected))
-        yield self.counter("connects", "Connections to the broker, the first included.", link.num_connects)
+        """The metrics of a process's link to the broker."""
+        yield self.gauge("connected", "1 while connected to the broker.", int(is_connected))
+        yield self.counter("connects", "Connections to the broker, including the first.", link.num_connects)
         yield self.counter("sent_messages", "Messages sent.", link.num_messages_up)
         yield self.counter("sent_bytes", "Whole PUBLISH packets sent, before TLS.", link.num_bytes_up)
         yield self.counter("received_messages", "Messages received.", link.num_messages_down)
         yield self.counter("received_bytes", "Whole PUBLISH packets received.", link.num_bytes_down)
         dropped = {"sending": link.num_dropped_up, "receiving": link.num_dropped_down}
         yield self.counters(
-            "dropped_messages", "Not sent for want of a connection, or pushed out unread.", "when", dropped
+            "dropped_messages", "Not sent for lack of a connection, or dropped unread.", "when", dropped
         )

@@ -1,4 +1,4 @@
-"""The version of this release, for the statuses and metrics of both ends."""
+"""The version of this release, for the status messages and metrics of both ends."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -1,1 +1,1 @@
-"""What the two ends say to each other: messages, their bytes, topics and checks. Pure."""
+"""The protocol between device and worker: messages, their encoding, topics and checksums. Pure."""

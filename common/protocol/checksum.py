@@ -1,6 +1,6 @@
-"""The check that a draft carries for the prefix it builds on.
+"""The checksum that a draft carries of the prefix it builds on.
 
-Law: a worker whose prefix differs from the edge's notices it and asks for the context; it never verifies
+Law: a worker whose prefix differs from the device's detects this and asks for the context. It never verifies
 against a prefix that has drifted.
 """
 

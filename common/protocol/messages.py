@@ -1,6 +1,6 @@
-"""What the two ends say to each other, as frozen values; bytes are the codec's business.
+"""The messages of the protocol, as frozen values; the codec turns them into bytes.
 
-A device sends `Draft` and `Close`, a worker answers with `Correction` or `Refusal`. Positions and lengths
+A device sends `Draft` and `Close`; a worker answers with `Correction` or `Refusal`. Positions and lengths
 count tokens of the whole sequence, prompt included.
 """
 
@@ -11,15 +11,15 @@ from typing import TypeAlias
 from common.sampling.distribution import Distribution, Sampling
 
 PROTOCOL_VERSION = 1
-MAX_CONTEXT_PROBS = 256  # each costs the worker a row of logits, which is as wide as the vocabulary
+MAX_CONTEXT_PROBS = 256  # each costs the worker a row of logits as wide as the vocabulary
 
 
 @dataclass(frozen=True, slots=True)
 class DraftToken:
     """A token to verify, with the distribution it was drawn from.
 
-    None means that nothing needs to be sent: the target's own choice decides (greedy, or the Gumbel
-    coupling of arXiv 2408.07978), and the token is accepted when it equals that choice.
+    None means that no distribution is needed: the target's own choice decides (greedy, or the Gumbel
+    coupling of arXiv 2408.07978), and the token is accepted if it equals that choice.
     """
 
     token: int
@@ -28,7 +28,7 @@ class DraftToken:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a worker must know before it can take a session; comes with every draft whose base is 0."""
+    """What a worker needs to take a session; sent with every draft whose base is 0."""
 
     tokenizer: bytes  # fingerprint of the vocabulary (common.protocol.fingerprint)
     vocab_size: int
@@ -41,10 +41,10 @@ class Opening:
 class Draft:
     """A piece of the sequence: `context` is given, `block` is to be verified.
 
-    The worker should hold the first `base` tokens already, at the same `epoch`; `check` is their CRC-32
-    (0 when base is 0), so a state that has drifted is noticed, never used. After a fully accepted block the
-    worker adds `bonus` tokens of its own, one correction each. `num_context_probs` asks for the target's
-    probability of that many last context tokens (deferred verification), at most MAX_CONTEXT_PROBS.
+    The worker should already hold the first `base` tokens, at the same `epoch`. `check` is their CRC-32 (0
+    when `base` is 0), so a prefix that has drifted is detected and never used. After a fully accepted block
+    the worker adds `bonus` tokens of its own, one correction each. `num_context_probs` asks for the target's
+    probability of each of that many last context tokens (deferred verification), at most MAX_CONTEXT_PROBS.
     """
 
     n: int
@@ -60,16 +60,16 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The session is over: the worker may forget it and stop what it is doing for it. No answer."""
+    """The session is over: the worker may forget it and stop working on it. There is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """The answer to draft `n`: how many of its block stand, and the token that follows them.
+    """The answer to draft `n`: how many block tokens are accepted, and the token that follows them.
 
-    `token` is the resampled one after a rejection, a bonus token after a fully accepted block (when one was
-    asked for), else None. `index` numbers the bonus tokens of one draft: 0 comes with the verdict, further
-    ones follow as 1, 2, ... `context_codes` are one-byte probabilities (distribution.decode_probs).
+    `token` is the resampled token after a rejection, a bonus token after a fully accepted block (if one was
+    asked for), else None. `index` numbers the bonus tokens of one draft: 0 comes with the verdict, the others
+    follow as 1, 2, ... `context_codes` are one-byte probabilities (distribution.decode_probs).
     """
 
     n: int
@@ -94,7 +94,7 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A draft that was not verified, and why. `n` is None when the message could not be read that far."""
+    """A draft that was not verified, and why. `n` is None if the message could not be read that far."""
 
     n: int | None
     reason: Reason

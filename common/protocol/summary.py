@@ -1,13 +1,13 @@
 """A message in a few words, for logs. Pure.
 
-Law: lengths and numbers only. What people write never reaches a log, as text or as tokens.
+Law: only lengths and numbers. What people write never reaches a log, neither as text nor as tokens.
 """
 
 from common.protocol.messages import Close, Correction, Draft, ToDevice, ToWorker
 
 
-def brief(message: ToWorker | ToDevice) -> str:
-    """One line."""
+def summarise(message: ToWorker | ToDevice) -> str:
+    """One line about a message."""
     match message:
         case Draft():
             asked = f"{len(message.block)} tokens to verify" if message.block else "nothing to verify"

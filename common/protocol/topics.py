@@ -1,8 +1,8 @@
-"""Every topic name of the protocol, written and read in one place.
+"""Every topic name of the protocol, written and parsed in one place.
 
-Law: names from configuration or from a message reach a topic only through `check_name`, so no id can hold a
-wildcard or a level of its own. The longest topic has 6 slashes and stays below 256 bytes, the longest
-subscription 7, which every large broker service takes (docs/protocol.md, "Topics").
+Law: names from the configuration or from a message enter a topic only through `check_name`, so no id can
+contain a wildcard or add a level. The longest topic has 6 slashes and stays below 256 bytes, the longest
+subscription has 7: every large broker service accepts that (docs/protocol.md, "Topics").
 """
 
 import re
@@ -12,14 +12,13 @@ from typing import Literal, NamedTuple
 DEFAULT_ROOT = "hlm/v1"
 MAX_ROOT_LEVELS = 2
 MAX_NAME_LENGTH = 32
-MAX_TOPIC_BYTES = 256
 
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_LENGTH}}}", re.ASCII)
 _RESERVED_POOLS = ("correction", "worker", "device", "app")  # the other branches below the root
 
 
 class Uplink(NamedTuple):
-    """Whose message a worker holds, and over which of its two ways it came."""
+    """Who sent a message to a worker, and by which of the two ways."""
 
     way: Literal["open", "draft"]
     device: str
@@ -27,7 +26,7 @@ class Uplink(NamedTuple):
 
 
 class Downlink(NamedTuple):
-    """The session that a correction or refusal is for."""
+    """The session that a correction or refusal belongs to."""
 
     device: str
     session: str
@@ -41,23 +40,22 @@ class AppTopic(NamedTuple):
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` may stand as one level of a topic."""
+    """Whether `text` can be one level of a topic."""
     return _NAME.fullmatch(text) is not None
 
 
 def check_name(name: str, what: str) -> str:
-    """`name` itself when it may stand as one level of a topic, else a ValueError that speaks of `what`."""
+    """Return `name` if it can be one level of a topic; otherwise raise a ValueError that calls it `what`."""
     if not is_name(name):
-        raise ValueError(
-            f"{what} {name[:40]!r} is not a name: use 1 to {MAX_NAME_LENGTH} of the characters A-Za-z0-9_-"
-        )
+        allowed = f"1 to {MAX_NAME_LENGTH} of the characters A-Za-z0-9_-"
+        raise ValueError(f"{what} {name[:40]!r} is not a valid name: use {allowed}")
     return name
 
 
 def check_pool(pool: str) -> str:
-    """`pool` itself when it is a name and no other branch of the tree is called so, else a ValueError."""
+    """Return `pool` if it is a valid name and not that of another branch; otherwise raise a ValueError."""
     if pool in _RESERVED_POOLS:
-        raise ValueError(f"a pool cannot be called {pool!r}: the topic tree uses that word, choose another")
+        raise ValueError(f"a pool cannot be called {pool!r}: the topic tree uses that name, choose another")
     return check_name(pool, "pool")
 
 
@@ -83,7 +81,7 @@ class Topics:
         return f"{self.root}/{check_pool(pool)}/open/{_address(device, session)}"
 
     def open_filter(self, pool: str) -> str:
-        """The subscription that deals the pool's open drafts to its workers in turn."""
+        """The subscription that distributes the pool's open drafts over its workers."""
         return f"$share/{check_pool(pool)}/{self.root}/{pool}/open/+/+"
 
     def draft(self, pool: str, worker: str, device: str, session: str) -> str:
@@ -95,14 +93,14 @@ class Topics:
         return f"{self.root}/{check_pool(pool)}/draft/{_worker(worker)}/+/+"
 
     def uplink_filters(self, pool: str, device: str) -> tuple[str, str]:
-        """All that one device may send to the workers of a pool: what `open` and `draft` write."""
+        """Everything that one device may send to the workers of a pool: the topics of `open` and `draft`."""
         return (
             f"{self.root}/{check_pool(pool)}/open/{_device(device)}/+",
             f"{self.root}/{pool}/draft/+/{device}/+",
         )
 
     def parse_uplink(self, topic: str) -> Uplink:
-        """What `open` and `draft` wrote; ValueError for any other topic."""
+        """Parse a topic that `open` or `draft` made; ValueError for any other."""
         match self._levels(topic):
             case [_, "open", device, session]:
                 return Uplink("open", _device(device), _session(session))
@@ -114,7 +112,7 @@ class Topics:
     # -- worker to device ------------------------------------------------------------------------------
 
     def correction(self, device: str, session: str) -> str:
-        """Where a worker answers, with corrections and refusals alike."""
+        """Where a worker sends its answers: corrections and refusals."""
         return f"{self.root}/correction/{_address(device, session)}"
 
     def correction_filter(self, device: str) -> str:
@@ -122,11 +120,11 @@ class Topics:
         return f"{self.root}/correction/{_device(device)}/+"
 
     def all_corrections_filter(self) -> str:
-        """All that a worker may answer: its sessions can be of any device."""
+        """Everywhere that a worker may answer: its sessions can belong to any device."""
         return f"{self.root}/correction/+/+"
 
     def parse_correction(self, topic: str) -> Downlink:
-        """What `correction` wrote; ValueError for any other topic."""
+        """Parse a topic that `correction` made; ValueError for any other."""
         match self._levels(topic):
             case ["correction", device, session]:
                 return Downlink(_device(device), _session(session))
@@ -136,7 +134,7 @@ class Topics:
     # -- presence, and the applications of a device ----------------------------------------------------
 
     def worker(self, worker: str) -> str:
-        """The retained status of one worker; its last will says that it is gone."""
+        """The retained status of one worker; its last will marks it as gone."""
         return f"{self.root}/worker/{_worker(worker)}"
 
     def worker_filter(self) -> str:
@@ -144,7 +142,7 @@ class Topics:
         return f"{self.root}/worker/+"
 
     def parse_worker(self, topic: str) -> str:
-        """The worker whose status `topic` is; ValueError for any other topic."""
+        """The worker whose status topic this is; ValueError for any other topic."""
         match self._levels(topic):
             case ["worker", worker]:
                 return _worker(worker)
@@ -152,7 +150,7 @@ class Topics:
                 raise ValueError(f"topic {topic[:80]!r} is not the status of a worker")
 
     def device(self, device: str) -> str:
-        """The retained status of one device; its last will says that it is gone."""
+        """The retained status of one device; its last will marks it as gone."""
         return f"{self.root}/device/{_device(device)}"
 
     def device_filter(self) -> str:
@@ -171,7 +169,7 @@ class Topics:
         return f"{self.root}/app/{_device(device)}/#"
 
     def parse_app(self, topic: str) -> AppTopic:
-        """What `app` wrote; ValueError for any other topic."""
+        """Parse a topic that `app` made; ValueError for any other."""
         match self._levels(topic):
             case ["app", device, *path] if 1 <= len(path) <= 2:
                 levels = tuple(check_name(level, "level of an application topic") for level in path)

@@ -1,1 +1,1 @@
-"""Next-token distributions and the draws from them, the same at both ends. Pure."""
+"""Next-token distributions and the draws from them, identical at both ends. Pure."""

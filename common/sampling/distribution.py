@@ -1,8 +1,8 @@
 """Next-token distributions: warping, truncation, quantisation, and drawing from exactly what is sent.
 
-Law 1: a draft token is drawn from the very distribution that goes over the wire. So each form below knows
-how to draw from itself, and both ends compute with the same numbers. The one exception is the CU-HLM
-baseline (`TopK`), whose authors draw before they truncate.
+Law 1: a draft token is drawn from exactly the distribution that is sent. So each form below can draw from
+itself, and both ends compute with the same numbers. The one exception is the CU-HLM baseline (`TopK`), whose
+authors draw before they truncate.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from common.sampling.randomness import FloatArray
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
-LATTICE_TOTALS = (256, 65536)  # the two resolutions the wire knows: one or two bytes a count
+LATTICE_TOTALS = (256, 65536)  # the two resolutions of the wire format: one or two bytes per count
 LOG_STEPS_PER_OCTAVE = 12
 ZERO_PROB_CODE = 255
-FIRST_NUCLEUS, NUCLEUS_GROWTH = 256, 16  # ids that are tried for a nucleus, then so many times more
+FIRST_NUCLEUS, NUCLEUS_GROWTH = 256, 16  # ids in the first try for a nucleus, and the growth per try
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How logits become probabilities. Temperature 0 is greedy; top_k 0 and top_p 1 switch those off."""
+    """How logits become probabilities. Temperature 0 is greedy; top_k 0 and top_p 1 turn these off."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -31,17 +31,17 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """True when all mass falls on the most probable token."""
+        """True when the most probable token gets all the mass."""
         return self.temperature == 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lattice:
-    """Truncated and quantised: distinct ids [k] with integer counts [k] from 1 that sum to a total.
+    """Truncated and quantised: distinct ids [k] with integer counts [k] of at least 1 that sum to a total.
 
     The probability of ids[i] is counts[i] / total; every other token has 0. The largest count comes first,
-    equal counts by ascending id, so that the set alone says which token a uniform number draws. Verification
-    with it is exact at any k and total (docs/method.md, "drawn from what is sent").
+    equal counts by ascending id, so the set alone determines which token a uniform number draws. Verification
+    with it is exact for any k and total (docs/method.md).
     """
 
     ids: IntArray
@@ -64,7 +64,7 @@ class Lattice:
         return probs
 
     def draw(self, uniform: float) -> int:
-        """The token at `uniform` in (0, 1) of the cumulative counts, in integer arithmetic."""
+        """The token at `uniform` in (0, 1) on the cumulative counts, in integer arithmetic."""
         index = np.searchsorted(np.cumsum(self.counts), int(uniform * self.total), side="right")
         return int(self.ids[index])
 
@@ -95,15 +95,16 @@ class Dense:
 class TopK:
     """CU-HLM's message (arXiv 2505.11788): the k largest probabilities, one byte each, and the draft token's.
 
-    The draft token was drawn from the untruncated x with probability `draft_prob`; the receiver rebuilds x^
-    with the missing mass spread evenly over the other tokens. Its law is therefore not the target's.
+    The draft token was drawn from the untruncated x with probability `draft_prob`. The receiver rebuilds x^
+    by spreading the missing mass evenly over the other tokens, so the text does not have the target's
+    distribution.
     """
 
     ids: IntArray
     codes: npt.NDArray[np.uint8]
     draft_prob: float
 
-    def prob(self, token: int) -> float:  # noqa: ARG002 - the message tells it for the draft token alone
+    def prob(self, token: int) -> float:  # noqa: ARG002 - the message has only the draft token's
         """The probability with which the draft token was drawn."""
         return self.draft_prob
 
@@ -122,9 +123,9 @@ Distribution: TypeAlias = Lattice | Dense | TopK
 
 
 def warp(logits: npt.NDArray[np.floating], sampling: Sampling) -> FloatArray:
-    """Probabilities [vocab_size] after temperature, top-k, top-p (in that order, as transformers does).
+    """Probabilities [vocab_size] after temperature, top-k and top-p (in that order, as in transformers).
 
-    Ties are broken by the lower id, at both ends alike. Greedy gives all mass to the largest logit.
+    Ties go to the lower id, at both ends. Greedy gives all the mass to the largest logit.
     """
     if sampling.greedy:
         probs = np.zeros(len(logits))
@@ -139,14 +140,14 @@ def warp(logits: npt.NDArray[np.floating], sampling: Sampling) -> FloatArray:
 
 
 def fit_vocabulary(logits: npt.NDArray[np.floating], vocab_size: int) -> npt.NDArray[np.floating]:
-    """Logits [vocab_size]: a model's padding beyond the vocabulary is cut, a missing entry is impossible."""
+    """Logits [vocab_size]: padding beyond the vocabulary is cut off, missing entries become -inf."""
     if len(logits) >= vocab_size:
         return logits[:vocab_size]
     return np.concatenate([logits, np.full(vocab_size - len(logits), -np.inf, logits.dtype)])
 
 
 def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> FloatArray:
-    """Probabilities [vocab_size] at a temperature above 0, in float64; -inf logits get 0."""
+    """Probabilities [vocab_size] at a temperature above 0, in float64; a logit of -inf gets 0."""
     scaled = logits.astype(np.float64)
     weights = np.exp((scaled - scaled.max()) / temperature)
     return weights / weights.sum()
@@ -164,7 +165,7 @@ def top_ids(probs: FloatArray, count: int) -> IntArray:
 def quantise(probs: FloatArray, max_ids: int, total: int) -> Lattice:
     """Truncate to at most `max_ids` ids and round to counts that sum to `total` (largest remainder).
 
-    Ids whose count would be 0 are left out, so a peaked distribution is a short message.
+    Ids whose count would be 0 are left out, so a peaked distribution makes a short message.
     """
     ids = top_ids(probs, max_ids)
     shares = probs[ids] / probs[ids].sum() * total
@@ -176,7 +177,7 @@ def quantise(probs: FloatArray, max_ids: int, total: int) -> Lattice:
 
 
 def densify(probs: FloatArray) -> Dense:
-    """The whole distribution as float16 weights, to be drawn from as rounded."""
+    """The whole distribution as float16 weights; draws use the rounded weights."""
     return Dense(probs.astype(np.float16))
 
 
@@ -187,21 +188,21 @@ def draw(probs: FloatArray, uniform: float) -> int:
 
 
 def encode_probs(probs: FloatArray) -> npt.NDArray[np.uint8]:
-    """One byte a probability, logarithmic: 2^(-code / 12), at most 2.9 % off; 255 stands for 0."""
+    """One byte per probability, logarithmic: 2^(-code / 12), at most 2.9 % off; 255 stands for 0."""
     with np.errstate(divide="ignore"):
         codes = np.round(-LOG_STEPS_PER_OCTAVE * np.log2(probs))
     return np.clip(codes, 0, ZERO_PROB_CODE).astype(np.uint8)
 
 
 def decode_probs(codes: npt.NDArray[np.uint8]) -> FloatArray:
-    """The probabilities that `encode_probs` wrote, as rounded."""
+    """The rounded probabilities that `encode_probs` wrote."""
     probs = 2.0 ** (-codes.astype(np.float64) / LOG_STEPS_PER_OCTAVE)
     probs[codes == ZERO_PROB_CODE] = 0.0
     return probs
 
 
 def _nucleus(probs: FloatArray, top_p: float) -> IntArray:
-    """The fewest most probable ids whose mass reaches `top_p`: a few, so the others are not put in order."""
+    """The fewest most probable ids whose mass reaches `top_p`. Usually few, so the rest stays unsorted."""
     count = FIRST_NUCLEUS
     while True:
         order = top_ids(probs, count)

@@ -1,11 +1,11 @@
 """Counter-based draws: every random number is a pure function of (seed, position, purpose).
 
-Law: nothing here keeps state, so a draft that is repeated, re-ordered, batched or taken over by another
-worker meets the same numbers again and gets the same answer (docs/method.md, "everything is a function of
-the seed"). The generator is Philox-4x64-10 (Salmon et al., SC 2011), whose stream numpy keeps stable.
+Law: nothing here keeps state, so a draft that is repeated, reordered, batched or taken over by another worker
+gets the same numbers and therefore the same answer (docs/method.md). The generator is Philox-4x64-10 (Salmon
+et al., SC 2011), whose stream numpy keeps stable.
 
-A single number is computed here, in plain integers: to make a generator of numpy's for it takes three to four
-times as long, and a worker draws one for every token that it verifies.
+A single number is computed here in plain integers. Creating a numpy generator for it takes three to four
+times as long, and a worker draws one for every token it verifies.
 """
 
 from enum import IntEnum
@@ -24,7 +24,7 @@ _KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 
 
 class Purpose(IntEnum):
-    """What a number is drawn for; two purposes at one position are independent."""
+    """What a number is drawn for. Numbers for different purposes at one position are independent."""
 
     DRAFT = 0  # the edge draws the draft token
     ACCEPT = 1  # the worker accepts or rejects it
@@ -37,16 +37,16 @@ class Purpose(IntEnum):
 def uniforms(seed: int, position: int, purpose: Purpose, count: int) -> FloatArray:
     """`count` independent numbers in the open interval (0, 1) for one position and purpose.
 
-    A longer request begins with the numbers of a shorter one. `seed` is 0 .. 2^64 - 1, `position` the
-    token's index in the whole sequence (prompt included).
+    A longer request begins with the numbers of a shorter one. `seed` is 0 to 2^64 - 1; `position` is the
+    token's index in the whole sequence, prompt included.
     """
-    # 52 bits and a half: with 53 the largest would round to 1
+    # 52 bits plus a half: with 53 bits the largest number would round to 1
     raw = _generator(seed, position, purpose).random_raw(count)
     return ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def uniform(seed: int, position: int, purpose: Purpose) -> float:
-    """One number in (0, 1); the first of `uniforms`."""
+    """One number in (0, 1): the first of `uniforms`."""
     return ((_first_word(seed, position, purpose) >> 12) + 0.5) * 2.0**-52
 
 
@@ -56,7 +56,7 @@ def gumbel_noise(seed: int, position: int, vocab_size: int) -> FloatArray:
 
 
 def _first_word(seed: int, position: int, purpose: Purpose) -> int:
-    """The first 64 bits of `_generator`, which counts up before it begins."""
+    """The first 64 bits of `_generator`, which increments its counter before the first draw."""
     a, b, c, d = 1, position, 0, 0
     key, other_key = seed, int(purpose)
     for _ in range(_NUM_ROUNDS):
@@ -72,6 +72,6 @@ def _first_word(seed: int, position: int, purpose: Purpose) -> int:
 
 
 def _generator(seed: int, position: int, purpose: Purpose) -> np.random.Philox:
-    """Words of 64 bits, the lowest first: numpy takes twice as long to cut large integers up itself."""
+    """Key and counter are arrays of 64-bit words: numpy takes twice as long to split large integers."""
     key = np.array([seed, int(purpose)], np.uint64)
     return np.random.Philox(key=key, counter=np.array([0, position, 0, 0], np.uint64))

@@ -15,7 +15,7 @@ from common.link import Delivery, Link, LinkStatistics
 from common.process.log import about
 from common.protocol.codec import CodecError, decode_to_device, encode
 from common.protocol.messages import Correction, Draft
-from common.protocol.summary import brief
+from common.protocol.summary import summarise
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import ModelError
@@ -94,7 +94,7 @@ class Exchange:
                 f"a draft cannot be sent: {error}; shorten the prompt, or use lossless"
             ) from error
         if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s, to %s", brief(outgoing.message), outgoing.worker or "any worker")
+            _log.debug("%s, to %s", summarise(outgoing.message), outgoing.worker or "any worker")
         if isinstance(outgoing.message, Draft):
             self._estimate.sent((session, outgoing.message.n), len(payload), time.monotonic())
         if outgoing.worker is None:
@@ -149,7 +149,7 @@ class Exchange:
         if isinstance(message, Correction) and message.index == 0:
             self._estimate.answered((session, message.n), message.compute_ms / 1000, time.monotonic())
         if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s", brief(message))
+            _log.debug("%s", summarise(message))
         if session in self._inboxes:
             self._inboxes[session].put_nowait(message)
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from common.link import LinkStatistics
-from common.process.prometheus import Exposition, Metric, Names
+from common.process.prometheus import Metric, MetricFamilies, MetricsCollector
 from edge_agent.monitoring.totals import Totals
 
-_NAMES = Names("hlm_edge")
+_NAMES = MetricFamilies("hlm_edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Snapshot:
     is_connected: bool
 
 
-class Metrics(Exposition):
+class Metrics(MetricsCollector):
     """Every metric of one agent; `about` are facts such as the device's name."""
 
     def __init__(self, read: Callable[[], Snapshot], about: Mapping[str, str]) -> None:

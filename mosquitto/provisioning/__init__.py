@@ -2,4 +2,4 @@
 
 
 class ProvisionError(Exception):
-    """It cannot be done: one sentence with what is wrong and what to do."""
+    """The command cannot be carried out: a one-line message with what is wrong and what to do."""

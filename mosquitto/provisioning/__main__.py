@@ -1,6 +1,6 @@
 """`mosquitto/provision`: the command line.
 
-`certificates` and `init` need no broker; the other commands talk to a running one, and take effect at once,
+`certificates` and `init` need no broker. The other commands talk to a running one and take effect at once,
 without a restart.
 """
 
@@ -23,23 +23,25 @@ try:
 except (ImportError, SyntaxError) as error:
     sys.exit(
         f"provision: {sys.executable} cannot run this ({error}): activate the project's virtual environment, "
-        "or make one: python3.11 -m venv .venv && .venv/bin/pip install -e ."
+        "or create one: python3.11 -m venv .venv && .venv/bin/pip install -e ."
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (0: done, 1: could not, 2: wrong usage)."""
+    """Run the command; returns the exit code (0: done, 1: failed, 2: wrong usage)."""
     flags = _parser().parse_args(arguments)
     try:
         cast("Callable[[Namespace], None]", flags.run)(flags)
     except ValueError as error:
         return _complain(str(error), 2)
-    except (ProvisionError, LinkError) as error:
+    except ProvisionError as error:
         return _complain(str(error), 1)
+    except LinkError as error:  # it names settings, of which this command has one as a flag
+        return _complain(str(error).replace("`broker`", "--broker"), 1)
     except OSError as error:
         return _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
-        return _complain("interrupted: see `provision list` for what was done", 130)
+        return _complain("interrupted: `provision list` shows what was done", 130)
     return 0
 
 
@@ -54,7 +56,7 @@ def _parser() -> ArgumentParser:
             "--folder",
             type=Path,
             default=DEFAULT_FOLDER,
-            help=f"where the broker's files are (default: {DEFAULT_FOLDER})",
+            help=f"folder of the broker's files (default: {DEFAULT_FOLDER})",
         )
         root_help = f"the first levels of all topics (default: {DEFAULT_ROOT})"
         one.add_argument("--root", default=DEFAULT_ROOT, help=root_help)
@@ -67,19 +69,19 @@ def _parser() -> ArgumentParser:
             )
         return one
 
-    one = command("certificates", certificates, "make an authority and what it signs", online=False)
+    one = command("certificates", certificates, "create an authority and certificates", online=False)
     one.add_argument("--host", action="append", default=[], help="the broker's name or address; repeatable")
     one.add_argument("--client", action="append", default=[], metavar="NAME", help="an account; repeatable")
-    command("init", init, "make the broker's configuration and its administrator", online=False)
-    one = command("add", add, "make an account with the rights of its kind, and a password", online=True)
+    command("init", init, "create the broker's configuration and its administrator", online=False)
+    one = command("add", add, "create an account with the rights of its kind, and a password", online=True)
     one.add_argument("kind", choices=[kind.value for kind in Kind])
-    one.add_argument("name", help="also the broker's user name, and the name in the topics")
-    one.add_argument("--pool", action="append", default=[], help="of a worker, or a device (repeatable)")
-    one.add_argument("--device", action="append", default=[], help="that an app talks to; repeatable")
+    one.add_argument("name", help="the account's name: its user name, and its name in topics")
+    one.add_argument("--pool", action="append", default=[], help="pool of a worker or a device; repeatable")
+    one.add_argument("--device", action="append", default=[], help="device that an app talks to; repeatable")
     _add_out(one)
-    one = command("remove", remove, "delete an account and end its connection", online=True)
+    one = command("remove", remove, "delete an account and close its connection", online=True)
     one.add_argument("name")
-    one = command("rotate", rotate, "give an account a new password and end its connection", online=True)
+    one = command("rotate", rotate, "give an account a new password and close its connection", online=True)
     one.add_argument("name", help=f"an account; {ADMIN} is the administrator")
     _add_out(one)
     command("list", show, "show all accounts", online=True)
@@ -95,8 +97,8 @@ def _add_out(parser: ArgumentParser) -> None:
     )
 
 
-def _complain(sentence: str, code: int) -> int:
-    print(f"provision: {sentence}", file=sys.stderr)
+def _complain(message: str, code: int) -> int:
+    print(f"provision: {message}", file=sys.stderr)
     return code
 
 

@@ -1,7 +1,7 @@
 """Who may send and read what: the rules of every kind of account at the broker.
 
-Law: what no rule allows is refused, reading as much as sending, and no account can speak in another's name.
-This knows no broker; mosquitto/provisioning puts the rules into one.
+Law: what no rule allows is refused, both reading and sending, and no account can send in another's name. This
+module knows no broker; the others here put its rules into one.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from enum import Enum
 
 from common.protocol.topics import Topics, check_name, check_pool
 
-STATISTICS = "$SYS/#"  # what a broker says about itself
+STATISTICS = "$SYS/#"  # the broker's statistics
 
 
 class Kind(Enum):
@@ -31,7 +31,7 @@ class Account:
     devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """ValueError for names that cannot stand in a topic, and for pools or devices too few or too many."""
+        """ValueError for a name that cannot be in a topic, and for too few or too many pools or devices."""
         check_name(self.name, self.kind.value)
         for pool in self.pools:
             check_pool(pool)
@@ -48,9 +48,9 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Topic filters: `send` what may be published to, `read` the subscriptions, also any part of them.
+    """Topic filters: publishing is allowed to `send`, subscribing to `read` and to any part of it.
 
-    `subscribe` are subscriptions that are allowed only letter for letter: those that our programs make.
+    The subscriptions in `subscribe` are allowed only letter for letter: our programs make exactly these.
     """
 
     send: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Rules:
 
 
 def rules(account: Account, topics: Topics) -> Rules:
-    """All that an account may do."""
+    """Everything that an account may do."""
     name = account.name
     match account.kind:
         case Kind.DEVICE:
@@ -82,5 +82,5 @@ def rules(account: Account, topics: Topics) -> Rules:
 
 
 def without_share(subscription: str) -> str:
-    """The topics that a subscription delivers: itself without `$share/GROUP/`."""
+    """The topics that a subscription delivers: the subscription without `$share/GROUP/`."""
     return subscription.split("/", 2)[2] if subscription.startswith("$share/") else subscription

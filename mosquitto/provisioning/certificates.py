@@ -1,8 +1,8 @@
-"""A private authority, and what it signs, made by the program openssl.
+"""A private certificate authority and the certificates it signs, made with the openssl program.
 
-Why openssl and not a library: it is there wherever mosquitto is, and who wants to check or replace a step can
-read these commands. Law: only their owner reads keys; certificates say what they are for, or strict clients
-(Python 3.13 is one) refuse them.
+Why openssl and not a library: it is installed wherever mosquitto is, and anyone who wants to check or replace
+a step can read these commands. Law: only its owner can read a key. Certificates state their purpose, because
+strict clients such as Python 3.13 refuse them otherwise.
 """
 
 import ipaddress
@@ -18,7 +18,7 @@ from mosquitto.provisioning import ProvisionError
 from mosquitto.provisioning.folder import Folder, give_to_broker, write_secret
 
 AUTHORITY_DAYS = 3650
-CERTIFICATE_DAYS = 825  # the most that Apple's systems accept
+CERTIFICATE_DAYS = 825  # the longest that Apple's systems accept
 LOCAL_NAMES = ("localhost", "127.0.0.1")  # for provision itself, on the broker's machine
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
@@ -44,12 +44,12 @@ subjectAltName = {names}
 
 
 def make_authority(folder: Folder) -> bool:
-    """The authority's key and certificate; False when they are there already."""
+    """Make the authority's key and certificate; False if they exist already."""
     if folder.authority.exists() and folder.authority_key.exists():
         return False
     if folder.authority.exists():
         raise ProvisionError(
-            f"{folder.authority} is there but not its key {folder.authority_key}: nothing can be signed here"
+            f"{folder.authority} exists but its key {folder.authority_key} is missing: put it back to sign"
         )
     with tempfile.TemporaryDirectory(dir=folder.password.parent) as scratch:
         Path(scratch, "conf").write_text(_AUTHORITY)
@@ -65,7 +65,7 @@ def make_authority(folder: Folder) -> bool:
 
 
 def certify_server(folder: Folder, hosts: Sequence[str]) -> None:
-    """A new key and certificate for the broker; `hosts` are the names and addresses that clients write."""
+    """Make a key and certificate for the broker; `hosts` are the names and addresses that clients use."""
     names = dict.fromkeys((*hosts, *LOCAL_NAMES))
     alternatives = ", ".join(_alternative(one) for one in names)
     key, certificate = _sign(folder, hosts[0][:64], "serverAuth", alternatives)
@@ -75,7 +75,7 @@ def certify_server(folder: Folder, hosts: Sequence[str]) -> None:
 
 
 def certify_client(folder: Folder, name: str) -> tuple[Path, Path]:
-    """A new key and certificate for an account, for brokers with `require_certificate true`; their files."""
+    """Make an account's certificate and key, for brokers with `require_certificate true`; their paths."""
     check_name(name, "account")
     key, certificate = _sign(folder, name, "clientAuth", f"DNS:{name}")
     certificate_file, key_file = client_files(folder, name)
@@ -85,7 +85,7 @@ def certify_client(folder: Folder, name: str) -> tuple[Path, Path]:
 
 
 def client_files(folder: Folder, name: str) -> tuple[Path, Path]:
-    """Where the certificate and the key of an account are made; `ca` would be the authority's own key."""
+    """The files of an account's certificate and key; for `ca` the key would be the authority's own."""
     if name == "ca":
         raise ProvisionError("an account called ca would get the authority's own files: choose another name")
     return folder.password.parent / f"{name}.crt", folder.password.parent / f"{name}.key"

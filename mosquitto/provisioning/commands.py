@@ -1,6 +1,6 @@
-"""What each command does; `flags` are those of __main__.py.
+"""The commands; `flags` are those of __main__.py.
 
-Law: a password is made here, shown once, and never an argument.
+Law: a password is generated here, shown once, and never passed as an argument.
 """
 
 import asyncio
@@ -39,26 +39,26 @@ from mosquitto.provisioning.state import (
 
 
 def certificates(flags: Namespace) -> None:
-    """Make what is missing of the authority, and the certificates asked for."""
+    """Make the authority if it is missing, and the requested certificates."""
     if not flags.host and not flags.client:
-        raise ValueError("say for whom: --host NAME for the broker, --client NAME for an account")
+        raise ValueError("nothing to certify: add --host NAME for the broker, --client NAME for an account")
     folder = Folder(flags.folder)
     folder.create()
     made = make_authority(folder)
-    print(f"{folder.authority}: the authority, {'new' if made else 'as it was'}; copy it to every client")
+    print(f"{folder.authority}: the authority, {'new' if made else 'unchanged'}; copy it to every client")
     if flags.host:
         certify_server(folder, flags.host)
-        print(f"{folder.certificate}: the broker's certificate; a running broker takes it up on SIGHUP")
+        print(f"{folder.certificate}: the broker's certificate; a running broker reloads it on SIGHUP")
     for name in flags.client:
         certificate, key = certify_client(folder, name)
-        print(f"{certificate}, {key}: for {name}; move them to it")
+        print(f"{certificate}, {key}: for {name}; move both to that machine")
 
 
 def init(flags: Namespace) -> None:
-    """Make the state that the broker starts from, and its configuration."""
+    """Make the broker's initial state and its configuration."""
     folder, topics = Folder(flags.folder), Topics(flags.root)
     if folder.state.exists():
-        raise ProvisionError(f"{folder.state} exists: this broker has its accounts (see `provision list`)")
+        raise ProvisionError(f"{folder.state} exists: this broker has accounts (see `provision list`)")
     text, password = configuration(folder.path), new_password()
     folder.create()
     write_secret(folder.password, password + "\n", replace=True)
@@ -76,7 +76,7 @@ def init(flags: Namespace) -> None:
 
 
 def add(flags: Namespace) -> None:
-    """Make an account and give it the rights of its kind."""
+    """Create an account with the rights of its kind."""
     account = Account(Kind(flags.kind), flags.name, tuple(flags.pool), tuple(flags.device))
     if account.name == ADMIN:
         raise ValueError(f"{ADMIN} is the administrator's name: choose another")
@@ -85,9 +85,9 @@ def add(flags: Namespace) -> None:
     async def create(control: Control) -> None:
         (answer,) = await control.attempt(create_client(account, password))
         if answer.get("error") == "Client already exists":
-            raise ProvisionError(f"there is an account {account.name}: remove it, or choose another name")
+            raise ProvisionError(f"account {account.name} already exists: remove it or choose another name")
         check(answer)
-        await control.attempt({"command": "deleteRole", "rolename": role_name(account)})  # of one before
+        await control.attempt({"command": "deleteRole", "rolename": role_name(account)})  # a former account's
         await control.do(*grant(account, topics))
 
     _hand_over(flags, password, lambda: _with_control(flags, create))
@@ -98,7 +98,7 @@ def remove(flags: Namespace) -> None:
     """Delete an account with its rights, its connection and its status."""
     name = check_name(flags.name, "account")
     if name == ADMIN:
-        raise ValueError(f"{ADMIN} cannot be removed: accounts could not be managed any more")
+        raise ValueError(f"{ADMIN} cannot be removed: it is needed to manage accounts")
     topics = Topics(flags.root)
 
     async def delete(control: Control) -> None:
@@ -109,7 +109,7 @@ def remove(flags: Namespace) -> None:
         await control.clear([topics.device(name), topics.worker(name)])
 
     _with_control(flags, delete)
-    print(f"{name} is no account any more")
+    print(f"account {name} is removed")
 
 
 def rotate(flags: Namespace) -> None:
@@ -127,10 +127,10 @@ def rotate(flags: Namespace) -> None:
 
 
 def _rotate_admin(flags: Namespace, password: str) -> None:
-    """The broker throws us out before it answers; that the new password works is the answer."""
+    """The broker disconnects us before it answers, so a login with the new password is the check."""
     folder = Folder(flags.folder)
     if flags.out is not None:
-        raise ValueError(f"the administrator's password stays in {folder.password}: leave --out away")
+        raise ValueError(f"the administrator's password stays in {folder.password}: leave out --out")
     pending = folder.password.with_name("password.pending")
     write_secret(pending, password + "\n", replace=True)
 
@@ -145,7 +145,7 @@ def _rotate_admin(flags: Namespace, password: str) -> None:
         _with_control(flags, look, password)
     except (LinkError, ProvisionError) as error:
         raise ProvisionError(
-            f"{error}; the password is now the one in {pending}, or still that in {folder.password}"
+            f"{error}; the valid password is now in {pending}, or still in {folder.password}"
         ) from error
     pending.rename(folder.password)
     print(f"the administrator's new password is in {folder.password}")
@@ -192,17 +192,17 @@ def _if_there(path: Path) -> str | None:
 async def _client(control: Control, name: str) -> Json:
     (answer,) = await control.attempt({"command": "getClient", "username": name})
     if "error" in answer:
-        raise ProvisionError(f"there is no account {name}: see `provision list`")
+        raise ProvisionError(f"no account {name}: see `provision list`")
     return cast("Json", cast("Json", answer["data"])["client"])
 
 
 def _hand_over(flags: Namespace, password: str, change: Callable[[], None]) -> None:
-    """Make the change, and give its password to whoever asked: the file first, so that it cannot be lost."""
+    """Make the change and hand over its password. A file is written first, so that it cannot be lost."""
     out = cast("Path | None", flags.out)
     if out is None:
         change()
         print(f"user name  {flags.name}\npassword   {password}")
-        print("It is shown this once: nobody can read it again.")
+        print("The password is shown only now; it cannot be read again.")
         return
     write_secret(out, password + "\n")
     try:

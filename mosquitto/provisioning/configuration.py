@@ -13,13 +13,13 @@ _PLACES = ("/usr/lib/*", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homeb
 
 
 def configuration(folder: Path) -> str:
-    """The text of the file; ProvisionError when the plugin is not on this machine."""
+    """The text of the file; ProvisionError if the plugin is not on this machine."""
     text = TEMPLATE.read_text(encoding="utf-8").replace(str(DEFAULT_FOLDER), str(folder))
     return re.sub(r"^plugin /.*$", f"plugin {find_plugin()}", text, flags=re.MULTILINE)
 
 
 def find_plugin() -> Path:
-    """Where mosquitto's package put the plugin."""
+    """Where mosquitto's package installed the plugin."""
     for place in _PLACES:
         for path in sorted(Path("/").glob(f"{place.lstrip('/')}/{PLUGIN}")):
             return path

@@ -1,7 +1,7 @@
-"""Commands to the plugin of a running broker, over the same encrypted listener that everyone uses.
+"""Commands to the plugin of a running broker, over the encrypted listener that every client uses.
 
-Why not its file: the broker reads that only when it starts, and writes over it. Why not mosquitto_ctrl: it
-takes passwords on its command line, where everyone on the machine sees them.
+Why not through its file: the broker reads that only when it starts, and overwrites it. Why not with
+mosquitto_ctrl: it takes passwords on its command line, where everyone on the machine can see them.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ class Control:
     @classmethod
     @asynccontextmanager
     async def connected(cls, settings: LinkSettings) -> AsyncGenerator["Control"]:
-        """Connect as administrator; LinkError says why not."""
+        """Connect as administrator; LinkError if that fails."""
         async with Link(settings, subscriptions=[RESPONSE]) as link:
             yield cls(link)
 
     async def do(self, *commands: Json) -> list[Json]:
-        """Run the commands in order; what each answered. The first error is a ProvisionError."""
+        """Run the commands in order; returns the answers. The first error is a ProvisionError."""
         answers = await self.attempt(*commands)
         for answer in answers:
             check(answer)
         return answers
 
     async def attempt(self, *commands: Json) -> list[Json]:
-        """Run the commands in order; what each answered, errors included."""
+        """Run the commands in order; returns the answers, errors included."""
         token = secrets.token_hex(8)
         await self.send(*(command | {"correlationData": token} for command in commands))
         try:
@@ -47,11 +47,11 @@ class Control:
                 return await self._answers(token)
         except TimeoutError as error:
             raise ProvisionError(
-                f"no answer from the broker within {TIMEOUT:g} s: see `provision list` for what was done"
+                f"no answer from the broker within {TIMEOUT:g} s: `provision list` shows what was done"
             ) from error
 
     async def send(self, *commands: Json) -> None:
-        """Run the commands without waiting for an answer."""
+        """Send the commands without waiting for an answer."""
         payload = json.dumps({"commands": commands}).encode()
         if await self._link.send(CONTROL, payload, qos=1) is Delivery.REFUSED:
             raise ProvisionError("the broker does not let this account manage others")
@@ -70,6 +70,6 @@ class Control:
 
 
 def check(answer: Json) -> None:
-    """ProvisionError when the answer to a command is an error."""
+    """Raise ProvisionError if the answer to a command is an error."""
     if "error" in answer:
-        raise ProvisionError(f"the broker says to {answer['command']}: {answer['error']}")
+        raise ProvisionError(f"the broker refused {answer['command']}: {answer['error']}")

@@ -1,8 +1,8 @@
-"""The broker's folder: which file lies where, and who may read it.
+"""The broker's folder: where each file is, and who may read it.
 
-Law: a secret is never readable by others, not even for a moment, and a file that exists gives way only to a
+Law: a secret is never readable by others, not even for a moment, and an existing file is replaced only by a
 complete new one. The authority's key and the administrator's password are kept apart from what the broker
-reads, so that who breaks into the broker does not get them.
+reads, so that breaking into the broker does not reveal them.
 """
 
 import os
@@ -27,7 +27,7 @@ class Folder:
         self.authority = self.path / "ca.crt"
         self.certificate = self.path / "server.crt"
         self.key = self.path / "server.key"  # the broker's
-        self.state = self.path / "state" / "dynamic-security.json"  # the broker's; it writes it, too
+        self.state = self.path / "state" / "dynamic-security.json"  # the broker's, which also writes it
         self.authority_key = self.path / "admin" / "ca.key"
         self.password = self.path / "admin" / "password"
 
@@ -35,11 +35,11 @@ class Folder:
         """Make the folders; those that exist stay as they are."""
         if not self.path.exists():
             self.path.mkdir(parents=True)
-            self.path.chmod(0o755)  # whatever the umask: the broker's user passes through
+            self.path.chmod(0o755)  # regardless of the umask, so that the broker's user can enter
         for private in (self.state.parent, self.password.parent):
             private.mkdir(mode=0o700, exist_ok=True)
         if self.password.parent.stat().st_uid != os.geteuid():
-            raise ProvisionError(f"{self.password.parent} belongs to somebody else: run this as its owner")
+            raise ProvisionError(f"{self.password.parent} belongs to another user: run this as its owner")
         give_to_broker(self.state.parent)
 
     def read_password(self) -> str:
@@ -47,24 +47,24 @@ class Folder:
         try:
             return self.password.read_text(encoding="utf-8").strip()
         except FileNotFoundError as error:
-            raise ProvisionError(f"there is no {self.password}: run `provision init` first") from error
+            raise ProvisionError(f"{self.password} does not exist: run `provision init` first") from error
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """One administrator at a time: a second one would push the first off the broker."""
+        """Lock the folder for one administrator: a second connection would disconnect the first."""
         self.read_password()
         with self.password.parent.joinpath("lock").open("a") as lock:
             try:
                 flock(lock, LOCK_EX | LOCK_NB)
             except BlockingIOError as error:
                 raise ProvisionError(
-                    f"another provision command uses {self.path}: wait until it ends"
+                    f"another provision command is using {self.path}: wait until it ends"
                 ) from error
             yield
 
 
 def write_secret(path: Path, text: str, *, replace: bool = False) -> None:
-    """Write a file that only its owner can read; FileExistsError, or one step to the new one."""
+    """Write a file that only its owner can read. One that exists is an error, or replaced in one step."""
     target = path.with_name(path.name + ".new") if replace else path
     if replace:
         target.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def write_secret(path: Path, text: str, *, replace: bool = False) -> None:
 
 
 def give_to_broker(path: Path) -> None:
-    """Make the broker's user the owner, where we may and there is one."""
+    """Make the broker's user the owner, if we are root and that user exists."""
     if os.geteuid() != 0:
         return
     try:

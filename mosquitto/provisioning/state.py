@@ -1,7 +1,8 @@
-"""What mosquitto's plugin "dynamic security" keeps: clients, roles, and what is refused by default.
+"""The state of mosquitto's plugin "dynamic security": clients, roles, and what is refused by default.
 
-Law: pure but for the salt. Everything is refused unless a role allows it, receiving too: then a subscription
-that outlives its right (CVE-2021-34434, mosquitto up to 2.0.11) delivers nothing.
+Law: pure except for random passwords and salts. Everything is refused unless a role allows it. That includes
+receiving, so a subscription that outlives its right (CVE-2021-34434, mosquitto up to 2.0.11) delivers
+nothing.
 """
 
 import hashlib
@@ -18,20 +19,20 @@ ADMIN = "admin"
 CONTROL = "$CONTROL/dynamic-security/v1"
 RESPONSE = f"{CONTROL}/response"
 
-# The plugin's own number, which it also uses for every password that is set while it runs. Few, and enough: a
-# password of 192 random bits is not guessed, and a flood of wrong ones does not keep the broker busy.
+# The plugin's own number, which it also uses for every password that is set while it runs. Low, but enough: a
+# password of 192 random bits cannot be guessed, and a flood of wrong ones does not keep the broker busy.
 ITERATIONS = 101
-_SALT_BYTES = 12  # what mosquitto 2.0 takes
+_SALT_BYTES = 12  # the length that mosquitto 2.0 takes
 _PASSWORD_BYTES = 24
 
 
 def new_password() -> str:
-    """192 random bits, in characters that no shell or file format takes for its own."""
+    """192 random bits, in characters that are special in no shell or file format."""
     return secrets.token_hex(_PASSWORD_BYTES)
 
 
 def initial_state(password: str, topics: Topics) -> Json:
-    """The plugin's file with one account: the administrator's, who manages accounts and reads no traffic."""
+    """The plugin's file with one account: an administrator who manages accounts and reads no traffic."""
     salt = secrets.token_bytes(_SALT_BYTES)
     hashed = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
     admin = {
@@ -42,7 +43,7 @@ def initial_state(password: str, topics: Topics) -> Json:
         "iterations": ITERATIONS,
         "roles": [{"rolename": ADMIN}],
     }
-    # to wipe out the status of an account that is removed
+    # to clear the status of an account that is removed
     statuses = (topics.device_filter(), topics.worker_filter())
     role = {"rolename": ADMIN, "acls": _acls(Rules(send=(CONTROL, *statuses), subscribe=(RESPONSE,)))}
     default = {
@@ -55,12 +56,12 @@ def initial_state(password: str, topics: Topics) -> Json:
 
 
 def role_name(account: Account) -> str:
-    """Each account has a role of its own: mosquitto 2.0 has no rule for "the user's own name"."""
+    """The role of an account. Each has its own, because mosquitto 2.0 has no rule for "the user's name"."""
     return f"{account.kind.value}-{account.name}"
 
 
 def create_client(account: Account, password: str) -> Json:
-    """The command that makes an account, without any right."""
+    """The command that creates an account, without any rights."""
     return {
         "command": "createClient",
         "username": account.name,
@@ -70,7 +71,7 @@ def create_client(account: Account, password: str) -> Json:
 
 
 def set_password(name: str, password: str) -> Json:
-    """The command that changes a password; the plugin also ends the account's connection."""
+    """The command that changes a password; the plugin also closes the account's connection."""
     return {"command": "setClientPassword", "username": name, "password": password}
 
 

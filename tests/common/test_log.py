@@ -1,4 +1,4 @@
-"""Logs: a record names its session, stays on its line, and says nothing of what people wrote."""
+"""Logs: a record names its session, stays on its line, and contains nothing that people wrote."""
 
 import asyncio
 import io
@@ -16,7 +16,7 @@ import pytest
 
 from common.process.log import about, configure_logging
 from common.protocol.messages import Close, Correction, Draft, DraftToken, Reason, Refusal
-from common.protocol.summary import brief
+from common.protocol.summary import summarise
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 
@@ -26,7 +26,7 @@ Records = Callable[[], str]
 
 @pytest.fixture
 def records(monkeypatch) -> Iterator[Callable[[str], Records]]:
-    """Configure a form; what comes back gives everything logged since."""
+    """Configures a log format; returns a function that gives everything logged since."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 
@@ -115,12 +115,14 @@ def test_tasks_and_threads_do_not_mix_up_what_they_are_about(records):
 def test_messages_are_logged_without_their_content():
     tokens = (11111, 22222)
     draft = Draft(3, 1, 7, tokens, (DraftToken(33333),) * 4, bonus=1)
-    assert brief(draft) == "draft 3: base 7, 2 tokens of context, 4 tokens to verify, 1 to add"
-    assert brief(Close()) == "closed"
-    assert brief(Correction(3, 2, 44444, "w")) == "correction 3: 2 accepted"
-    assert brief(Correction(3, 2, 44444, "w", index=5)) == "correction 3: 2 accepted, token 5 of a stream"
-    assert brief(Refusal(3, Reason.TOO_LONG, "w", "9 tokens")) == "refusal of draft 3: too_long (9 tokens)"
-    assert brief(Refusal(3, Reason.NEED_CONTEXT, "w")) == "refusal of draft 3: need_context"
+    assert summarise(draft) == "draft 3: base 7, 2 tokens of context, 4 tokens to verify, 1 to add"
+    assert summarise(Close()) == "closed"
+    assert summarise(Correction(3, 2, 44444, "w")) == "correction 3: 2 accepted"
+    assert summarise(Correction(3, 2, 44444, "w", index=5)) == "correction 3: 2 accepted, token 5 of a stream"
+    assert (
+        summarise(Refusal(3, Reason.TOO_LONG, "w", "9 tokens")) == "refusal of draft 3: too_long (9 tokens)"
+    )
+    assert summarise(Refusal(3, Reason.NEED_CONTEXT, "w")) == "refusal of draft 3: need_context"
 
 
 # -- real processes -----------------------------------------------------------------------------------

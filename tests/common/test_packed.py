@@ -1,4 +1,4 @@
-"""Packed blocks: exact, never longer than plain ones, near the information bound, bounded when hostile."""
+"""Packed blocks: exact, never longer than plain ones, near the information bound, bounded if hostile."""
 
 import math
 import time
@@ -24,7 +24,7 @@ Block = tuple[DraftToken, ...]
 
 @st.composite
 def blocks(draw: st.DrawFn) -> Block:
-    """Any block of lattices, of one or of both totals."""
+    """Any block of lattices, with one total or both."""
     vocab_size = draw(st.sampled_from([40, 300, 50257, 2**24]))
     found = draw(st.lists(lattices(vocab_size), min_size=1, max_size=12))
     return tuple(DraftToken(draw(st.sampled_from(each.ids.tolist())), each) for each in found)
@@ -37,7 +37,7 @@ def numbers_of(block: Block) -> list[bytes]:
 
 
 def random_block(num_tokens: int, size: int, *, total: int = 256, vocab_size: int = 32000) -> Block:
-    """Lattices with the ids of any subset and the counts of any composition, all equally likely."""
+    """Lattices with a random subset of ids and a random composition of counts, all equally likely."""
     rng = np.random.default_rng(size)
     tokens: list[DraftToken] = []
     for _ in range(num_tokens):
@@ -172,7 +172,7 @@ def test_arbitrary_numbers_give_a_message_that_can_be_sent_or_a_codec_error(numb
     ("number", "sentence"),
     [
         (b"\x00", "ends in a zero byte"),
-        (b"\xff" * 20, "counts to more than 64"),
+        (b"\xff" * 20, "count of more than 64"),
         (b"\x00" * 400 + b"\x01", "more than its distributions"),
         (b"\x01" * (limits.MAX_NUMBER_BYTES + 1), "2049 bytes, more than 2048"),
     ],

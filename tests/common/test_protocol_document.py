@@ -1,4 +1,4 @@
-"""docs/protocol.md and docs/protocol.cddl against the code: keys, payloads of every kind, sizes, topics."""
+"""docs/protocol.md and docs/protocol.cddl agree with the code: keys, every kind of payload, sizes, topics."""
 
 import itertools
 import re
@@ -33,7 +33,7 @@ KINDS: dict[type[ToWorker | ToDevice], str] = {
 
 
 def schema_of(rule: str) -> pycddl.Schema:
-    """The file's rules with one of them first: CDDL begins at the first."""
+    """The file's rules with one of them first, because CDDL starts at the first."""
     return pycddl.Schema(f"start = {rule}\n{CDDL}")
 
 
@@ -171,7 +171,7 @@ def test_the_packet_around_a_payload_is_as_documented() -> None:
 
 
 def table(*heads: str, after: str = "") -> list[list[str]]:
-    """The rows of the first table behind `after` whose head begins with these columns."""
+    """The rows of the first table after `after` whose head begins with these columns."""
     lines = TEXT[TEXT.index(after) :].splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith(f"| {' | '.join(heads)} |"))
     rows = itertools.takewhile(lambda line: line.startswith("|"), lines[begin + 2 :])

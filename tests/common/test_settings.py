@@ -1,4 +1,4 @@
-"""Settings: whatever a person writes, in whichever of the three places, is used or is an error."""
+"""Settings: everything a person writes, in any of the three places, is used or is an error."""
 
 import argparse
 import dataclasses
@@ -18,7 +18,7 @@ KINDS = {AgentConfig: AGENT_PREFIX, WorkerConfig: WORKER_PREFIX}
 FIELDS = [(kind, field) for kind in KINDS for field in dataclasses.fields(kind)]
 IDS = [f"{kind.__name__}.{field.name}" for kind, field in FIELDS]
 
-# settings that take only certain words or numbers; any other takes what its type takes
+# settings that take only certain words or numbers; the others take any value of their type
 VALUES: dict[str, object] = {
     "broker": "mqtt://elsewhere:1884",
     "root": "my/root",
@@ -32,7 +32,7 @@ VALUES: dict[str, object] = {
     "log_format": "json",
     "dtype": "bfloat16",
 }
-NEEDS = {  # settings that mean nothing without another one
+NEEDS = {  # settings that need another one
     "rejection_cost": ("--scheme", "u-hlm"),
     "byte_price": ("--max-ids", "0"),
 }

@@ -1,4 +1,4 @@
-"""What strangers write into the properties of a packet, and what no broker sends: the link against both."""
+"""The link against hostile properties that a broker passes on, and against packets that no broker sends."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 from benchmarks.fuzz.flood import connect, packet, publish
 from benchmarks.fuzz.properties import HOSTILE_PROPERTIES, REFUSED_PROPERTIES
 from common.link import Delivery, Link, LinkSettings, Received
-from common.link.packets import MalformedPacketError, Publish, publish_size, read_publish
+from common.link.packets import MalformedPacketError, PublishPacket, publish_size, read_publish
 from evaluation.local.broker import LocalBroker
 from tests.support.packet_counter import PacketCounter, read_packet
 
@@ -111,7 +111,7 @@ BROKEN = {
 
 @asynccontextmanager
 async def broker_that_sends(data: bytes) -> AsyncIterator[str]:
-    """Its address: it takes connections and a subscription, sends this, and keeps still."""
+    """The address of a server that accepts connections and a subscription, sends `data`, and then nothing."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_packet(reader)
@@ -158,7 +158,7 @@ def test_a_packet_is_read_whatever_its_properties_are(
     sent = publish(topic.encode(), payload, properties, qos=int(mid is not None), mid=mid or 0)
     size = len(sent)
     num_digits = 1 + (size > 129) + (size > 16_386)
-    assert read_publish(sent[0], sent[1 + num_digits :]) == Publish(topic, payload, mid)
+    assert read_publish(sent[0], sent[1 + num_digits :]) == PublishPacket(topic, payload, mid)
     prefix = 1 + (len(properties) > 127)
     assert publish_size(topic, payload, prefix + len(properties), int(mid is not None)) == size
 
@@ -177,4 +177,4 @@ def test_properties_that_paho_writes_are_skipped_too() -> None:
     properties.ContentType = "application/cbor"
     properties.UserProperty = ("a", "b" * 200)
     body = b"\0\1a" + properties.pack() + b"payload"
-    assert read_publish(0x30, body) == Publish("a", b"payload", None)
+    assert read_publish(0x30, body) == PublishPacket("a", b"payload", None)

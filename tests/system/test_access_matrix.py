@@ -28,13 +28,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from common.link import Delivery, Link, LinkError, LinkSettings, Outgoing
+from common.link import Delivery, Link, LinkError, LinkSettings, Publish
 from common.protocol.codec import MAX_PAYLOAD_BYTES
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
-from evaluation.local.broker import DEVELOPMENT_CONF, LocalBroker
+from evaluation.local.broker import DEVELOPMENT_CONF, LocalBroker, free_port
 from evaluation.local.worker import LocalWorker
 from mosquitto.provisioning import ProvisionError
+from mosquitto.provisioning.__main__ import main
 from mosquitto.provisioning.access import Account, Kind, rules
 from mosquitto.provisioning.configuration import find_plugin
 from tests.support.processes import answers, generate
@@ -395,14 +396,14 @@ def test_a_device_may_speak_in_every_pool_it_was_given_and_in_no_other() -> None
 @pytest.mark.parametrize(
     ("account", "mistake"),
     [
-        ((Kind.DEVICE, "a/b", ("p",)), "is not a name"),
-        ((Kind.DEVICE, "+", ("p",)), "is not a name"),
+        ((Kind.DEVICE, "a/b", ("p",)), "is not a valid name"),
+        ((Kind.DEVICE, "+", ("p",)), "is not a valid name"),
         ((Kind.DEVICE, "d"), "needs at least one pool, got 0"),
         ((Kind.DEVICE, "d", ("worker",)), "choose another"),
         ((Kind.DEVICE, "d", ("p",), ("d",)), "needs no list of devices, got 1"),
         ((Kind.WORKER, "w", ("p", "q")), "needs one pool, got 2"),
         ((Kind.APP, "a"), "needs at least one device, got 0"),
-        ((Kind.APP, "a", (), ("#",)), "is not a name"),
+        ((Kind.APP, "a", (), ("#",)), "is not a valid name"),
         ((Kind.OPERATOR, "o", ("p",)), "needs no pool, got 1"),
     ],
 )
@@ -431,7 +432,7 @@ def test_a_password_is_shown_once_works_and_can_be_replaced(
     first = password()
     run(enter(first))
     assert production.provision("add", "device", "attic", "--pool", "demo") == 1
-    assert "there is an account attic" in capsys.readouterr().err
+    assert "account attic already exists" in capsys.readouterr().err
     assert production.provision("rotate", "attic") == 0
     second = password()
     run(enter(second))
@@ -453,7 +454,7 @@ def test_the_administrators_password_can_be_replaced(production: ProductionBroke
 
 def test_a_removed_device_is_cut_off_at_once_and_leaves_nothing(production: ProductionBroker) -> None:
     production.add("device", "shed", "--pool", "demo")
-    gone = Outgoing("hlm/v1/device/shed", b"off")
+    gone = Publish("hlm/v1/device/shed", b"off")
 
     async def scenario() -> None:
         subscriptions = ["hlm/v1/correction/shed/+"]
@@ -541,23 +542,23 @@ def test_nothing_that_exists_is_written_over(
     authority = Path(production.ca_file).read_text()
     assert production.provision("rotate", "kitchen", "--out", production.password_file("kitchen")) == 1
     assert "File exists" in capsys.readouterr().err
-    assert "as it was" in production.offline(
+    assert "unchanged" in production.offline(
         "certificates", "--host", "broker.example.org", "--client", "kitchen"
     )
     assert Path(production.ca_file).read_text() == authority
-    with pytest.raises(AssertionError, match="this broker has its accounts"):
+    with pytest.raises(AssertionError, match="this broker has accounts"):
         production.offline("init")
 
 
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (["remove", "nobody"], "there is no account nobody"),
-        (["rotate", "nobody"], "there is no account nobody"),
+        (["remove", "nobody"], "no account nobody"),
+        (["rotate", "nobody"], "no account nobody"),
         (["remove", "admin"], "admin cannot be removed"),
         (["add", "device", "admin", "--pool", "demo"], "choose another"),
         (["add", "worker", "w2"], "worker w2 needs one pool, got 0"),
-        (["add", "device", "a b", "--pool", "demo"], "is not a name"),
+        (["add", "device", "a b", "--pool", "demo"], "is not a valid name"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -568,6 +569,16 @@ def test_a_mistake_is_one_sentence(
     assert error.startswith("provision: ")
     assert error.count("\n") == 1
     assert sentence in error
+
+
+def test_without_a_broker_the_command_names_its_flag(
+    production: ProductionBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"mqtts://127.0.0.1:{free_port()}"
+    assert main(["list", "--folder", str(production.folder), "--broker", url]) == 1
+    error = capsys.readouterr().err
+    assert "start mosquitto or set --broker" in error
+    assert error.count("\n") == 1
 
 
 # -- the whole circle ----------------------------------------------------------------------------------

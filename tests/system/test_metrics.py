@@ -141,8 +141,8 @@ def test_pages_are_found_by_their_path_and_nothing_else_is_there():
     port = free_port()
     with HttpPages("127.0.0.1", port, {"/health": lambda: HttpPage.text("no", status=503)}):
         assert get(f"http://127.0.0.1:{port}/health?x=1") == (503, "no\n")
-        assert get(f"http://127.0.0.1:{port}/etc/passwd") == (404, "there are /health\n")
-        with pytest.raises(HttpPagesError, match=r"\(Address already in use\): set --metrics-port"):
+        assert get(f"http://127.0.0.1:{port}/etc/passwd") == (404, "not found; try /health\n")
+        with pytest.raises(HttpPagesError, match=r"\(Address already in use\): set `metrics_port`"):
             HttpPages("127.0.0.1", port, {}).__enter__()
     with socket.socket() as gone:
         assert gone.connect_ex(("127.0.0.1", port)) != 0
@@ -158,7 +158,7 @@ def test_an_event_loop_that_hangs_is_not_healthy(monkeypatch):
         return await asked
 
     page = asyncio.run(hang())
-    assert (page.status, page.body) == (503, b"the event loop has not turned for 0.1 s\n")
+    assert (page.status, page.body) == (503, b"the event loop has been blocked for 0.1 s\n")
 
 
 def test_a_loop_that_has_ended_is_not_healthy():

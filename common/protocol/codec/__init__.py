@@ -1,7 +1,7 @@
-"""Messages <-> bytes, and all distrust of bytes: what comes out of here is valid.
+"""Messages <-> bytes. Received bytes are checked here and nowhere else: a decoded message is valid.
 
-Law: any payload either decodes to a message that keeps the protocol (docs/protocol.md) or raises CodecError,
-in time and memory bounded by `limits`; and decoding what `encode` wrote gives the same message.
+Law: any payload either decodes to a message that follows the protocol (docs/protocol.md) or raises
+CodecError, in time and memory bounded by `limits`. Decoding what `encode` wrote returns the same message.
 """
 
 from common.protocol.codec.answer import decode_correction, decode_refusal, encode_correction, encode_refusal
@@ -25,9 +25,9 @@ __all__ = ["MAX_PAYLOAD_BYTES", "CodecError", "check_ids", "decode_to_device", "
 
 
 def encode(message: ToWorker | ToDevice, *, may_pack: bool = True) -> bytes:
-    """The payload of a message; ValueError when it cannot be sent (its own mistake, or too large).
+    """The payload of a message; ValueError if the message is invalid or too large.
 
-    `may_pack` false keeps distributions in the plain form, as a sender may that has no packing.
+    `may_pack` false leaves a block in the plain form, as a sender does that cannot pack.
     """
     match message:
         case Draft():
@@ -40,20 +40,18 @@ def encode(message: ToWorker | ToDevice, *, may_pack: bool = True) -> bytes:
             fields = encode_refusal(message)
     payload = dumps(fields)
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise ValueError(
-            f"a message of {len(payload)} bytes exceeds the {MAX_PAYLOAD_BYTES} that may be sent"
-        )
+        raise ValueError(f"a message of {len(payload)} bytes exceeds the limit of {MAX_PAYLOAD_BYTES}")
     return payload
 
 
 def decode_to_worker(payload: bytes) -> ToWorker:
-    """What a device sent; CodecError otherwise."""
+    """Decode a device's message; CodecError if it is not valid."""
     fields = loads(payload)
     if not fields:
         return Close()
     version = fields.get(DraftKey.VERSION, PROTOCOL_VERSION)
     if version != PROTOCOL_VERSION:
-        detail = f"this worker speaks version {PROTOCOL_VERSION} of the protocol only"
+        detail = f"this worker speaks only version {PROTOCOL_VERSION} of the protocol"
         raise CodecError(detail, n=_number(fields), reason=Reason.UNSUPPORTED_VERSION)
     try:
         return decode_draft(fields)
@@ -63,7 +61,7 @@ def decode_to_worker(payload: bytes) -> ToWorker:
 
 
 def decode_to_device(payload: bytes) -> ToDevice:
-    """What a worker answered; CodecError otherwise."""
+    """Decode a worker's answer; CodecError if it is not valid."""
     fields = loads(payload)
     try:
         return decode_refusal(fields) if RefusalKey.REASON in fields else decode_correction(fields)

@@ -1,6 +1,6 @@
 """Correction and Refusal <-> the fields of a CBOR map.
 
-Law: the worker id of an answer becomes a level of a topic, so it is read only when it is a valid name.
+Law: the worker id of an answer becomes a level of a topic, so it is accepted only if it is a valid name.
 """
 
 from common.protocol.codec.errors import CodecError
@@ -47,7 +47,7 @@ def encode_correction(correction: Correction) -> dict[int, object]:
 
 
 def encode_refusal(refusal: Refusal) -> dict[int, object]:
-    """The fields of a refusal; a long detail is cut, the time to wait rounded to a millisecond."""
+    """The fields of a refusal; a long detail is cut, `retry_after` is rounded to a millisecond."""
     fields: dict[int, object] = {
         RefusalKey.N: refusal.n,
         RefusalKey.WORKER: refusal.worker,
@@ -60,7 +60,7 @@ def encode_refusal(refusal: Refusal) -> dict[int, object]:
 
 
 def decode_correction(raw_fields: dict[int, object]) -> Correction:
-    """The correction; CodecError when a field is wrong."""
+    """The correction; CodecError if a field is wrong."""
     fields = Fields("correction", raw_fields, CorrectionKey)
     has_token = CorrectionKey.TOKEN in fields
     return Correction(
@@ -75,7 +75,7 @@ def decode_correction(raw_fields: dict[int, object]) -> Correction:
 
 
 def decode_refusal(raw_fields: dict[int, object]) -> Refusal:
-    """The refusal; CodecError when a field is wrong."""
+    """The refusal; CodecError if a field is wrong."""
     fields = Fields("refusal", raw_fields, RefusalKey)
     return Refusal(
         n=fields.integer(RefusalKey.N, MAX_UINT32) if RefusalKey.N in fields else None,

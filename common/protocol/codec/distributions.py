@@ -1,7 +1,7 @@
-"""The distributions of a draft's block <-> CBOR: one array a form, with an entry for each block token.
+"""The distributions of a draft's block <-> CBOR: one array per form, with an entry for each block token.
 
-Law: a form that no token uses costs nothing; a token that has none of a form holds an empty entry there; no
-token has two. What is decoded keeps law 1: the draft token could have been drawn from its distribution.
+Law: a form that no token uses is left out; a token without that form has an empty entry; no token has two
+distributions. Decoding enforces law 1: the draft token could have been drawn from its distribution.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from common.protocol.codec.errors import CodecError
 from common.protocol.codec.fields import Fields
 from common.protocol.codec.keys import DraftKey
 from common.protocol.codec.limits import MAX_TRUNCATED_IDS
-from common.protocol.codec.token_ids import pack_ids, unpack_ids
+from common.protocol.codec.token_ids import decode_ids, encode_ids
 from common.protocol.messages import DraftToken
 from common.sampling.distribution import (
     LATTICE_TOTALS,
@@ -30,7 +30,7 @@ MAX_TOP_K_SUM = 1.03  # each one-byte code rounds a probability up by at most 2.
 
 
 def encode_distributions(block: Sequence[DraftToken], id_bytes: int) -> dict[int, object]:
-    """The arrays of the forms that the block uses, by key; ValueError where a form cannot say it."""
+    """The arrays of the forms that the block uses, by key."""
     distributions = [draft_token.distribution for draft_token in block]
     forms: dict[int, list[object]] = {}
     if any(isinstance(distribution, Lattice) for distribution in distributions):
@@ -43,7 +43,7 @@ def encode_distributions(block: Sequence[DraftToken], id_bytes: int) -> dict[int
 
 
 def decode_distributions(fields: Fields, tokens: IntArray, id_bytes: int) -> list[Distribution | None]:
-    """One distribution or None for each of the block's `tokens`; CodecError says which token's is wrong."""
+    """A distribution or None for each of the block's `tokens`; CodecError names the token that is wrong."""
     found: list[Distribution | None] = [None] * len(tokens)
     readers = {DraftKey.LATTICES: _read_lattice, DraftKey.DENSES: _read_dense, DraftKey.TOP_KS: _read_top_k}
     for key, read in readers.items():
@@ -61,49 +61,48 @@ def decode_distributions(fields: Fields, tokens: IntArray, id_bytes: int) -> lis
 
 
 def max_id_of(distribution: Distribution | None) -> int:
-    """The largest id that a distribution names; a dense one names none."""
+    """The largest id that a distribution lists; 0 for a dense one, which lists none."""
     return int(distribution.ids.max(initial=0)) if isinstance(distribution, Lattice | TopK) else 0
 
 
 def check_lattice(lattice: Lattice) -> None:
-    """ValueError when a lattice is none that can be sent."""
+    """Raise ValueError if a lattice cannot be sent."""
     ids, counts = lattice.ids.tolist(), lattice.counts.tolist()  # faster than arrays: most are short
     if sum(counts) not in LATTICE_TOTALS or len(ids) != len(counts):
         raise ValueError(f"a lattice of total {sum(counts)} cannot be sent: use one of {LATTICE_TOTALS}")
     order = [(-count, token) for token, count in zip(ids, counts, strict=True)]
     if order != sorted(order) or counts[-1] < 1 or min(ids) < 0 or len(set(ids)) < len(ids):
         raise ValueError(
-            "a lattice has distinct ids with counts from 1, as common.sampling.distribution orders them"
+            "a lattice must have distinct ids and counts from 1, in the order of common.sampling.distribution"
         )
 
 
-# -- lattice: [ids, counts - 1], one byte a count for a total of 256, two for 65536 --------------------
+# -- lattice: [ids, counts - 1], one byte per count for a total of 256, two for 65536 ------------------
 
 
 def _lattice_entry(distribution: Distribution | None, id_bytes: int) -> list[object]:
     if not isinstance(distribution, Lattice):
         return [b"", b""]
-    counts = distribution.counts - 1
-    packed = counts.astype("<u1" if distribution.total == BYTE_TOTAL else "<u2").tobytes()
-    return [pack_ids(distribution.ids, id_bytes), packed]
+    counts = (distribution.counts - 1).astype("<u1" if distribution.total == BYTE_TOTAL else "<u2")
+    return [encode_ids(distribution.ids, id_bytes), counts.tobytes()]
 
 
 def _read_lattice(entry: object, token: int, id_bytes: int) -> Lattice | None:
-    packed_ids, packed_counts = _byte_strings(entry, 2)
-    if not packed_ids and not packed_counts:
+    raw_ids, raw_counts = _byte_strings(entry, 2)
+    if not raw_ids and not raw_counts:
         return None
-    ids = _distinct_ids(packed_ids, id_bytes)
-    if len(packed_counts) == len(ids):
+    ids = _distinct_ids(raw_ids, id_bytes)
+    if len(raw_counts) == len(ids):
         total, dtype = BYTE_TOTAL, "<u1"
-    elif len(packed_counts) == 2 * len(ids):
+    elif len(raw_counts) == 2 * len(ids):
         total, dtype = TWO_BYTE_TOTAL, "<u2"
     else:
-        raise CodecError(f"{len(packed_counts)} bytes of counts for {len(ids)} ids")
-    counts = np.frombuffer(packed_counts, dtype=dtype).astype(np.int64) + 1
+        raise CodecError(f"{len(raw_counts)} bytes of counts for {len(ids)} ids")
+    counts = np.frombuffer(raw_counts, dtype=dtype).astype(np.int64) + 1
     if int(counts.sum()) != total:
         raise CodecError(f"the counts sum to {int(counts.sum())}, not to {total}")
     if not _in_order(ids, counts):
-        raise CodecError("the ids are not in order: the largest count first, equal counts by ascending id")
+        raise CodecError("the ids are out of order: largest count first, equal counts by ascending id")
     if not (ids == token).any():
         raise CodecError(f"the draft token {token} is not among the ids it was drawn from")
     return Lattice(ids, counts)
@@ -136,20 +135,20 @@ def _top_k_entry(distribution: Distribution | None, id_bytes: int) -> list[objec
     if not isinstance(distribution, TopK):
         return [b"", b"", 0.0]
     codes = distribution.codes.astype(np.uint8).tobytes()
-    return [pack_ids(distribution.ids, id_bytes), codes, float(np.float32(distribution.draft_prob))]
+    return [encode_ids(distribution.ids, id_bytes), codes, float(np.float32(distribution.draft_prob))]
 
 
 def _read_top_k(entry: object, _token: int, id_bytes: int) -> TopK | None:
     if type(entry) is not list or len(cast(list[object], entry)) != 3:
         raise CodecError("a top-k distribution must be an array of ids, codes and the draft probability")
-    *packed, draft_prob = cast(list[object], entry)
-    packed_ids, packed_codes = _byte_strings(packed, 2)
+    *strings, draft_prob = cast(list[object], entry)
+    raw_ids, raw_codes = _byte_strings(strings, 2)
     if type(draft_prob) is not float:
         raise CodecError("the draft probability must be a float")
-    if not packed_ids and not packed_codes:
+    if not raw_ids and not raw_codes:
         return None
-    ids = _distinct_ids(packed_ids, id_bytes)
-    codes = np.frombuffer(packed_codes, dtype=np.uint8).copy()
+    ids = _distinct_ids(raw_ids, id_bytes)
+    codes = np.frombuffer(raw_codes, dtype=np.uint8).copy()
     if len(codes) != len(ids):
         raise CodecError(f"{len(codes)} probabilities for {len(ids)} ids")
     if not 0.0 < draft_prob <= 1.0:
@@ -172,8 +171,8 @@ def _byte_strings(entry: object, count: int) -> list[bytes]:
     raise CodecError(f"a truncated distribution must hold {count} byte strings")
 
 
-def _distinct_ids(packed: bytes, id_bytes: int) -> IntArray:
-    ids = unpack_ids(packed, id_bytes)
+def _distinct_ids(data: bytes, id_bytes: int) -> IntArray:
+    ids = decode_ids(data, id_bytes)
     if not 1 <= len(ids) <= MAX_TRUNCATED_IDS:
         raise CodecError(f"a truncated distribution has 1 to {MAX_TRUNCATED_IDS} ids, not {len(ids)}")
     if len(np.unique(ids)) != len(ids):

@@ -1,7 +1,7 @@
 """Draft and its Opening <-> the fields of a CBOR map.
 
-Law: an opening comes with base 0 and only with it, because a worker may take a session up from exactly such
-a draft; with base 0 there is nothing to check, so `check` is 0.
+Law: a draft has an opening exactly when its base is 0, because those are the drafts from which a worker may
+take a session. With base 0 there is no prefix to check, so `check` is 0.
 """
 
 import math
@@ -23,7 +23,13 @@ from common.protocol.codec.limits import (
     MAX_VOCAB_SIZE,
 )
 from common.protocol.codec.packed_block import pack_block, unpack_block
-from common.protocol.codec.token_ids import LONG_ID_BYTES, SHORT_ID_BYTES, id_bytes_for, pack_ids, unpack_ids
+from common.protocol.codec.token_ids import (
+    LONG_ID_BYTES,
+    SHORT_ID_BYTES,
+    decode_ids,
+    encode_ids,
+    id_bytes_for,
+)
 from common.protocol.fingerprint import FINGERPRINT_BYTES
 from common.protocol.messages import PROTOCOL_VERSION, Draft, DraftToken, Opening
 from common.sampling.distribution import Dense, Lattice, Sampling
@@ -48,9 +54,9 @@ _PLAIN_KEYS = (DraftKey.BLOCK, DraftKey.LATTICES, DraftKey.DENSES, DraftKey.TOP_
 
 
 def encode_draft(draft: Draft, *, may_pack: bool = True) -> dict[int, object]:
-    """The fields of a draft; ValueError when it breaks this module's law or an id is too large.
+    """The fields of a draft; ValueError if it breaks this module's law or an id is too large.
 
-    Its block is packed where that can be done (which is never longer), unless `may_pack` is false.
+    The block is packed where possible, which is never longer, unless `may_pack` is false.
     """
     if (draft.base == 0) != (draft.opening is not None):
         raise ValueError("a draft has an opening exactly when its base is 0")
@@ -61,7 +67,7 @@ def encode_draft(draft: Draft, *, may_pack: bool = True) -> dict[int, object]:
     if packed is None:
         id_bytes = id_bytes_for(_max_id(draft))
         tokens = [draft_token.token for draft_token in draft.block]
-        block = {DraftKey.BLOCK: pack_ids(tokens, id_bytes)} | encode_distributions(draft.block, id_bytes)
+        block = {DraftKey.BLOCK: encode_ids(tokens, id_bytes)} | encode_distributions(draft.block, id_bytes)
     else:
         id_bytes = id_bytes_for(max(draft.context, default=0))
         block = {DraftKey.PACKED: packed}
@@ -70,7 +76,7 @@ def encode_draft(draft: Draft, *, may_pack: bool = True) -> dict[int, object]:
         DraftKey.EPOCH: draft.epoch,
         DraftKey.BASE: draft.base,
         DraftKey.CHECK: draft.check,
-        DraftKey.CONTEXT: pack_ids(draft.context, id_bytes),
+        DraftKey.CONTEXT: encode_ids(draft.context, id_bytes),
         DraftKey.ID_BYTES: id_bytes,
         DraftKey.BONUS: draft.bonus,
         DraftKey.NUM_CONTEXT_PROBS: draft.num_context_probs,
@@ -82,10 +88,10 @@ def encode_draft(draft: Draft, *, may_pack: bool = True) -> dict[int, object]:
 
 
 def decode_draft(raw_fields: dict[int, object]) -> Draft:
-    """The draft; CodecError when a field is wrong or the fields contradict each other."""
+    """The draft; CodecError if a field is wrong or the fields contradict each other."""
     fields = Fields("draft", raw_fields, DraftKey)
     id_bytes = fields.integer(DraftKey.ID_BYTES, LONG_ID_BYTES, low=SHORT_ID_BYTES, default=SHORT_ID_BYTES)
-    context = unpack_ids(fields.data(DraftKey.CONTEXT), id_bytes)
+    context = decode_ids(fields.data(DraftKey.CONTEXT), id_bytes)
     draft = Draft(
         n=fields.integer(DraftKey.N, MAX_UINT32),
         epoch=fields.integer(DraftKey.EPOCH, MAX_UINT32, default=0),
@@ -107,7 +113,7 @@ def decode_draft(raw_fields: dict[int, object]) -> Draft:
 
 
 def check_ids(draft: Draft, vocab_size: int) -> None:
-    """CodecError unless all ids of the draft, and its dense distributions, fit a vocabulary of that size."""
+    """Raise CodecError unless all ids and dense distributions of the draft fit a vocabulary of that size."""
     largest = _max_id(draft)
     for draft_token in draft.block:
         distribution = draft_token.distribution
@@ -127,9 +133,9 @@ def _max_id(draft: Draft) -> int:
 def _decode_block(fields: Fields, id_bytes: int) -> tuple[DraftToken, ...]:
     if DraftKey.PACKED in fields:
         if any(key in fields for key in _PLAIN_KEYS):
-            raise fields.error(DraftKey.PACKED, "stands beside a block in the plain form")
+            raise fields.error(DraftKey.PACKED, "must not come with a block in the plain form")
         return tuple(unpack_block(fields.strings(DraftKey.PACKED, MAX_BLOCK_TOKENS)))
-    tokens = unpack_ids(fields.data(DraftKey.BLOCK), id_bytes)
+    tokens = decode_ids(fields.data(DraftKey.BLOCK), id_bytes)
     if len(tokens) > MAX_BLOCK_TOKENS:
         raise fields.error(DraftKey.BLOCK, f"has {len(tokens)} tokens, more than {MAX_BLOCK_TOKENS}")
     return tuple(map(DraftToken, tokens.tolist(), decode_distributions(fields, tokens, id_bytes)))

@@ -1,4 +1,4 @@
-"""Typed, bounded reading of one map's fields; every mistake is a CodecError that names the field."""
+"""Typed, bounded reading of a map's fields; every mistake is a CodecError that names the field."""
 
 from enum import IntEnum
 from functools import cache
@@ -48,10 +48,10 @@ class Fields:
         return value
 
     def text(self, key: IntEnum, max_chars: int, default: str | None = None) -> str:
-        """A text of at most `max_chars` characters; required when there is no default."""
+        """A text string of at most `max_chars` characters; required when there is no default."""
         value = self._get(key, default)
         if type(value) is not str or len(value) > max_chars:
-            raise self.error(key, f"must be a text of at most {max_chars} characters")
+            raise self.error(key, f"must be a text string of at most {max_chars} characters")
         return value
 
     def entries(self, key: IntEnum, count: int) -> list[object]:
@@ -84,5 +84,5 @@ class Fields:
 
 
 def shorten(fields: dict[int, object], defaults: dict[int, object]) -> dict[int, object]:
-    """`fields` without those that equal their default: what is left out costs no bytes."""
+    """`fields` without those that equal their default, so that they cost no bytes."""
     return {key: value for key, value in fields.items() if key not in defaults or value != defaults[key]}

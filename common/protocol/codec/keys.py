@@ -1,14 +1,14 @@
-"""The integer keys of the two maps; docs/protocol.cddl lists the same (a test compares them).
+"""The integer keys of the messages; docs/protocol.cddl lists the same keys (a test compares them).
 
-Keys 0 to 23 take one byte. N and VERSION keep their numbers in every version of the protocol, so that any
-worker can say which draft it refuses, and that it speaks another version.
+Keys 0 to 23 take one byte. N and VERSION keep their numbers in every version of the protocol, so any worker
+can state which draft it refuses, and that it speaks another version.
 """
 
 from enum import IntEnum
 
 
 class DraftKey(IntEnum):
-    """Keys of a message to a worker. A map without any key is a Close."""
+    """Keys of a message to a worker. An empty map is a Close."""
 
     N = 0
     EPOCH = 1
@@ -22,7 +22,7 @@ class DraftKey(IntEnum):
     ID_BYTES = 9
     BONUS = 10
     NUM_CONTEXT_PROBS = 11
-    TOKENIZER = 12  # present in an opening, and only there; those down to TOP_P may come with it
+    TOKENIZER = 12  # always and only in an opening; the keys down to TOP_P may come with it
     VOCAB_SIZE = 13
     SEED = 14
     VERSION = 15
@@ -45,7 +45,7 @@ class CorrectionKey(IntEnum):
 
 
 class RefusalKey(IntEnum):
-    """Keys of a refusal; REASON, which a correction never has, tells the two apart."""
+    """Keys of a refusal. A correction never has REASON, which distinguishes the two."""
 
     N = 0
     WORKER = 3

@@ -1,7 +1,7 @@
-"""Integers <-> one number in mixed radix: each is a digit whose radix is how many values it could have had.
+"""Integers <-> one number in mixed radix: each is a digit whose radix is the number of its possible values.
 
-Law: integers only, so every platform writes and reads the same bytes; a reader's work is bounded by the
-digits it asks for and the bytes it was given, and a number that was not used up is refused.
+Law: integers only, so every platform writes and reads the same bytes. A reader's work is bounded by the
+digits it asks for and the bytes it is given, and a number with digits left over is refused.
 """
 
 from collections.abc import Sequence
@@ -10,26 +10,29 @@ from common.protocol.codec.errors import CodecError
 
 
 class DigitWriter:
-    """Collects digits, the first one the least significant; `number` makes bytes of them."""
+    """Collects digits, the least significant first; `number` turns them into bytes."""
 
     def __init__(self) -> None:
         self._digits: list[tuple[int, int]] = []  # (digit, radix)
 
     def put(self, digit: int, radix: int) -> None:
-        """One of `radix` values, 0 to radix - 1, each costing log2(radix) bits."""
+        """Add one of `radix` values, 0 to radix - 1; each costs log2(radix) bits."""
         self._digits.append((digit, radix))
 
     def put_gamma(self, value: int) -> None:
-        """An integer from 1, small ones cheap (Elias, IEEE Trans. Inf. Theory 21, 1975): 1 costs one bit."""
+        """Add an integer from 1; small ones are cheap, 1 costs one bit.
+
+        (Elias, IEEE Trans. Inf. Theory 21, 1975.)
+        """
         num_bits = value.bit_length() - 1
         self._digits += [(1, 2)] * num_bits
         self._digits += [(0, 2), (value - (1 << num_bits), 1 << num_bits)]
 
     def put_ascending(self, values: Sequence[int], top: int) -> None:
-        """Integers [n] from 0 to `top` that never descend: the middle one, then the middles of both halves.
+        """Add integers [n] from 0 to `top` that never descend: the middle one, then the middle of each half.
 
-        Each is a digit among the values that its two neighbours leave it (binary interpolative coding, Moffat
-        and Stuiver, Information Retrieval 3, 2000), so what lies close together costs little.
+        Each is a digit among the values that its two neighbours leave open, so values close together cost
+        little (binary interpolative coding, Moffat and Stuiver, Information Retrieval 3, 2000).
         """
         bounded = [0, *values, top]
         end = len(bounded) - 1
@@ -42,7 +45,7 @@ class DigitWriter:
             stride >>= 1
 
     def number(self) -> bytes:
-        """All digits as one number, little-endian, in as few bytes as it has."""
+        """All digits as one number, little-endian, in as few bytes as possible."""
         number = 0
         for digit, radix in reversed(self._digits):
             number = number * radix + digit
@@ -50,7 +53,7 @@ class DigitWriter:
 
 
 class DigitReader:
-    """Takes the digits of a number in the order in which they were put; CodecError where that cannot be."""
+    """Reads the digits of a number in the order in which they were added; CodecError if it is malformed."""
 
     def __init__(self, data: bytes) -> None:
         if data.endswith(b"\x00"):
@@ -68,10 +71,10 @@ class DigitReader:
         while self.get(2):
             num_bits += 1
             if num_bits >= high.bit_length():
-                raise CodecError(f"a packed number counts to more than {high}")
+                raise CodecError(f"a packed number has a count of more than {high}")
         value = (1 << num_bits) + self.get(1 << num_bits)
         if value > high:
-            raise CodecError(f"a packed number counts to {value}, more than {high}")
+            raise CodecError(f"a packed number has a count of {value}, more than {high}")
         return value
 
     def get_ascending(self, count: int, top: int) -> list[int]:
@@ -92,7 +95,7 @@ class DigitReader:
         return bounded[1:-1]
 
     def finish(self) -> None:
-        """CodecError unless every digit has been taken."""
+        """Raise CodecError unless every digit has been read."""
         if self._number:
             raise CodecError("a packed number holds more than its distributions")
 

@@ -1,8 +1,8 @@
-"""A block whose tokens all come with a lattice <-> a few numbers in mixed radix, near the information bound.
+"""A block whose tokens all have a lattice <-> a few numbers in mixed radix, near the information bound.
 
-Law: packing is exact and never longer than the plain form, and what a hostile sender can make the reader do
-is bounded by MAX_NUMBER_BYTES, MAX_NUMBER_IDS and MAX_PACKED_IDS. (Work on one number grows with the square
-of its length, which is why a long block is several of them.)
+Law: packing is exact and never longer than the plain form, and the work that a hostile sender can cause is
+bounded by MAX_NUMBER_BYTES, MAX_NUMBER_IDS and MAX_PACKED_IDS. (The work on one number grows with the square
+of its length, so a long block is split into several.)
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from common.protocol.codec.mixed_radix import DigitReader, DigitWriter
 from common.protocol.messages import DraftToken
 from common.sampling.distribution import LATTICE_TOTALS, Lattice
 
-AIMED_NUMBER_IDS = 128  # a sender begins another number rather than exceed this
-_MANTISSA = 16  # the bound on the ids of a number is 1 to 16 times a power of two
+AIMED_NUMBER_IDS = 128  # a sender starts another number rather than exceed this
+_MANTISSA = 16  # the bound on the ids in a number is 1 to 16 times a power of two
 _NUM_EXPONENTS = (MAX_VOCAB_SIZE // _MANTISSA).bit_length()
 
 
 def pack_block(block: Sequence[DraftToken]) -> list[bytes] | None:
-    """The numbers of a block of valid lattices; None where it is empty or must travel in the plain form."""
+    """The numbers of a block of valid lattices; None if it is empty or must be sent in the plain form."""
     lattices = [token.distribution for token in block if isinstance(token.distribution, Lattice)]
     sizes = [len(lattice.ids) for lattice in lattices]
     if len(lattices) < len(block) or not block or max(sizes) > MAX_NUMBER_IDS or sum(sizes) > MAX_PACKED_IDS:
@@ -38,7 +38,7 @@ def pack_block(block: Sequence[DraftToken]) -> list[bytes] | None:
 
 
 def unpack_block(numbers: Sequence[bytes]) -> list[DraftToken]:
-    """The block tokens in `numbers`; CodecError where they are no such block."""
+    """The block tokens in `numbers`; CodecError if they are not a packed block."""
     tokens: list[DraftToken] = []
     num_ids = 0
     for number in numbers:
@@ -53,7 +53,7 @@ def unpack_block(numbers: Sequence[bytes]) -> list[DraftToken]:
 
 
 def _groups(block: Sequence[DraftToken], lattices: Sequence[Lattice]) -> list[list[tuple[int, Lattice]]]:
-    """Which tokens share a number: neighbours with one total, and not too many ids."""
+    """The tokens that share a number: neighbours with the same total, and not too many ids."""
     groups: list[list[tuple[int, Lattice]]] = []
     total, num_ids = 0, 0
     for draft_token, lattice in zip(block, lattices, strict=True):
@@ -69,7 +69,7 @@ def _pack(tokens: Sequence[tuple[int, Lattice]]) -> bytes:
     total = tokens[0][1].total
     max_id = max(int(lattice.ids.max()) for _, lattice in tokens)
     if max_id >= MAX_VOCAB_SIZE:
-        raise ValueError(f"token id {max_id} is beyond the {MAX_VOCAB_SIZE} that the protocol can name")
+        raise ValueError(f"token id {max_id} is too large: the protocol takes ids below {MAX_VOCAB_SIZE}")
     exponent = max(0, max_id.bit_length() - (_MANTISSA - 1).bit_length())
     mantissa = max_id >> exponent
     writer = DigitWriter()
@@ -101,7 +101,7 @@ def _unpack(data: bytes) -> list[tuple[int, Lattice]]:
 
 
 def _put_lattice(writer: DigitWriter, token: int, lattice: Lattice, total: int, *, bound: int) -> None:
-    """How many ids; the ids, ascending; in their order the sums of the counts; which of them was drawn."""
+    """Add the number of ids, the ids ascending, the running sums of their counts, and which one was drawn."""
     pairs = sorted(zip(lattice.ids.tolist(), lattice.counts.tolist(), strict=True))
     ids = [pair[0] for pair in pairs]
     size = len(ids)

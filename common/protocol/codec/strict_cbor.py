@@ -1,8 +1,8 @@
 """Bytes <-> one CBOR map with integer keys; the only importer of cbor2.
 
-Law: what a hostile sender can make us do is bounded before cbor2 sees a byte. A scan over the heads admits
-one flat map of at most 23 pairs, definite lengths, no tags, few items and no deep nesting, so the decoder
-meets nothing that it could hash, recurse into or build at length.
+Law: the work that a hostile sender can cause is bounded before cbor2 sees a byte. A scan over the item heads
+admits only one flat map of at most 23 pairs with definite lengths, no tags, few items and no deep nesting, so
+the decoder finds nothing to hash, recurse into or build at length.
 """
 
 from typing import cast
@@ -22,7 +22,7 @@ def dumps(fields: dict[int, object]) -> bytes:
 
 
 def loads(payload: bytes) -> dict[int, object]:
-    """The map in `payload`; CodecError says what is wrong with it."""
+    """The map in `payload`; CodecError states what is wrong with it."""
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise CodecError(f"the payload of {len(payload)} bytes exceeds {MAX_PAYLOAD_BYTES}")
     num_pairs = _scan(payload)
@@ -71,15 +71,15 @@ def _head(payload: bytes, offset: int) -> tuple[int, int, int]:
         raise _truncated()
     major, info = payload[offset] >> 5, payload[offset] & 31
     if major == _TAG:
-        raise CodecError(f"byte {offset} begins a tag, and the protocol has none")
+        raise CodecError(f"byte {offset} starts a tag, which the protocol does not use")
     if major == _MAP:
-        raise CodecError(f"byte {offset} begins a map within the map")
+        raise CodecError(f"byte {offset} starts a map within the map")
     if major == _SIMPLE and info not in _SIMPLE_VALUES:
-        raise CodecError(f"byte {offset} begins a simple value that the protocol does not have")
+        raise CodecError(f"byte {offset} starts a simple value that the protocol does not use")
     if info < 24:
         return major, info, offset + 1
     if info > 27:
-        raise CodecError(f"byte {offset} begins an item without a definite length")
+        raise CodecError(f"byte {offset} starts an item without a definite length")
     end = offset + 1 + (1 << (info - 24))
     if end > len(payload):
         raise _truncated()

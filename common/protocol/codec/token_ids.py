@@ -1,6 +1,6 @@
-"""Token ids <-> bytes: little-endian, two bytes each, or three where one id of the message needs them.
+"""Token ids <-> bytes: little-endian, two bytes each, or three if any id of the message needs them.
 
-Three instead of four, since no vocabulary has 2^24 tokens and ids are most of a draft.
+Three rather than four, because no vocabulary has 2^24 tokens and ids are most of a draft.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ LONG_ID_BYTES = 3
 
 
 def id_bytes_for(max_id: int) -> int:
-    """How many bytes each id of a message takes whose largest id is `max_id`."""
+    """Bytes per id in a message whose largest id is `max_id`."""
     if max_id >= MAX_VOCAB_SIZE:
-        raise ValueError(f"token id {max_id} is beyond the {MAX_VOCAB_SIZE} that the protocol can name")
+        raise ValueError(f"token id {max_id} is too large: the protocol takes ids below {MAX_VOCAB_SIZE}")
     return SHORT_ID_BYTES if max_id < 2**16 else LONG_ID_BYTES
 
 
-def pack_ids(ids: Sequence[int] | IntArray, id_bytes: int) -> bytes:
-    """ids [k] -> k * id_bytes bytes; a negative id is an OverflowError."""
+def encode_ids(ids: Sequence[int] | IntArray, id_bytes: int) -> bytes:
+    """Encode ids [k] as k * id_bytes bytes; a negative id is an OverflowError."""
     if len(ids) == 0:
         return b""
     if id_bytes == SHORT_ID_BYTES:
@@ -31,8 +31,8 @@ def pack_ids(ids: Sequence[int] | IntArray, id_bytes: int) -> bytes:
     return np.asarray(ids, dtype="<u4").view(np.uint8).reshape(-1, 4)[:, :LONG_ID_BYTES].tobytes()
 
 
-def unpack_ids(data: bytes, id_bytes: int) -> IntArray:
-    """What `pack_ids` wrote, as an array [k] of its own."""
+def decode_ids(data: bytes, id_bytes: int) -> IntArray:
+    """What `encode_ids` wrote, as a new array [k]."""
     if len(data) % id_bytes:
         raise CodecError(f"{len(data)} bytes of token ids are not a multiple of {id_bytes}")
     if id_bytes == SHORT_ID_BYTES:
