@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cloud_worker.passes.forward_pass import Pass, in_pieces
-from cloud_worker.scheduling.scheduler import Task
+from cloud_worker.scheduling.task import Task
 from cloud_worker.session.job import Rows
 from cloud_worker.session.judging import Judged, judge
 
