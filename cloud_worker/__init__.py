@@ -1,1 +1,1 @@
-"""The worker that runs in the cloud: it verifies drafts with the target model; its state is disposable."""
+"""The worker in the cloud: it verifies drafts with the target model. Its state is disposable."""

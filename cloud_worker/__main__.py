@@ -15,12 +15,12 @@ from common.process.settings import CommandLine, SettingsError, add_flags, load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (0: stopped as asked, 1: could not run, 2: wrong usage)."""
+    """Run the command; returns the exit code (0: stopped on request, 1: could not run, 2: wrong usage)."""
     parser = CommandLine(
-        prog="cloud-worker", description="Verifies the drafts of edge agents with a large model, over MQTT."
+        prog="cloud-worker", description="Verify the drafts of edge agents with a large model, over MQTT."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="join a pool and serve until stopped", description=_RUN)
+    run = commands.add_parser("run", help="join a pool and verify drafts until stopped", description=_RUN)
     add_flags(run, WorkerConfig, ENV_PREFIX)
     status = commands.add_parser("status", help="list the workers of a pool", description=_STATUS)
     status.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 _RUN = (
-    "Loads the target model, joins the pool and verifies drafts until SIGTERM or Ctrl-C. Every setting is a "
-    f"flag, an environment variable ({ENV_PREFIX}NAME) and a key of the TOML file."
+    "Load the target model, join the pool, and verify drafts until SIGTERM or Ctrl-C. Every setting is a "
+    f"flag, an environment variable ({ENV_PREFIX}NAME), and a key in the TOML file."
 )
 
 _STATUS = (
-    "Lists the workers of a pool as they last told the broker. The exit code is 0 when one of them takes "
-    "sessions, 1 when none does. Settings are those of run; take another account than a worker's."
+    "List the workers of a pool and the status each last published. The exit code is 0 if a worker takes "
+    "new sessions, otherwise 1. It takes the broker settings of run; use an account other than a worker's."
 )
 
 
@@ -60,7 +60,7 @@ def _run(config: WorkerConfig) -> int:
 
 
 def _serve(config: WorkerConfig, pages: HealthPages) -> int:
-    # torch takes seconds to import: --help and wrong settings need not wait for it
+    # torch takes seconds to import, which --help and wrong settings should not wait for
     from cloud_worker.target_model import TargetModelError, open_target_model
     from cloud_worker.worker import Worker, serve
 
@@ -73,7 +73,8 @@ def _serve(config: WorkerConfig, pages: HealthPages) -> int:
 
 
 def _status(config: WorkerConfig, flags: argparse.Namespace) -> int:
-    from cloud_worker.monitoring.pool_status import as_json, as_table, is_served, pool_statuses
+    from cloud_worker.monitoring.pool_status import pool_statuses
+    from cloud_worker.monitoring.status_table import as_json, as_table, is_served
 
     try:
         statuses = asyncio.run(pool_statuses(config))
@@ -85,11 +86,13 @@ def _status(config: WorkerConfig, flags: argparse.Namespace) -> int:
         print(as_table(statuses))
     if is_served(statuses):
         return 0
-    return _complain(f"no worker is online in pool {config.pool} at {config.broker}: start one", 1)
+    return _complain(
+        f"no worker is online in pool {config.pool} at {config.broker}: start one with cloud-worker run", 1
+    )
 
 
-def _complain(sentence: str, code: int) -> int:
-    print(f"cloud-worker: {sentence}", file=sys.stderr)
+def _complain(message: str, code: int) -> int:
+    print(f"cloud-worker: {message}", file=sys.stderr)
     return code
 
 

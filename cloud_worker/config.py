@@ -1,57 +1,55 @@
-"""The settings of a worker; each is a flag, a variable CLOUD_WORKER_... and a TOML key."""
+"""The config of a worker; each setting is a flag, a variable CLOUD_WORKER_... and a TOML key."""
 
 import secrets
 from dataclasses import dataclass
 
-from cloud_worker.scheduling.scheduler import Limits
+from cloud_worker.scheduling.limits import Limits
 from common.process.broker_config import BrokerConfig
 from common.process.log import LOG_FORMATS, LOG_LEVELS
 from common.process.settings import option
 from common.protocol.topics import check_name
 
 ENV_PREFIX = "CLOUD_WORKER_"
-SEAT_SECONDS = 10.0  # after its last draft a session is taken to go on
-MAX_WAIT = 2.0  # seconds in the queue; devices that would wait longer do better elsewhere
+SEAT_SECONDS = 10.0  # a session counts as active for this long after its last draft
+MAX_WAIT = 2.0  # seconds in the queue; a device that would wait longer is better served by another worker
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig(BrokerConfig):
-    """What a worker runs and how much it takes on."""
+    """What a worker runs, and how much it takes on."""
 
     model: str = option("demo", "the target model: a folder, a hub name, or demo")
-    device: str = option("auto", "where the model runs", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "what the model runs on", choices=("auto", "cpu", "cuda"))
     dtype: str = option(
         "float32",
-        "the model's numbers; float32 for results that do not depend on the batch",
+        "the model's number format; only float32 makes results independent of the batch",
         choices=("float32", "bfloat16", "float16"),
     )
-    device_map: str | None = option(None, "auto spreads the model's layers over all GPUs")
-    tensor_parallel: int = option(1, "GPUs that share the work of every layer, a process each")
-    num_threads: int = option(0, "CPU threads; 0 leaves torch's choice")
+    device_map: str | None = option(None, "auto: spread the model's layers over all GPUs")
+    tensor_parallel: int = option(1, "number of GPUs that share every layer, with one process each")
+    num_threads: int = option(0, "CPU threads; 0: torch's default")
     cache_mb: int = option(1024, "memory for the key/value caches of all sessions, in MiB")
     chunk_tokens: int = option(256, "new tokens of one session in one forward pass")
-    max_context: int = option(0, "the longest sequence taken, in tokens; 0: what the model can")
-    max_sessions: int = option(256, "sessions held; one that is not in use makes room for a new one")
+    max_context: int = option(0, "longest sequence accepted, in tokens; 0: as long as the model allows")
+    max_sessions: int = option(256, "sessions held; a new one evicts the least recently used one")
     max_sessions_per_device: int = option(16, "sessions held for one device")
-    max_rate_per_device: float = option(200.0, "messages a second taken from one device; 0: any number")
+    max_rate_per_device: float = option(200.0, "messages per second accepted from one device; 0: no limit")
     max_waiting_mb_per_device: int = option(32, "memory for the waiting drafts of one device, in MiB")
     max_batch: int = option(32, "sessions verified in one forward pass")
-    max_queue: int = option(256, "sessions that may wait before new ones are sent away")
-    worker: str = option(
-        "", "this worker's name, unique in the pool (default: the user name, or a random one)"
-    )
-    status_interval: float = option(5.0, "seconds between two publications of this worker's status")
-    metrics_port: int = option(0, "port of /metrics, /health and /alive; 0: off")
-    metrics_host: str = option("127.0.0.1", "address that they listen on")
-    log_level: str = option("info", "what is logged", choices=LOG_LEVELS)
+    max_queue: int = option(256, "sessions that may wait before new ones are refused")
+    worker: str = option("", "this worker's name, unique in the pool (default: the user name, or random)")
+    status_interval: float = option(5.0, "seconds between publications of this worker's status")
+    metrics_port: int = option(0, "port of the pages /metrics, /health and /alive; 0: off")
+    metrics_host: str = option("127.0.0.1", "address those pages listen on")
+    log_level: str = option("info", "least severe level that is logged", choices=LOG_LEVELS)
     log_format: str = option("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.worker:
-            check_name(self.worker, "--worker")
+            check_name(self.worker, "worker")
         if self.tensor_parallel > 1 and self.device_map:
-            raise ValueError("tensor_parallel and device_map are two ways to use several GPUs: choose one")
+            raise ValueError("tensor_parallel and device_map cannot be combined: set only one")
         positive = (
             "tensor_parallel",
             "cache_mb",
@@ -78,7 +76,7 @@ class WorkerConfig(BrokerConfig):
 
     @property
     def limits(self) -> Limits:
-        """What the scheduler keeps to."""
+        """The scheduler's limits."""
         return Limits(
             max_sessions=self.max_sessions,
             max_sessions_per_device=self.max_sessions_per_device,
@@ -89,7 +87,10 @@ class WorkerConfig(BrokerConfig):
             max_wait=MAX_WAIT,
         )
 
+    def worker_name(self) -> str:
+        """The name set, else that of the broker account, else a random one."""
+        return self.worker or self.account_name or f"w{secrets.token_hex(3)}"
 
-def random_worker_name() -> str:
-    """A short name that no other worker of the pool has."""
-    return "w" + secrets.token_hex(3)
+    def max_tokens(self, max_positions: int) -> int:
+        """The longest sequence to accept with a model that takes `max_positions`."""
+        return min(self.max_context or max_positions, max_positions)

@@ -1,8 +1,8 @@
-"""The worker's pages for those who watch it: /metrics, /health and /alive. None while `metrics_port` is 0.
+"""The worker's pages for monitoring systems: /metrics, /health and /alive. Off while `metrics_port` is 0.
 
-Law: /health is about serving (model loaded and answering, broker reached, not stopping), /alive only about
-what a new process would mend: a worker that has lost its broker must not be killed for it, since it would
-lose its model too and gain nothing; one whose model hangs must.
+Law: /health answers whether the worker can serve (model loaded and responding, broker connected, not
+stopping), /alive only whether a restart would help. A worker that has lost its broker must not be restarted:
+it would lose its model too and gain nothing. One whose model hangs must be.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ HUNG = HttpPage.text("the model hangs", status=503)
 LOADING = HttpPage.text("the model is loading", status=503)
 
 
-class Watched(Protocol):
-    """What the pages tell about."""
+class Monitored(Protocol):
+    """What the pages need of a worker."""
 
     @property
     def name(self) -> str:
@@ -32,12 +32,12 @@ class Watched(Protocol):
         ...
 
     def snapshot(self) -> Snapshot:
-        """How it stands now; called in its event loop."""
+        """The worker's state now; called in its event loop."""
         ...
 
 
 class HealthPages:
-    """Enter `open` before the model is loaded, so that waiting is visible; call `begin` when it is."""
+    """Enter `open` before loading the model, so that loading is visible; call `begin` once it is loaded."""
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
@@ -46,20 +46,18 @@ class HealthPages:
 
     @contextmanager
     def open(self) -> Generator[None]:
-        """Serve the pages; HttpPagesError when that cannot be."""
+        """Serve the pages; HttpPagesError when that is impossible."""
         config = self._config
         if not config.metrics_port:
             yield
             return
-        import_module(
-            "cloud_worker.monitoring.metrics"
-        )  # a missing library is told now, not after a long load
+        import_module("cloud_worker.monitoring.metrics")  # a missing library fails now, not after a long load
         pages = {path: partial(self._page, path) for path in PATHS}
         with HttpPages(config.metrics_host, config.metrics_port, pages):
             yield
 
-    def begin(self, worker: Watched) -> None:
-        """From now on, in the running event loop, the pages are about this worker."""
+    def begin(self, worker: Monitored) -> None:
+        """Show this worker, which runs in the current event loop, from now on."""
         config = self._config
         if not config.metrics_port:
             return

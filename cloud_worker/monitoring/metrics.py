@@ -1,4 +1,4 @@
-"""What Prometheus may know of a worker: one reading, translated. Loaded only when metrics are wanted."""
+"""A worker's snapshot as Prometheus metrics. Imported only when metrics are wanted."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -10,7 +10,7 @@ _NAMES = MetricFamilies("hlm_worker")
 
 
 class Metrics(MetricsCollector):
-    """Every metric of one worker; `about` are facts such as its name."""
+    """Every metric of one worker; `about` are its name, pool, model and version."""
 
     def __init__(self, read: Callable[[], Snapshot], about: Mapping[str, str]) -> None:
         super().__init__(lambda: _families(read(), about))
@@ -27,16 +27,18 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
     tally = snapshot.tally
     fates = {fate.value: count for fate, count in tally.num_by_fate.items()}
     refusals = {reason.name.lower(): count for reason, count in tally.num_refusals.items()}
-    errors = {trouble.value: count for trouble, count in tally.num_troubles.items()}
-    yield _NAMES.counters("tokens", "Tokens by what became of them.", "fate", fates)
+    errors = {kind.value: count for kind, count in tally.num_errors.items()}
+    yield _NAMES.counters("tokens", "Tokens, by what became of them.", "fate", fates)
     yield _NAMES.counter("tested_tokens", "Draft tokens that were accepted or rejected.", tally.num_tested)
     yield _NAMES.counter(
         "accepted_tokens", "Draft tokens that were accepted.", tally.num_by_fate[WorkerFate.ACCEPTED]
     )
     yield _NAMES.counters("uplinks", "Messages from devices, by topic.", "way", tally.num_uplinks)
     yield _NAMES.counters("refusals", "Refusals sent to devices, by reason.", "reason", refusals)
-    yield _NAMES.counters("errors", "Messages that could not be read; failed passes.", "kind", errors)
-    yield _NAMES.histogram("compute_seconds", "Time of one forward pass.", tally.compute_seconds)
+    yield _NAMES.counters(
+        "errors", "Messages refused as unreadable or too many, and failed passes.", "kind", errors
+    )
+    yield _NAMES.histogram("compute_seconds", "Duration of one forward pass.", tally.compute_seconds)
     yield _NAMES.histogram("batch_size", "Sessions in one forward pass.", tally.batch_sizes)
 
 
@@ -50,8 +52,8 @@ def _load(snapshot: Snapshot) -> Iterator[Metric]:
     )
     yield _NAMES.gauge(
         "cache_used_pages",
-        "Pages of the key/value cache that sessions hold; a shared one counts once.",
+        "Pages of the key/value cache that sessions hold; a shared page counts once.",
         snapshot.num_used_pages,
     )
-    yield _NAMES.gauge("cache_pages", "Pages that the key/value cache has.", snapshot.num_pages)
-    yield _NAMES.gauge("uptime_seconds", "Time since this worker began.", snapshot.uptime)
+    yield _NAMES.gauge("cache_pages", "Pages of the key/value cache in all.", snapshot.num_pages)
+    yield _NAMES.gauge("uptime_seconds", "Time since this worker started.", snapshot.uptime)

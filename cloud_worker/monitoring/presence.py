@@ -1,6 +1,7 @@
-"""The worker's retained status: what operators and dashboards see of it, and its last will.
+"""The worker's retained status, which operators and dashboards read, and its last will. Pure.
 
-Law: what is retained says what was last true; nothing is published when nothing has changed but the time.
+Law: the retained status is the last one that was true. A status that differs only in the time is not
+published again.
 """
 
 import dataclasses
@@ -10,20 +11,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-from common.link import Publish
+from common.link.values import Publish
 
 
 class State(StrEnum):
     """What a worker does with new sessions."""
 
     ONLINE = "online"  # takes them
-    DRAINING = "draining"  # takes none, and finishes what it has
-    OFFLINE = "offline"  # is gone, in whatever way
+    DRAINING = "draining"  # takes none, and finishes the sessions it has
+    OFFLINE = "offline"  # is gone, whether it stopped or was lost
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One worker at one moment, as JSON on its own topic; numbers of a worker that is gone are 0."""
+    """One worker at one moment, as JSON on its own topic; the numbers of an offline worker are 0."""
 
     state: State
     pool: str
@@ -41,11 +42,11 @@ class Status:
 
 
 class StatusError(ValueError):
-    """Bytes that are no status of a worker."""
+    """The payload is not the status of a worker."""
 
 
 def read_status(payload: bytes) -> Status:
-    """What `Status.payload` wrote, of this or a later release; StatusError for anything else."""
+    """Parse what `Status.payload` wrote, in this or a later release; StatusError for anything else."""
     try:
         fields = json.loads(payload)
     except (ValueError, RecursionError) as error:
@@ -66,11 +67,11 @@ def read_status(payload: bytes) -> Status:
             uptime=_number(given["uptime"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise StatusError("a field is missing or of the wrong type") from error
+        raise StatusError("a field is missing or has the wrong type") from error
 
 
 def _text(value: object) -> str:
-    """A text that cannot play with a terminal."""
+    """The text without characters that could control a terminal."""
     if not isinstance(value, str):
         raise TypeError
     return "".join(one if one.isprintable() else "?" for one in value[:200])
@@ -82,25 +83,26 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-OFFLINE_SHOWN = 24 * 3600  # seconds that the broker remembers a worker that has gone
+OFFLINE_SHOWN = 24 * 3600  # seconds that the broker keeps the status of an offline worker
 
 
 class Presence:
-    """The status messages of one worker on its topic, each given when it tells something new."""
+    """The status messages of one worker on its topic, each made only when it has news."""
 
     def __init__(self, topic: str, last_will: Status) -> None:
-        """`last_will` is what the broker publishes when the connection ends, in whatever way."""
+        """`last_will` is what the broker publishes when the connection ends in any way."""
         self.will = Publish(topic, last_will.payload(), expiry=OFFLINE_SHOWN)
         self._topic = topic
-        self._told: Status | None = None
+        self._published: Status | None = None
 
     def forget(self) -> None:
-        """After a new connection: the broker may show the will instead of what was told."""
-        self._told = None
+        """After a new connection: the broker may show the last will instead of the published status."""
+        self._published = None
 
     def message(self, status: Status) -> Publish | None:
-        """The message that tells this, or None when all but the time was told already."""
-        if self._told is not None and status == dataclasses.replace(self._told, uptime=status.uptime):
+        """The message that publishes `status`; None when nothing but the time has changed."""
+        last = self._published
+        if last is not None and status == dataclasses.replace(last, uptime=status.uptime):
             return None
-        self._told = status
+        self._published = status
         return Publish(self._topic, status.payload(), qos=1, retain=True)

@@ -1,17 +1,17 @@
-"""What a worker shows of itself at one moment, for its metrics and its health. Values only."""
+"""The state of a worker at one moment, for its metrics and its health. Pure values."""
 
 from dataclasses import dataclass
 
 from cloud_worker.monitoring.presence import State
 from cloud_worker.monitoring.tally import WorkerTally
-from common.link import LinkStatistics
+from common.link.values import LinkStatistics
 
 LONG_PASS, HUNG_PASS = 60.0, 600.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counts since the beginning, and how things stand now."""
+    """Counts since the start, and the state now."""
 
     state: State
     tally: WorkerTally
@@ -23,11 +23,11 @@ class Snapshot:
     num_used_pages: int  # of the key/value cache, each counted once however many sessions share it
     num_pages: int
     uptime: float  # seconds
-    pass_seconds: float = 0.0  # that the forward pass at hand has taken so far
+    pass_seconds: float = 0.0  # how long the forward pass in progress has taken so far
 
     @property
     def fault(self) -> str | None:
-        """Why no device can be served now; None when all is well."""
+        """Why the worker cannot serve devices now; None when it can."""
         if self.state is State.DRAINING:
             return "this worker is stopping"
         if self.pass_seconds > LONG_PASS:
@@ -36,5 +36,5 @@ class Snapshot:
 
     @property
     def hangs(self) -> bool:
-        """Whether the model can be given up: only a new process can help."""
+        """Whether the model has hung for so long that only a new process can help."""
         return self.pass_seconds > HUNG_PASS

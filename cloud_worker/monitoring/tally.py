@@ -1,13 +1,14 @@
-"""The counts of one worker since it began: what came in, what became of it, what it cost. Pure values.
+"""Counts of one worker since it started: what arrived, what became of it, what it cost. Pure values.
 
-Law: counts only grow; rates and means follow from two readings (`Pace`), never from a count that is reset.
+Law: counts only grow. Rates and means come from the difference between two moments (`Pace`), never from a
+count that is reset.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from cloud_worker.scheduling.scheduler import Answer, Task
+from cloud_worker.scheduling.task import Answer, Task
 from common.process.histogram import Histogram
 from common.protocol.messages import Correction, Reason, Refusal
 
@@ -16,22 +17,20 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class WorkerFate(StrEnum):
-    """What became of a token that a worker looked at or wrote."""
+    """What became of a token that a worker verified or wrote."""
 
     ACCEPTED = "accepted"  # a draft token that stands
-    REJECTED = (
-        "rejected"  # a draft token that the target model does not take; those behind it are not looked at
-    )
-    CORRECTED = "corrected"  # written in the place of a rejected one
-    TARGET = "target"  # written by the target model after an accepted block, or alone
+    REJECTED = "rejected"  # a draft token that the target model refused; the tokens after it are not counted
+    CORRECTED = "corrected"  # written in place of a rejected token
+    TARGET = "target"  # written by the target model after an accepted block, or on its own
 
 
-class Trouble(StrEnum):
-    """Errors by kind."""
+class ErrorKind(StrEnum):
+    """Kinds of errors, as metrics label them."""
 
     TOPIC = "unreadable_topic"
     PAYLOAD = "unreadable_payload"
-    RATE = "over_rate"  # readable or not: it was not looked at
+    RATE = "over_rate"  # the message was not decoded for being too much
     PASS = "failed_pass"
 
 
@@ -39,38 +38,38 @@ class Trouble(StrEnum):
 class WorkerTally:
     """Counts of one worker."""
 
-    num_uplinks: dict[str, int] = field(default_factory=lambda: {"open": 0, "draft": 0})  # messages by way
+    num_uplinks: dict[str, int] = field(default_factory=lambda: {"open": 0, "draft": 0})  # messages, by topic
     num_by_fate: dict[WorkerFate, int] = field(default_factory=lambda: dict.fromkeys(WorkerFate, 0))
     num_refusals: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(Reason, 0))
-    num_troubles: dict[Trouble, int] = field(default_factory=lambda: dict.fromkeys(Trouble, 0))
-    compute_seconds: Histogram = field(default_factory=lambda: Histogram(COMPUTE_SECONDS))  # a forward pass
-    batch_sizes: Histogram = field(default_factory=lambda: Histogram(BATCH_SIZES))  # sessions in one
+    num_errors: dict[ErrorKind, int] = field(default_factory=lambda: dict.fromkeys(ErrorKind, 0))
+    compute_seconds: Histogram = field(default_factory=lambda: Histogram(COMPUTE_SECONDS))  # per pass
+    batch_sizes: Histogram = field(default_factory=lambda: Histogram(BATCH_SIZES))  # sessions per pass
 
     @property
     def num_tested(self) -> int:
-        """Draft tokens that the target model accepted or rejected."""
+        """Draft tokens that were accepted or rejected."""
         return self.num_by_fate[WorkerFate.ACCEPTED] + self.num_by_fate[WorkerFate.REJECTED]
 
     @property
-    def num_verified(self) -> int:
-        """Tokens that this worker made final: accepted ones and its own."""
+    def num_final(self) -> int:
+        """Tokens that this worker made final: accepted draft tokens and its own."""
         return sum(self.num_by_fate.values()) - self.num_by_fate[WorkerFate.REJECTED]
 
-    def passed(self, num_sessions: int, seconds: float) -> None:
-        """A forward pass over so many sessions took so long."""
+    def count_pass(self, num_sessions: int, seconds: float) -> None:
+        """Count a forward pass and what it took."""
         self.batch_sizes.add(num_sessions)
         self.compute_seconds.add(seconds)
 
-    def verified(self, tasks: Sequence[Task], answers: Sequence[Answer]) -> None:
-        """The corrections that a batch led to."""
+    def count_corrections(self, tasks: Sequence[Task], answers: Sequence[Answer]) -> None:
+        """Count the tokens in the corrections that a batch led to."""
         lengths = {(task.key, draft.n): len(draft.block) for task in tasks for draft in task.job.drafts}
         for key, message in answers:
             if isinstance(message, Correction):
                 # a later token of a bonus stream belongs to no draft of this batch and tests nothing
                 self._count(message, lengths.get((key, message.n), message.num_accepted))
 
-    def refused(self, answers: Sequence[Answer]) -> None:
-        """Count the refusals among what was answered."""
+    def count_refusals(self, answers: Sequence[Answer]) -> None:
+        """Count the refusals among the answers."""
         for _, message in answers:
             if isinstance(message, Refusal):
                 self.num_refusals[message.reason] += 1
@@ -86,25 +85,25 @@ class WorkerTally:
 
 @dataclass(slots=True)
 class Pace:
-    """Verified tokens a second and sessions a pass between two readings of a tally, not closer than `window`.
+    """Final tokens per second and sessions per pass, over a stretch of at least `window` seconds.
 
-    Times are the caller's clock in seconds.
+    Times are in seconds on the caller's clock.
     """
 
     window: float
     began: float
     tokens_per_second: float = 0.0
     batch_size: float = 0.0
-    _num_verified: int = 0
+    _num_final: int = 0
     _num_passes: int = 0
     _num_passed: float = 0.0  # sessions in all those passes
 
-    def read(self, tally: WorkerTally, now: float) -> None:
-        """Take a reading; one that comes too early changes nothing."""
+    def update(self, tally: WorkerTally, now: float) -> None:
+        """Compute both for the stretch that ends `now`; does nothing before `window` is over."""
         if now - self.began < self.window:
             return
         passes, passed = tally.batch_sizes.num_values, tally.batch_sizes.sum
-        self.tokens_per_second = (tally.num_verified - self._num_verified) / (now - self.began)
+        self.tokens_per_second = (tally.num_final - self._num_final) / (now - self.began)
         self.batch_size = (passed - self._num_passed) / max(1, passes - self._num_passes)
-        self.began, self._num_verified = now, tally.num_verified
+        self.began, self._num_final = now, tally.num_final
         self._num_passes, self._num_passed = passes, passed

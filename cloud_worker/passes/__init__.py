@@ -1,1 +1,1 @@
-"""What the target model is asked for in one forward pass, and where its cache lies. Pure."""
+"""What is asked of the target model in one forward pass, and where its key/value cache lies. Pure."""

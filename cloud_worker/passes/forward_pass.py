@@ -1,21 +1,22 @@
-"""What a target model is asked for: next-token logits at the last positions of a whole sequence.
+"""What is asked of the target model: next-token logits at the last positions of a whole sequence. Pure.
 
-Law: a pass says everything, so its answer never depends on what the model happens to have cached.
+A `Pass` is what one session asks for; a forward pass of the model serves the passes of many sessions.
+Law: a pass is complete in itself, so its answer never depends on what the model happens to have cached.
 """
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-MAX_CHUNKS = 4  # of prompt positions in one pass
-SMALL_SHARE = 8  # a pass that lacks at most a chunk's eighth is never cut or put off
+MAX_CHUNKS = 4  # of prompt positions in one forward pass
+SMALL_SHARE = 8  # a pass that lacks at most an eighth of a chunk is never cut or postponed
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Logits wanted for the last `num_rows` positions of `tokens`; 0 rows only bring the cache up to there.
+    """Logits for the last `num_rows` positions of `tokens`; with 0 rows, only the cache is filled.
 
-    `tokens` is the whole sequence from position 0; `session` names the cache that may hold a part of it, and
-    `owner` whose sessions share one allowance (None: nobody's, without bounds).
+    `tokens` is the whole sequence from position 0. `session` names the cache that may hold a part of it.
+    Sessions with the same `owner` share an allowance (None: no owner and no bounds).
     """
 
     session: Hashable
@@ -31,18 +32,18 @@ class Pass:
 
     @property
     def first_row(self) -> int:
-        """The first position whose logits are wanted; len(tokens) when none are."""
+        """The first position whose logits are wanted; len(tokens) if none are."""
         return len(self.tokens) - self.num_rows
 
     def start(self, num_common: int) -> int:
-        """The first position to compute when `num_common` are cached: wanted rows are computed anew."""
+        """The first position to compute when `num_common` are cached: wanted rows are always computed."""
         return min(num_common, self.first_row)
 
     def shortened(self, num_missing: int, max_tokens: int) -> "Pass":
-        """This pass, or a head of it (without rows) where more than `max_tokens` positions are missing.
+        """This pass, or its beginning without rows if more than `max_tokens` positions are missing.
 
-        So a long prompt is fed in pieces beside other sessions' verifications, and stalls none of them. Only
-        what comes before the wanted rows is fed so: rows are computed together.
+        This way a long prompt is computed in chunks beside the verifications of other sessions and stalls
+        none of them. Only the positions before the wanted rows are split: rows are computed together.
         """
         start = len(self.tokens) - num_missing
         if num_missing <= max_tokens or start >= self.first_row:
@@ -51,32 +52,32 @@ class Pass:
         return Pass(self.session, head, num_rows=0, owner=self.owner)
 
 
-def in_pieces(passes: Sequence[Pass], num_missing: Sequence[int], chunk_tokens: int) -> list[Pass | None]:
-    """What of each pass is run now: all of it, a head of it without rows, or nothing (None).
+def in_chunks(passes: Sequence[Pass], num_missing: Sequence[int], chunk_tokens: int) -> list[Pass | None]:
+    """What of each pass runs now: all of it, its beginning without rows, or nothing (None).
 
-    A session advances by `chunk_tokens` at most, all of them together by MAX_CHUNKS times that, so that who
-    comes next does not wait long. Where several owners meet, a chunk is the allowance of each owner for all
-    its sessions, in the order given, so that nobody is slowed down by how many prompts another one brings at
-    once. Small passes are always run, and so is the first.
+    A session advances by at most `chunk_tokens`, and all sessions together by MAX_CHUNKS times as many, so
+    that the next batch does not wait long. If the passes have several owners, each owner has one chunk for
+    all its sessions, in the order given, so that an owner with many prompts does not slow down the others.
+    Small passes always run, and so does the first one.
     """
     in_all = MAX_CHUNKS * chunk_tokens
     is_shared = len({one.owner for one in passes}) > 1
     room: dict[Hashable, int] = {}
-    pieces: list[Pass | None] = []
+    chunks: list[Pass | None] = []
     for one, missing in zip(passes, num_missing, strict=True):
         allowance = one.owner if is_shared else one.session
         left = min(room.setdefault(allowance, chunk_tokens), in_all)
         if missing * SMALL_SHARE <= chunk_tokens:
-            pieces.append(one)
+            chunks.append(one)
         elif left <= 0:
-            pieces.append(None)
+            chunks.append(None)
         else:
-            piece = one.shortened(missing, left)
-            num_run = missing - (len(one.tokens) - len(piece.tokens))
+            chunk = one.shortened(missing, left)
+            num_run = missing - (len(one.tokens) - len(chunk.tokens))
             room[allowance] -= num_run
             in_all -= num_run
-            pieces.append(piece)
-    return pieces
+            chunks.append(chunk)
+    return chunks
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

@@ -1,12 +1,12 @@
-"""Who owns which page of the key/value pool: sessions, shared beginnings, eviction. Bookkeeping only.
+"""Which session uses which page of the key/value pool: sharing, copying, eviction. Pure bookkeeping.
 
 A page holds the keys and values of `page_size` consecutive positions. Sessions that begin with the same
-tokens share pages; a page that more than one session uses is never written to, only copied. Full pages are
-found again by their content: the id of the page before them and their tokens, compared exactly (no hash
-can collide). Pages nobody uses keep their content until they are needed.
+tokens share pages; a page that several sessions use is never written to, only copied. A full page is found
+by its content: the id of the page before it and its tokens, compared exactly (so no hash can collide).
+Unused pages keep their content until they are needed.
 
-Law: the positions before `Placement.start` hold exactly the content of the tokens that were asked for; an
-owner of sessions keeps more than its share of the pages only while nobody else needs them.
+Law: the positions before `Placement.start` hold exactly the content of the given tokens. An owner keeps more
+than its share of the pages only while no other owner needs them.
 """
 
 from collections import Counter, OrderedDict
@@ -19,14 +19,14 @@ from cloud_worker.passes.forward_pass import common_prefix
 _Content: TypeAlias = tuple[int, tuple[int, ...]]  # the chain id of the page before, and this page's tokens
 _FIRST = 0  # the chain id before the first page
 
-OWNER_SHARE = 0.5  # of the pages, beyond which an owner gives way first
+OWNER_SHARE = 0.5  # of the pages; sessions of an owner that holds more are evicted first
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a sequence lives: position i is entry i % page_size of pages[i // page_size].
+    """Where a sequence is stored: position i is entry i % page_size of pages[i // page_size].
 
-    Positions from `start` on must be computed and written, after the `copies` (from page, to page) are made.
+    The caller makes the `copies` (from page, to page), then computes and writes positions from `start` on.
     """
 
     start: int
@@ -45,9 +45,9 @@ class _Session:
 def first_to_go(
     sessions: Mapping[Hashable, tuple[Hashable, int]], max_owned: int, protected: Collection[Hashable] = ()
 ) -> Hashable:
-    """Which of the `sessions` (owner and size of each, oldest first) makes room; one is not protected.
+    """Which of the `sessions` (owner and size of each, oldest first) to evict; at least one is not protected.
 
-    The oldest of an owner that holds more than `max_owned` in all, else the oldest.
+    It is the oldest one of an owner that holds more than `max_owned` in total, otherwise the oldest of all.
     """
     owned: Counter[Hashable] = Counter()
     for owner, size in sessions.values():
@@ -59,10 +59,10 @@ def first_to_go(
 
 
 class PagePool:
-    """Pages 0 .. num_pages - 1, dealt out to sessions.
+    """Pages 0 .. num_pages - 1, assigned to sessions.
 
-    When they run out, the least recently placed session loses its own; first those of an owner that holds
-    more than `owner_share` of all.
+    When they run out, the least recently placed session is evicted; sessions of an owner that holds more than
+    `owner_share` of all pages go first.
     """
 
     def __init__(self, num_pages: int, page_size: int = 16, owner_share: float = OWNER_SHARE) -> None:
@@ -70,7 +70,9 @@ class PagePool:
         self.num_pages = num_pages
         self._max_owned = int(owner_share * num_pages)
         self._num_users = [0] * num_pages
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_pages))  # first out first
+        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(
+            range(num_pages)
+        )  # the next to be used first
         self._sessions: OrderedDict[Hashable, _Session] = OrderedDict()  # least recently placed first
         self._known: dict[_Content, tuple[int, int]] = {}  # content -> page, chain id
         self._content_of: dict[int, _Content] = {}
@@ -83,16 +85,16 @@ class PagePool:
 
     @property
     def num_free(self) -> int:
-        """How many pages no session uses (they may still hold content that can be shared)."""
+        """How many pages are unused (they may still hold content that can be shared)."""
         return len(self._free)
 
     def cached_tokens(self, session: Hashable) -> int:
-        """How many leading tokens of a session are in its pages."""
+        """How many leading tokens of a session its pages hold."""
         held = self._sessions.get(session)
         return len(held.tokens) if held else 0
 
     def find(self, session: Hashable, tokens: Sequence[int], limit: int) -> int:
-        """The `Placement.start` that `place` would give now, without doing anything."""
+        """The `Placement.start` that `place` would return now, without any change."""
         held = self._sessions.get(session) or _Session()
         num_kept = common_prefix(held.tokens, tokens)
         num_full = num_kept // self.page_size
@@ -107,10 +109,10 @@ class PagePool:
         pinned: Collection[Hashable] = (),
         owner: Hashable = None,
     ) -> Placement | None:
-        """Pages for all `tokens` of a session of `owner`, at most `limit` leading positions taken as present.
+        """Assign pages for all `tokens` of a session of `owner`, reusing at most `limit` leading positions.
 
-        None when there is no room without evicting a pinned session. What follows the last full page that was
-        present counts as absent until `commit`, so a placement may be abandoned at any moment.
+        None if there is no room without evicting a pinned session. Until `commit`, only the full pages that
+        were already present count as cached, so a placement may be abandoned at any time.
         """
         held = self._sessions.pop(session, None) or _Session(owner=owner)
         self._sessions[session] = held  # now the most recently placed
@@ -127,7 +129,7 @@ class PagePool:
         return Placement(start, tuple(held.pages), copies)
 
     def commit(self, session: Hashable, tokens: Sequence[int]) -> None:
-        """The placed `tokens` have been written: they are present, and their full pages can be shared."""
+        """The placed `tokens` have been written: they count as cached, and their full pages can be shared."""
         held = self._sessions[session]
         held.tokens = list(tokens)
         for index in range(len(held.chain), len(tokens) // self.page_size):
@@ -140,7 +142,7 @@ class PagePool:
             held.chain.append(known[1])
 
     def release(self, session: Hashable) -> None:
-        """Give a session's pages back; an unknown session is no error."""
+        """Free a session's pages; an unknown session is not an error."""
         held = self._sessions.pop(session, None)
         if held is not None:
             self._rewind(held, 0)
@@ -149,10 +151,10 @@ class PagePool:
         del held.tokens[num_tokens:]
         del held.chain[num_tokens // self.page_size :]
         while len(held.pages) * self.page_size >= num_tokens + self.page_size:
-            self._drop(held.pages.pop())  # the last first, so that beginnings stay shareable longest
+            self._drop(held.pages.pop())  # the last first, so that beginnings stay shareable the longest
 
     def _adopt(self, held: _Session, tokens: Sequence[int], limit: int) -> None:
-        """Continue with pages that hold the next tokens already, the last one perhaps only up to `limit`."""
+        """Continue with pages that already hold the next tokens; the last one counts only up to `limit`."""
         for page, chain_id in self._shareable(held.chain, tokens):
             begin = len(held.chain) * self.page_size
             end = min(begin + self.page_size, limit)
@@ -185,7 +187,7 @@ class PagePool:
     def _own_last_page(
         self, held: _Session, protected: Collection[Hashable]
     ) -> tuple[tuple[int, int], ...] | None:
-        """Make a page that is full in part writable: a copy if others use it. None without room for one."""
+        """Make a partly full last page writable: copy it if it is shared. None if there is no room to."""
         if len(held.tokens) % self.page_size == 0:
             return ()
         page = held.pages[-1]
@@ -206,7 +208,7 @@ class PagePool:
         return True
 
     def _take(self, protected: Collection[Hashable]) -> int | None:
-        """A page for one user, its old content forgotten; evicts sessions where none is free."""
+        """A page for one session, its old content forgotten; evicts sessions if no page is free."""
         while not self._free:
             sizes = {session: (held.owner, len(held.pages)) for session, held in self._sessions.items()}
             if all(session in protected for session in sizes):

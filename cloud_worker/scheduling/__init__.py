@@ -1,1 +1,1 @@
-"""Which sessions there are, whose turn it is, and what forms the next batch. Pure."""
+"""Which sessions a worker holds, who is served next, and what follows a failed pass. Pure."""

@@ -1,17 +1,17 @@
-"""How many messages one device may send: a token bucket each. Pure: time is an argument.
+"""How many messages a device may send: one token bucket per device. Pure: time is an argument.
 
-Law 5: a flood costs its sender. It is noticed before anything is decoded, and it is never answered by a
-flood: one answer in RETRY_AFTER seconds, silence in between. What takes long to read counts as several
-messages, whatever it holds. The table is bounded too; who is least recently
-heard leaves it, and begins anew with a full bucket.
+Law 5: a flood costs its sender only. It is noticed before anything is decoded, and it never causes a flood of
+answers: one in RETRY_AFTER seconds, silence in between. A message that takes long to read counts as several,
+whatever it contains. The table is bounded too: the device heard least recently leaves it, and starts over
+with a full bucket.
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum, auto
 
-BURST_SECONDS = 2.0  # a bucket holds what may come in this time
-RETRY_AFTER = 1.0  # seconds between two answers, and what they tell the device to wait
+BURST_SECONDS = 2.0  # a full bucket holds the messages of this many seconds
+RETRY_AFTER = 1.0  # seconds between two answers to a device over its rate
 BYTES_PER_MESSAGE = 64 * 1024  # a longer message counts as several
 SECONDS_PER_MESSAGE = 1e-3  # of processor time for reading; a message that takes longer counts as several
 MAX_DEVICES = 4096
@@ -21,19 +21,19 @@ class Admission(Enum):
     """What to do with a message."""
 
     TAKE = auto()
-    REFUSE = auto()  # say `busy`
-    DROP = auto()  # the device has been told already
+    REFUSE = auto()  # answer `busy`
+    DROP = auto()  # the device was answered a moment ago
 
 
 @dataclass(slots=True)
 class _Bucket:
-    level: float  # messages that may come at once
+    level: float  # messages that may arrive at once
     filled_at: float
     answered_at: float = float("-inf")
 
 
 class DeviceRates:
-    """The buckets of all devices, least recently heard first; `rate` is in messages a second, 0: no limit."""
+    """The buckets of all devices, least recently heard first; `rate`: messages per second, 0: no limit."""
 
     def __init__(self, rate: float, max_devices: int = MAX_DEVICES) -> None:
         self._rate = rate
@@ -45,7 +45,7 @@ class DeviceRates:
         return len(self._buckets)
 
     def admit(self, device: str, num_bytes: int, now: float) -> Admission:
-        """Whether a message of so many bytes is taken; what is not taken costs its sender nothing more."""
+        """Decide on a message of `num_bytes`; only a message that is taken lowers the bucket."""
         if self._rate <= 0:
             return Admission.TAKE
         bucket = self._bucket(device, now)
@@ -59,13 +59,13 @@ class DeviceRates:
         return Admission.REFUSE
 
     def charge(self, device: str, seconds: float) -> None:
-        """A message that was taken needed so much processor time: beyond its share that is paid for too."""
+        """Charge the processor time that a message took, as far as it exceeds one message's share."""
         bucket = self._buckets.get(device)
         if bucket is not None:
             bucket.level = max(-self._size, bucket.level - seconds // SECONDS_PER_MESSAGE)
 
     def _bucket(self, device: str, now: float) -> _Bucket:
-        """The device's bucket with what has flowed in since, now the most recently heard."""
+        """The device's bucket, refilled up to `now` and marked as most recently heard."""
         bucket = self._buckets.setdefault(device, _Bucket(self._size, now))
         self._buckets.move_to_end(device)
         if len(self._buckets) > self._max_devices:

@@ -1,4 +1,4 @@
-"""Who is served next: devices take turns, and so do the sessions of each. Pure.
+"""The order in which sessions are served: devices take turns, and so do the sessions of each device. Pure.
 
 Law 5: a device with sixteen waiting sessions gets no more turns than a device with one, while both wait.
 """
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 
 class SessionKey(NamedTuple):
-    """Whose session it is; the device's name comes from the topic, which the broker guards."""
+    """A session and its device, whose name comes from the topic: the broker guards it."""
 
     device: str
     session: str
 
 
 class FairQueue:
-    """Sessions that wait, each once: a ring of devices, in each its sessions, longest waiting first."""
+    """Waiting sessions, each once: a ring of devices, each with its sessions, longest waiting first."""
 
     def __init__(self) -> None:
         self._devices: OrderedDict[str, OrderedDict[SessionKey, None]] = OrderedDict()
@@ -25,18 +25,18 @@ class FairQueue:
         return self._num_waiting
 
     def add(self, key: SessionKey) -> None:
-        """Let a session wait behind its device's others; nothing happens when it waits already."""
+        """Add a session after its device's others; does nothing if it is waiting already."""
         waiting = self._devices.setdefault(key.device, OrderedDict())
         self._num_waiting += key not in waiting
         waiting[key] = None
 
     def add_first(self, key: SessionKey) -> None:
-        """The same before its device's others; the devices keep their turns."""
+        """Add a session before its device's others; the order of devices stays."""
         self.add(key)
         self._devices[key.device].move_to_end(key, last=False)
 
     def take(self) -> SessionKey:
-        """The next session, which waits no more; its device goes to the end of the ring."""
+        """Remove and return the next session; its device goes to the end of the ring."""
         device, waiting = self._devices.popitem(last=False)
         key, _ = waiting.popitem(last=False)
         self._num_waiting -= 1
@@ -45,7 +45,7 @@ class FairQueue:
         return key
 
     def remove(self, key: SessionKey) -> None:
-        """A session waits no more; nothing happens when it does not wait."""
+        """Remove a session; does nothing if it is not waiting."""
         waiting = self._devices.get(key.device, {})
         if key in waiting:
             del waiting[key]

@@ -1,59 +1,30 @@
-"""Which sessions there are, and whose work forms the next batch. Pure: no torch, no clock, no sockets.
+"""The sessions of one worker, and whose work forms the next batch. Pure: no torch, no clock, no sockets.
 
-Law 5: what devices send is bounded here: sessions overall and per device, the length of the queue, and the
-memory of what waits; devices take turns. A device with too many sessions loses its own oldest one. Newcomers
-are told `busy`, early instead of late, where the queue is full or long, or every seat was used just now: to
-put out a session that goes on costs more than it gives. A draft that fails by itself again and again is
-refused for good.
+Law 5: everything that devices send is bounded here: the number of sessions, overall and per device, the
+length of the queue, and the memory of waiting drafts. Devices take turns. A device with too many sessions
+loses its own oldest one. New sessions are refused with `busy` early rather than late: when the queue is full
+or slow, or when every session held was used recently, since evicting an active session costs more than it
+gains. A draft that keeps failing on its own is refused for good.
 """
 
-import math
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from cloud_worker.scheduling.fair_queue import FairQueue, SessionKey
+from cloud_worker.scheduling.limits import Limits
+from cloud_worker.scheduling.retries import Failure, Retries
+from cloud_worker.scheduling.task import Answer, Task
 from cloud_worker.session.backlog import draft_bytes
-from cloud_worker.session.job import Job
 from cloud_worker.session.judging import Judged
 from cloud_worker.session.session import CloudSession, Target
-from common.protocol.messages import Close, Draft, Reason, Refusal, ToDevice, ToWorker
+from common.protocol.messages import Close, Draft, Reason, Refusal, ToWorker
 
 PASS_SMOOTHING = 1 / 8
-MAX_FAILURES = 5  # passes for one session alone that fail in a row; the pauses between them double
+MAX_FAILURES = (
+    5  # failed passes in a row, with the session alone in the batch; the pauses between them double
+)
 
 __all__ = ["Answer", "Limits", "Scheduler", "SessionKey", "Task"]
-
-
-class Answer(NamedTuple):
-    """A message and the session it is for."""
-
-    key: SessionKey
-    message: ToDevice
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the worker takes on."""
-
-    max_sessions: int = 256
-    max_sessions_per_device: int = 16
-    max_batch: int = 32
-    max_queue: int = 256  # sessions with work waiting
-    max_waiting_bytes_per_device: int = 32 << 20
-    retry_after: float = 1.0
-    seat_seconds: float = 0.0  # a session used within this time keeps its seat
-    max_wait: float = math.inf  # seconds in the queue, as expected, beyond which newcomers are sent away
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A job and the session that it is for."""
-
-    key: SessionKey
-    session: CloudSession
-    job: Job
 
 
 class Scheduler:
@@ -65,10 +36,11 @@ class Scheduler:
         self._sessions: OrderedDict[SessionKey, CloudSession] = OrderedDict()
         self._of_device: dict[str, dict[SessionKey, CloudSession]] = {}
         self._queue = FairQueue()
-        self._unfinished: dict[SessionKey, Task] = {}  # passes that go on; their sessions are in the queue
+        self._retries = Retries()
+        self._unfinished: dict[SessionKey, Task] = {}  # long passes to continue; their sessions are queued
         self._forgotten: list[SessionKey] = []
         self._used_at: dict[SessionKey, float] = {}
-        self._pass_seconds = 0.0  # of one batch, smoothed
+        self._pass_seconds = 0.0  # duration of one pass, smoothed
 
     @property
     def num_sessions(self) -> int:
@@ -77,29 +49,34 @@ class Scheduler:
 
     @property
     def keys(self) -> Collection[SessionKey]:
-        """Whose they are, least recently used first."""
+        """The keys of the sessions held, least recently used first."""
         return self._sessions.keys()
 
     @property
     def num_waiting(self) -> int:
         """Sessions with work to do."""
-        return len(self._queue)
+        return len(self._queue) + len(self._retries)
 
     @property
     def expected_wait(self) -> float:
-        """Seconds that a newcomer would wait for its turn: for the batches before it, as long as the last."""
+        """Seconds until a new session would be served, if the batches ahead of it take as long as usual."""
         return self._pass_seconds * (len(self._queue) // self._limits.max_batch)
 
-    def receive(self, key: SessionKey, message: ToWorker, now: float = 0.0) -> list[Answer]:
-        """Take a message in at `now` (seconds). Returns what can be answered at once."""
+    def receive(
+        self, key: SessionKey, message: ToWorker, now: float = 0.0, *, is_too_fast: bool = False
+    ) -> list[Answer]:
+        """Take in a message at `now` (seconds); returns the answers that need no forward pass.
+
+        `is_too_fast` means that the device exceeds its rate: its drafts are refused.
+        """
         if isinstance(message, Close):
             self._forget(key)
             return []
-        answers: list[Answer] = []
-        session = self._sessions.get(key)
-        refusal = self._refuse(key, message, now)
+        refusal = self._refuse(key, message, now, is_too_fast=is_too_fast)
         if refusal is not None:
             return [Answer(key, refusal)]
+        answers: list[Answer] = []
+        session = self._sessions.get(key)
         if session is None:
             answers += self._make_room(key.device)
             session = self._sessions[key] = CloudSession(self._target)
@@ -111,7 +88,9 @@ class Scheduler:
         return answers
 
     def next_batch(self) -> tuple[list[Task], list[Answer]]:
-        """The tasks of the next forward pass, one a session, devices in turn; and ready answers."""
+        """The tasks of the next forward pass, one per session, devices in turn; and answers ready now."""
+        if self._retries:
+            return [task for task in self._retries.take() if self._is_wanted(task)], []
         tasks: list[Task] = []
         answers: list[Answer] = []
         while self._queue and len(tasks) < self._limits.max_batch:
@@ -127,33 +106,41 @@ class Scheduler:
     def complete(
         self, tasks: Sequence[Task], judged: Sequence[Sequence[Judged] | None], compute_ms: float
     ) -> list[Answer]:
-        """The corrections that follow from what `judge` made of each task's job.
+        """The corrections that follow from what `judge` returned for each task's job.
 
-        None instead of that means that the pass was a part of a long one: the task goes on next time.
+        None in place of that means that the pass ran only a part of a long prompt: the task continues in the
+        next batch.
         """
         self._pass_seconds += PASS_SMOOTHING * (compute_ms / 1000 - self._pass_seconds)
         answers: list[Answer] = []
         paused: list[Task] = []
         for task, verdicts in zip(tasks, judged, strict=True):
-            if self._sessions.get(task.key) is not task.session:
-                continue  # closed or evicted meanwhile
+            if not self._is_wanted(task):
+                continue
             if verdicts is None:
                 paused.append(task)
                 continue
             answers += [Answer(task.key, answer) for answer in task.session.complete(verdicts, compute_ms)]
             self._enqueue(task.key)
-        for task in reversed(paused):  # the first stays the first
+        for task in reversed(paused):  # so that the first one stays first
             self._unfinished[task.key] = task
             self._queue.add_first(task.key)
         return answers
 
-    def abandon(self, task: Task, detail: str, *, is_its_fault: bool = False) -> list[Answer]:
-        """The pass of this task alone failed: the edge may try again later, but not for ever.
+    def fail(self, tasks: Sequence[Task], failure: Failure) -> list[Answer]:
+        """The forward pass over `tasks` failed: parts of it run again, or its only task is refused."""
+        abandoned = self._retries.add(tasks, failure)
+        if abandoned is None:
+            return []
+        return self.abandon(abandoned.task, abandoned.detail, is_its_fault=abandoned.is_its_fault)
 
-        `is_its_fault` means that it can never succeed, so that there is no use in trying again.
+    def abandon(self, task: Task, detail: str, *, is_its_fault: bool = False) -> list[Answer]:
+        """Refuse a task whose pass failed with no other task in it; the edge may retry a few times.
+
+        `is_its_fault` means that the draft can never be verified, so retrying is pointless.
         """
         session = task.session
-        if self._sessions.get(task.key) is not session:
+        if not self._is_wanted(task):
             return []
         session.num_failures += 1
         if is_its_fault or session.num_failures >= MAX_FAILURES:
@@ -165,12 +152,12 @@ class Scheduler:
         return [Answer(task.key, refusal) for refusal in refusals]
 
     def farewell(self, detail: str) -> list[Answer]:
-        """What to tell every session's edge when this worker leaves: ask another one."""
+        """What to send for every session when this worker leaves: the edge should ask another worker."""
         leaving = Refusal(None, Reason.BUSY, self._target.worker, detail)
         return [Answer(key, leaving) for key in self._sessions]
 
     def take_forgotten(self) -> list[SessionKey]:
-        """The sessions closed or evicted since the last call: their caches can go."""
+        """The sessions closed or evicted since the last call, whose caches can be dropped."""
         taken, self._forgotten = self._forgotten, []
         return taken
 
@@ -180,38 +167,43 @@ class Scheduler:
         task = Task(key, session, job) if job is not None else None
         return task, [Answer(key, refusal) for refusal in refusals]
 
-    def _refuse(self, key: SessionKey, draft: Draft, now: float) -> Refusal | None:
-        """Whether this draft may not wait, and why."""
+    def _is_wanted(self, task: Task) -> bool:
+        """False when the session was closed, evicted or opened again in the meantime."""
+        return self._sessions.get(task.key) is task.session
+
+    def _refuse(self, key: SessionKey, draft: Draft, now: float, *, is_too_fast: bool) -> Refusal | None:
+        """Why this draft may not wait; None when it may."""
+        if is_too_fast:
+            return self._busy(draft, "this device sends too many messages")
         is_new = key not in self._sessions
         if is_new and draft.opening is None:
             return Refusal(draft.n, Reason.NEED_CONTEXT, self._target.worker, have=0)
         if is_new and len(self._queue) >= self._limits.max_queue:
-            return self.busy(draft, f"{len(self._queue)} sessions are waiting already")
+            return self._busy(draft, f"{len(self._queue)} sessions are waiting already")
         if is_new and self.expected_wait > self._limits.max_wait:
-            return self.busy(draft, f"the queue is {self.expected_wait:.1f} s long")
+            return self._busy(draft, f"the queue is {self.expected_wait:.1f} s long")
         if is_new and self._is_crowded(key.device, now):
-            return self.busy(draft, f"{len(self._sessions)} sessions are held, and all of them are in use")
+            return self._busy(draft, f"{len(self._sessions)} sessions are held, and all of them are in use")
         held = self._of_device.get(key.device, {}).values()
         num_bytes = sum(session.num_waiting_bytes for session in held) + draft_bytes(draft)
         if num_bytes > self._limits.max_waiting_bytes_per_device:
-            return self.busy(draft, "too much from this device is waiting already")
+            return self._busy(draft, "too much from this device is waiting already")
         return None
 
     def _is_crowded(self, device: str, now: float) -> bool:
-        """Whether a newcomer would put out another device's session that goes on."""
+        """Whether a new session would evict an active one of another device."""
         held = len(self._of_device.get(device, {}))
         if len(self._sessions) < self._limits.max_sessions or held >= self._limits.max_sessions_per_device:
             return False
         return now - self._used_at[next(iter(self._sessions))] < self._limits.seat_seconds
 
-    def busy(self, draft: Draft, detail: str) -> Refusal:
-        """What to tell the edge when a draft cannot be taken now."""
+    def _busy(self, draft: Draft, detail: str) -> Refusal:
         return Refusal(
             draft.n, Reason.BUSY, self._target.worker, detail, retry_after=self._limits.retry_after
         )
 
     def _make_room(self, device: str) -> list[Answer]:
-        """Let the oldest session go where a new one exceeds a bound; what it still waited for is refused."""
+        """Evict the oldest session where a new one would exceed a bound; its waiting drafts are refused."""
         answers: list[Answer] = []
         if len(self._of_device.get(device, {})) >= self._limits.max_sessions_per_device:
             answers += self._evict(next(held for held in self._sessions if held.device == device))

@@ -1,1 +1,1 @@
-"""What a worker knows of one device's sequence, and what it answers. Pure."""
+"""What a worker holds of one session, and how it verifies drafts. Pure."""

@@ -1,18 +1,20 @@
-"""What a worker never verifies, whatever it holds: drafts outside of its limits, and why. Pure.
+"""Drafts that a worker never verifies, whatever it holds, and why. Pure.
 
-Law 5: a draft is judged by its own fields and the worker's limits before it takes part in a forward pass; the
-refusal says in a sentence what does not fit.
+Law 5: a draft is checked by its own fields against the worker's limits before it takes part in a forward
+pass. The refusal states in one line what does not fit.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from common.protocol.codec import CodecError, check_ids
+from common.protocol.fingerprint import fingerprint
 from common.protocol.messages import MAX_CONTEXT_PROBS, PROTOCOL_VERSION, Draft, Opening, Reason, Refusal
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a session must know of the worker that runs it."""
+    """What a session needs to know about its worker and the target model."""
 
     worker: str
     tokenizer: bytes
@@ -20,16 +22,27 @@ class Target:
     max_tokens: int
     eos_ids: frozenset[int] = frozenset()
 
+    @classmethod
+    def of(
+        cls, worker: str, vocabulary: Mapping[str, int], max_tokens: int, eos_ids: frozenset[int]
+    ) -> "Target":
+        """The target of a model with this vocabulary (token -> id)."""
+        return cls(worker, fingerprint(vocabulary), max(vocabulary.values()) + 1, max_tokens, eos_ids)
+
     def refuse(
         self, draft: Draft, reason: Reason, detail: str = "", *, have: int = 0, retry_after: float = 0.0
     ) -> Refusal:
-        """This worker's answer to a draft that it does not verify."""
+        """The answer to a draft that this worker does not verify."""
         return Refusal(draft.n, reason, self.worker, detail, have, retry_after)
+
+    def refuse_unreadable(self, error: CodecError) -> Refusal:
+        """The answer to a payload that is not a valid message."""
+        return Refusal(error.n, error.reason, self.worker, str(error))
 
 
 def beyond_limits(draft: Draft, target: Target) -> Refusal | None:
-    """Why no worker with this target model will verify the draft; None when it may."""
-    if draft.opening is not None and (refusal := _of_another_kind(draft, draft.opening, target)):
+    """Why no worker with this target model can verify the draft; None when it can."""
+    if draft.opening is not None and (refusal := _mismatch(draft, draft.opening, target)):
         return refusal
     try:
         check_ids(draft, target.vocab_size)
@@ -47,13 +60,13 @@ def beyond_limits(draft: Draft, target: Target) -> Refusal | None:
         return target.refuse(
             draft,
             Reason.TOO_LONG,
-            f"the sequence has {needed} tokens and this worker takes {target.max_tokens}",
+            f"the sequence has {needed} tokens, but this worker accepts at most {target.max_tokens}",
         )
     return None
 
 
-def _of_another_kind(draft: Draft, opening: Opening, target: Target) -> Refusal | None:
-    """Whether the two ends speak the same protocol and the same vocabulary."""
+def _mismatch(draft: Draft, opening: Opening, target: Target) -> Refusal | None:
+    """Why the two ends cannot work together: another protocol version or another vocabulary."""
     if opening.version != PROTOCOL_VERSION:
         return target.refuse(
             draft, Reason.UNSUPPORTED_VERSION, f"this worker speaks version {PROTOCOL_VERSION}"

@@ -1,7 +1,7 @@
-"""Job: one forward pass of a session, and which waiting drafts it serves. Pure.
+"""Job: the logits that a session needs next, and the drafts they verify. Pure.
 
-Law: a draft joins those before it only as their continuation, token for token, so that the rows of one pass
-are what passes of their own would have given; and a pass has a bounded number of rows.
+Law: a draft joins the drafts before it only if it continues them token for token, so that one job gives the
+same rows as a job per draft would. The number of rows of a job is bounded.
 """
 
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from cloud_worker.session.backlog import Backlog
 from common.protocol.checksum import prefix_check
 from common.protocol.messages import Draft, Opening
 
-MAX_CHAIN_ROWS = 512  # logits of a job that more drafts have joined
+MAX_CHAIN_ROWS = 512  # rows up to which further drafts may join a job
 
 Rows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One forward pass: logits are wanted for the last `num_rows` positions of `tokens`.
+    """A session's part of a forward pass: logits for the last `num_rows` positions of `tokens`.
 
-    It serves the given drafts, one after the other; none of them means the next token of a bonus stream. The
-    opening says how the session samples.
+    They verify `drafts`, one after the other; without drafts they give the next token of a bonus stream. The
+    opening holds the session's sampling settings.
     """
 
     opening: Opening
@@ -33,28 +33,28 @@ class Job:
     num_rows: int
 
 
-def chain(opening: Opening, draft: Draft, waiting: Backlog, held: list[int], target: Target) -> Job:
-    """One job for the draft and those waiting behind it, assuming that each block is accepted.
+def chain(opening: Opening, draft: Draft, backlog: Backlog, held: list[int], target: Target) -> Job:
+    """One job for the draft and the drafts waiting after it, assuming that each block is accepted.
 
-    `held` is the verified prefix up to the draft's base. The drafts that join are taken from `waiting`.
+    `held` is the verified prefix up to the draft's base. Drafts that join are taken from `backlog`.
     """
     drafts, tokens = [draft], [*held, *_tokens_of(draft)]
     first_wanted = draft.base + len(draft.context) - draft.num_context_probs
     while (
-        waiting
-        and len(tokens) + len(_tokens_of(waiting.next)) - first_wanted <= MAX_CHAIN_ROWS
-        and _follows(waiting.next, drafts[-1], tokens)
-        and beyond_limits(waiting.next, target) is None
+        backlog
+        and len(tokens) + len(_tokens_of(backlog.next)) - first_wanted <= MAX_CHAIN_ROWS
+        and _follows(backlog.next, drafts[-1], tokens)
+        and beyond_limits(backlog.next, target) is None
     ):
-        drafts.append(waiting.take())
+        drafts.append(backlog.take())
         tokens += _tokens_of(drafts[-1])
     if drafts[-1].block and not drafts[-1].bonus:
-        tokens.pop()  # what follows the last token is wanted for a bonus only
+        tokens.pop()  # the logits after the last token matter only for a bonus token
     return Job(opening, tuple(drafts), tuple(tokens), len(tokens) - (first_wanted - 1))
 
 
 def _follows(following: Draft, draft: Draft, tokens: list[int]) -> bool:
-    """Whether a draft continues the one before it, which ends at `tokens`."""
+    """Whether a draft continues the one before it, which ends with `tokens`."""
     return (
         not draft.bonus
         and following.opening is None

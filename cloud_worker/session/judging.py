@@ -1,7 +1,7 @@
-"""What the target model makes of a job's drafts: a function of the job and its logits alone. Pure.
+"""The verdicts on a job's drafts: a function of the job and its logits alone. Pure.
 
-Law: it reads nothing of a session, so a worker judges in the thread that ran the model, and its loop goes on
-reading and answering meanwhile. Large vocabularies make this the longest part after the forward pass.
+Law: it reads no session state. So a worker judges in the model's thread while its event loop goes on reading
+and answering; with large vocabularies this is the longest step after the forward pass.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from common.sampling.randomness import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Of one draft: how far its block stands, and the context probabilities it asked for, a byte each."""
+    """The verdict on one draft, and the context probabilities it asked for, one byte each."""
 
     verdict: Verdict
     context_codes: bytes = b""
 
 
 def judge(job: Job, rows: Rows) -> list[Judged]:
-    """Each draft in turn, up to the first whose block does not stand whole; `rows` [num_rows, width].
+    """Judge the drafts in turn, up to the first block with a rejected token; `rows` is [num_rows, width].
 
-    Without drafts it is the next token of a bonus stream, as the token of a verdict.
+    Without drafts, the verdict's token is the next token of a bonus stream.
     """
     probs = _TargetProbs(job, rows)
     if not job.drafts:
@@ -41,7 +41,7 @@ def judge(job: Job, rows: Rows) -> list[Judged]:
 
 
 class _TargetProbs:
-    """The target's warped distribution for each position that the rows of a job predict."""
+    """The target model's warped distribution at each position that a job's rows predict."""
 
     def __init__(self, job: Job, rows: Rows) -> None:
         self._opening = job.opening
@@ -49,7 +49,7 @@ class _TargetProbs:
         self._first_predicted = len(job.tokens) - job.num_rows + 1
 
     def at(self, position: int) -> FloatArray:
-        """y [vocab_size] for the token at `position`."""
+        """target_probs [vocab_size] for the token at `position`."""
         row = fit_vocabulary(self._rows[position - self._first_predicted], self._opening.vocab_size)
         return warp(row, self._opening.sampling)
 

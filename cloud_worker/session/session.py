@@ -1,12 +1,12 @@
-"""CloudSession: what a worker knows of one device's sequence, and what it answers. Pure.
+"""CloudSession: what a worker holds of one device's sequence, and how it answers. Pure.
 
-Law 4: this state is disposable. Any worker builds it anew from a draft with base 0; a draft that does not fit
-what is held is answered with `need_context`, never guessed at. A repeated draft gets the same answer.
+Law 4: this state is disposable. Any worker can rebuild it from a draft with base 0. A draft that does not fit
+the tokens held is answered with `need_context`, never guessed at. A repeated draft gets the same answer.
 
     draft           held                     answer
     n answered      -                        the remembered correction
     older epoch     -                        none: the edge has rewound since
-    base 0          anything                 the sequence starts anew from its context
+    base 0          anything                 the sequence starts over from its context
     base <= held    same prefix (check)      verify
     otherwise       -                        need_context(have)
 """
@@ -27,22 +27,22 @@ MAX_REMEMBERED = 64  # corrections kept for replay: more than any window
 
 @dataclass(slots=True)
 class _Stream:
-    """Bonus tokens still to come for a draft."""
+    """The bonus tokens of a draft that have yet to be written."""
 
     draft: Draft
     next_index: int
 
 
 class CloudSession:
-    """The state machine of one session: drafts and logits come in as values, answers go out as values."""
+    """The state machine of one session: drafts and verdicts in, answers out, all as values."""
 
     def __init__(self, target: Target) -> None:
         self.tokens: list[int] = []
         self.epoch = 0
-        self.num_failures = 0  # passes for this session alone that failed, in a row
+        self.num_failures = 0  # failed passes in a row with no other session in the batch
         self._target = target
         self._opening: Opening | None = None
-        self._waiting = Backlog(max_tokens=2 * target.max_tokens)
+        self._backlog = Backlog(max_tokens=2 * target.max_tokens)
         self._running: Job | None = None
         self._stream: _Stream | None = None
         self._last_n = -1
@@ -51,47 +51,47 @@ class CloudSession:
     @property
     def ready(self) -> bool:
         """True when `next_job` has something to do."""
-        return self._running is None and (len(self._waiting) > 0 or self._stream is not None)
+        return self._running is None and (len(self._backlog) > 0 or self._stream is not None)
 
     @property
     def num_waiting_bytes(self) -> int:
-        """About how much memory the waiting drafts take."""
-        return self._waiting.num_bytes
+        """Roughly how much memory the waiting drafts take."""
+        return self._backlog.num_bytes
 
     def receive(self, draft: Draft) -> list[ToDevice]:
-        """Take a draft in. Returns what can be answered at once; the rest waits for `next_job`."""
+        """Take in a draft. Returns the answers ready now; otherwise the draft waits for `next_job`."""
         if draft.n in self._remembered:
             return [self._remembered[draft.n]]
         running = self._running.drafts if self._running else ()
-        if any(draft.n == queued.n for queued in (*self._waiting, *running)):
+        if any(draft.n == queued.n for queued in (*self._backlog, *running)):
             return []
         is_huge = len(draft.context) > self._target.max_tokens
         if is_huge and (refusal := beyond_limits(draft, self._target)):
-            return [refusal]  # never worth a place in the queue
-        if not self._waiting.has_room(draft):
+            return [refusal]  # not worth the memory until its turn
+        if not self._backlog.has_room(draft):
             return [self._target.refuse(draft, Reason.BUSY, "too many drafts are waiting", retry_after=1.0)]
-        self._waiting.add(draft)
+        self._backlog.add(draft)
         return []
 
     def next_job(self) -> tuple[Job | None, list[ToDevice]]:
-        """The next forward pass, covering all waiting drafts that follow one another, and other answers."""
+        """The next job, with all waiting drafts that continue one another; and answers ready now."""
         answers: list[ToDevice] = []
-        while self._waiting and self._running is None:
-            draft = self._waiting.take()
+        while self._backlog and self._running is None:
+            draft = self._backlog.take()
             if self._is_stale(draft):
                 continue
             refusal = self._admit(draft)
             if refusal is not None:
                 answers.append(refusal)
-            elif self._opening is not None:  # `_admit` has seen to it
+            elif self._opening is not None:  # always: `_admit` has set it
                 self._stream = None
-                self._running = chain(self._opening, draft, self._waiting, self.tokens, self._target)
+                self._running = chain(self._opening, draft, self._backlog, self.tokens, self._target)
         if self._running is None and self._stream is not None and self._opening is not None:
             self._running = Job(self._opening, (), tuple(self.tokens), 1)
         return self._running, answers
 
     def complete(self, judged: Sequence[Judged], compute_ms: float) -> list[ToDevice]:
-        """Take in what `judge` made of the running job; returns its corrections."""
+        """Take in what `judge` returned for the running job; returns the corrections."""
         job, self._running, self.num_failures = self._running, None, 0
         if job is None:
             raise RuntimeError("no job is running")
@@ -102,26 +102,26 @@ class CloudSession:
     def abandon(
         self, detail: str, *, reason: Reason = Reason.BUSY, retry_after: float = 0.0
     ) -> list[ToDevice]:
-        """Nothing of the running job happened; with `BUSY` the edge tries again, maybe elsewhere."""
+        """Drop the running job and refuse its drafts; after `BUSY` the edge retries, perhaps elsewhere."""
         job, self._running, self._stream = self._running, None, None
         drafts = job.drafts if job else ()
         return [self._target.refuse(draft, reason, detail, retry_after=retry_after) for draft in drafts]
 
     def dismiss(self, detail: str, *, retry_after: float) -> list[ToDevice]:
-        """The session must go: nobody who waits for it is left without an answer."""
-        waiting = self._waiting.clear()
+        """End the session: every draft it still holds is refused."""
+        waiting = self._backlog.clear()
         refusals = [
             self._target.refuse(draft, Reason.BUSY, detail, retry_after=retry_after) for draft in waiting
         ]
         return self.abandon(detail, retry_after=retry_after) + refusals
 
-    # -- what a draft means for the state -------------------------------------------------------------
+    # -- a draft against the state ---------------------------------------------------------------------
 
     def _is_stale(self, draft: Draft) -> bool:
         return draft.n <= self._last_n or (draft.base > 0 and draft.epoch < self.epoch)
 
     def _admit(self, draft: Draft) -> Refusal | None:
-        """Bring `tokens` to the draft's base, or say why it cannot be verified."""
+        """Rewind `tokens` to the draft's base, or return why it cannot be verified."""
         refusal = beyond_limits(draft, self._target)
         if refusal is not None:
             return refusal
@@ -133,7 +133,7 @@ class CloudSession:
         return None
 
     def _holds(self, draft: Draft) -> bool:
-        """Whether the prefix that the draft builds on is the one held."""
+        """Whether the prefix that the draft builds on is held."""
         return (
             0 < draft.base <= len(self.tokens)
             and draft.epoch == self.epoch
@@ -166,7 +166,7 @@ class CloudSession:
     def _next_bonus(self, token: int | None, compute_ms: float) -> list[ToDevice]:
         stream = self._stream
         if stream is None or token is None:
-            return []  # a newer draft has taken the stream's place
+            return []  # a newer draft has replaced the stream
         self.tokens.append(token)
         draft, index = stream.draft, stream.next_index
         self._stream = self._unless_ended(_Stream(draft, index + 1))

@@ -1,11 +1,12 @@
-"""Speculative verification: does the target model stand behind a draft token, and if not, what follows?
+"""Speculative verification: whether the target model accepts a draft token, and what replaces it. Pure.
 
-Law 2: whatever the draft distribution, the emitted token has the target's distribution:
+Law 2: for any draft distribution, the token that results has the target's distribution. With q the
+draft_probs and y the target_probs,
 
-    sum_d q(d) [ accept(d) 1_d + (1 - accept(d)) residual ] = target_probs
+    sum_d q(d) [ accept(d) 1_d + (1 - accept(d)) residual ] = y
 
-for a token drawn from the very q that was sent (`Lattice`, `Dense`). Every draw is keyed by (seed, position),
-so a block verified whole, in pieces or twice gives the same tokens.
+provided that d was drawn from exactly the q that was sent (`Lattice`, `Dense`). Every draw is keyed by
+(seed, position), so a block gives the same tokens whether it is verified whole, in parts or twice.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from common.sampling.randomness import FloatArray, Purpose, gumbel_noise, unifor
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How many tokens of a block stand, and the token after them (None: all stand, no bonus was wanted)."""
+    """How many tokens of a block are accepted, and the token after them (None: all, without a bonus)."""
 
     num_accepted: int
     token: int | None
@@ -29,12 +30,12 @@ class Verdict:
 def accept_probability(target_probs: FloatArray, draft: DraftToken) -> float:
     """min(1, y_d / q_d) (Leviathan et al. 2023, eq. 1; arXiv 2412.12687, eq. 5)."""
     if draft.distribution is None:
-        raise ValueError("a token without a distribution is decided by the target's choice")
+        raise ValueError("a draft token without a distribution is verified by the target's choice")
     return min(1.0, float(target_probs[draft.token]) / draft.distribution.prob(draft.token))
 
 
 def residual(target_probs: FloatArray, draft_probs: FloatArray) -> FloatArray:
-    """norm((y - q)+) [vocab_size]; the target itself where no mass is left (a rounding case)."""
+    """norm((y - q)+) [vocab_size]; target_probs itself if rounding leaves no mass."""
     excess = np.maximum(target_probs - draft_probs, 0.0)
     mass = excess.sum()
     return excess / mass if mass > 0.0 else target_probs
@@ -43,7 +44,7 @@ def residual(target_probs: FloatArray, draft_probs: FloatArray) -> FloatArray:
 def target_choice(target_probs: FloatArray, seed: int, position: int) -> int:
     """argmax(log y + g): a draw from y with the noise that both ends share (arXiv 2408.07978).
 
-    For a greedy y (all mass on one token) it is that token.
+    If y is greedy (all mass on one token), that token.
     """
     best = int(np.argmax(target_probs))
     if target_probs[best] >= 1.0:
@@ -53,7 +54,7 @@ def target_choice(target_probs: FloatArray, seed: int, position: int) -> int:
 
 
 def verify_token(target_probs: FloatArray, draft: DraftToken, seed: int, position: int) -> int:
-    """The token that goes to `position`: the draft token itself when it is accepted, else its replacement."""
+    """The token for `position`: the draft token when it is accepted, else its replacement."""
     if draft.distribution is None:
         return target_choice(target_probs, seed, position)
     if uniform(seed, position, Purpose.ACCEPT) < accept_probability(target_probs, draft):
@@ -70,11 +71,11 @@ def verify_block(
     position: int,
     bonus: bool,
 ) -> Verdict:
-    """Verify the tokens of a block in turn, up to the first that falls.
+    """Verify the tokens of a block in turn, up to the first rejection.
 
-    `target_probs(i)` gives y [vocab_size] for the i-th token of the block (and for the bonus token at
-    i = len(block)); `position` is the first token's. Acceptance is token-wise, not blockwise, on purpose: the
-    result must not depend on where a sequence was cut into blocks.
+    `target_probs(i)` returns y [vocab_size] for token i of the block, and for the bonus token at
+    i = len(block); `position` is that of the first token. Acceptance is deliberately per token, not per
+    block: the result must not depend on where a sequence was cut into blocks.
     """
     for i, draft in enumerate(block):
         token = verify_token(target_probs(i), draft, seed, position + i)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloud_worker.scheduling.retries import Failure
 from cloud_worker.scheduling.scheduler import Answer, Limits, Scheduler, SessionKey, Task
 from cloud_worker.session.judging import Judged, judge
 from cloud_worker.session.session import Target
@@ -293,7 +294,7 @@ messages = st.one_of(
 )
 events = st.one_of(
     st.tuples(st.integers(0, 3), st.integers(0, 2), messages),
-    st.sampled_from(["begin", "finish", "pause", "fail"]),
+    st.sampled_from(["begin", "finish", "pause", "fail", "fail together"]),
 )
 
 
@@ -318,6 +319,9 @@ def test_whatever_devices_send_the_scheduler_keeps_its_limits_and_comes_to_rest(
             case "fail" if running is not None:
                 for task in running:
                     held.abandon(task, "no")
+                running = None
+            case "fail together" if running:
+                held.fail(running, Failure("no"))
                 running = None
             case (device, session, message):
                 held.receive(key(session, f"d{device}"), message)

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from cloud_worker.monitoring.pool_status import as_json, as_table, is_served
 from cloud_worker.monitoring.presence import Presence, State, Status, StatusError, read_status
+from cloud_worker.monitoring.status_table import as_json, as_table, is_served
 from cloud_worker.monitoring.tally import Pace, WorkerFate, WorkerTally
-from cloud_worker.scheduling.scheduler import Answer, SessionKey, Task
+from cloud_worker.scheduling.fair_queue import SessionKey
+from cloud_worker.scheduling.task import Answer, Task
 from cloud_worker.session.session import CloudSession, Job, Target
 from common.link import Link, LinkSettings, Publish
 from common.protocol.messages import Correction, Draft, DraftToken, Reason, Refusal
@@ -99,34 +100,36 @@ def test_tokens_are_counted_by_what_became_of_them():
         Correction(2, 1, 7, "w"),  # all of 1 and a bonus token
         Correction(2, 1, 7, "w", index=1),  # a further bonus token
     ]
-    tally.verified([task(4, 4, 1)], [Answer(KEY, one) for one in corrections])
+    tally.count_corrections([task(4, 4, 1)], [Answer(KEY, one) for one in corrections])
     assert tally.num_by_fate == {
         WorkerFate.ACCEPTED: 7,
         WorkerFate.REJECTED: 1,
         WorkerFate.CORRECTED: 1,
         WorkerFate.TARGET: 2,
     }
-    assert (tally.num_tested, tally.num_verified) == (8, 10)
+    assert (tally.num_tested, tally.num_final) == (8, 10)
 
 
 def test_refusals_are_counted_by_reason():
     tally = WorkerTally()
-    tally.refused([Answer(KEY, Refusal(0, Reason.BUSY, "w")), Answer(KEY, Correction(0, 1, None, "w"))])
+    tally.count_refusals(
+        [Answer(KEY, Refusal(0, Reason.BUSY, "w")), Answer(KEY, Correction(0, 1, None, "w"))]
+    )
     assert tally.num_refusals[Reason.BUSY] == 1
     assert sum(tally.num_refusals.values()) == 1
 
 
-def test_the_pace_is_that_of_the_time_since_the_last_reading():
+def test_the_pace_is_that_of_the_time_since_the_last_update():
     tally, pace = WorkerTally(), Pace(window=1.0, began=100.0)
     tally.num_by_fate[WorkerFate.ACCEPTED] = 30
     for num_sessions in (1, 2):
-        tally.passed(num_sessions, 0.1)
-    pace.read(tally, now=102.0)
+        tally.count_pass(num_sessions, 0.1)
+    pace.update(tally, now=102.0)
     assert (pace.tokens_per_second, pace.batch_size) == (15.0, 1.5)
     tally.num_by_fate[WorkerFate.ACCEPTED] = 1000
-    pace.read(tally, now=102.5)
+    pace.update(tally, now=102.5)
     assert pace.tokens_per_second == 15.0  # too early for a new one
-    pace.read(tally, now=104.0)
+    pace.update(tally, now=104.0)
     assert (pace.tokens_per_second, pace.batch_size) == (485.0, 0.0)
 
 

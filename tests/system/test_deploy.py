@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from cloud_worker.config import WorkerConfig
-from cloud_worker.monitoring import health as watch
+from cloud_worker.monitoring.health import PATHS
 from cloud_worker.monitoring.metrics import Metrics
 from cloud_worker.monitoring.presence import State
 from cloud_worker.monitoring.snapshot import Snapshot
@@ -294,7 +294,7 @@ def test_the_workers_settings_load_and_its_probes_are_pages(monkeypatch):
     assert {"name": "metrics", "containerPort": config.metrics_port} in container["ports"]
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"
     assert container["livenessProbe"]["httpGet"]["path"] == "/alive"
-    assert {"/health", "/alive"} <= set(watch.PATHS)
+    assert {"/health", "/alive"} <= set(PATHS)
     assert pod["terminationGracePeriodSeconds"] > DRAINING
     assert ["USER", str(pod["securityContext"]["runAsUser"])] in stages()["worker"]
 

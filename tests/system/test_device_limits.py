@@ -15,7 +15,7 @@ from benchmarks.fuzz.flood import Flood
 from benchmarks.fuzz.messages import GARBAGE, lattice_of
 from benchmarks.support.scripted import VOCABULARY, Script, ScriptedTarget
 from cloud_worker.config import WorkerConfig
-from cloud_worker.passes.forward_pass import MAX_CHUNKS, Pass, in_pieces
+from cloud_worker.passes.forward_pass import MAX_CHUNKS, Pass, in_chunks
 from cloud_worker.passes.page_pool import PagePool
 from cloud_worker.scheduling.device_rates import (
     BURST_SECONDS,
@@ -150,33 +150,33 @@ def prompt(session: str, owner: str, length: int = 100, num_rows: int = 1) -> Pa
     return Pass(session, range(length), num_rows, owner)
 
 
-def lengths(pieces: Sequence[Pass | None]) -> list[int]:
-    return [0 if piece is None else len(piece.tokens) for piece in pieces]
+def lengths(chunks: Sequence[Pass | None]) -> list[int]:
+    return [0 if chunk is None else len(chunk.tokens) for chunk in chunks]
 
 
 def test_many_prompts_of_one_device_slow_another_down_no_more_than_one():
     passes = [prompt(f"s{number}", "gateway") for number in range(4)]
     passes += [prompt("lamp", "lamp", 20), prompt("radio", "radio")]
-    pieces = in_pieces(passes, [len(one.tokens) for one in passes], chunk_tokens=64)
-    assert lengths(pieces) == [64, 0, 0, 0, 20, 64]
+    chunks = in_chunks(passes, [len(one.tokens) for one in passes], chunk_tokens=64)
+    assert lengths(chunks) == [64, 0, 0, 0, 20, 64]
 
 
 def test_a_device_alone_uses_the_whole_batch():
     passes = [prompt(f"s{number}", "gateway") for number in range(3)]
-    assert lengths(in_pieces(passes, [100] * 3, chunk_tokens=64)) == [64] * 3
+    assert lengths(in_chunks(passes, [100] * 3, chunk_tokens=64)) == [64] * 3
 
 
 def test_a_device_alone_brings_no_more_into_a_pass_than_those_who_come_next_can_wait_for():
     passes = [prompt(f"s{number}", "gateway", 600, num_rows=600) for number in range(9)]
-    pieces = in_pieces(passes, [600] * 9, chunk_tokens=256)
-    assert lengths(pieces) == [600, 600, 0, 0, 0, 0, 0, 0, 0]  # rows are not cut: two are beyond four chunks
+    chunks = in_chunks(passes, [600] * 9, chunk_tokens=256)
+    assert lengths(chunks) == [600, 600, 0, 0, 0, 0, 0, 0, 0]  # rows are not cut: two are beyond four chunks
     passes = [prompt(f"s{number}", f"d{number}", 600) for number in range(9)]
-    assert sum(lengths(in_pieces(passes, [600] * 9, chunk_tokens=256))) == MAX_CHUNKS * 256
+    assert sum(lengths(in_chunks(passes, [600] * 9, chunk_tokens=256))) == MAX_CHUNKS * 256
 
 
 def test_small_passes_are_never_put_off():
     passes = [prompt("long", "gateway"), prompt("short", "gateway"), prompt("lamp", "lamp")]
-    assert lengths(in_pieces(passes, [100, 8, 8], chunk_tokens=64)) == [64, 100, 100]
+    assert lengths(in_chunks(passes, [100, 8, 8], chunk_tokens=64)) == [64, 100, 100]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 200), st.integers(1, 50)), min_size=1))
@@ -192,10 +192,10 @@ def test_whatever_waits_the_pieces_go_on_and_come_to_an_end(sizes):
             return
         chosen = [passes[index] for index in waiting]
         missing = [len(one.tokens) - one.start(held[i]) for i, one in zip(waiting, chosen, strict=True)]
-        pieces = in_pieces(chosen, missing, chunk_tokens=16)
-        assert pieces[0] is not None
-        for index, piece in zip(waiting, pieces, strict=True):
-            held[index] = len(piece.tokens) if piece is not None else held[index]
+        chunks = in_chunks(chosen, missing, chunk_tokens=16)
+        assert chunks[0] is not None
+        for index, chunk in zip(waiting, chunks, strict=True):
+            held[index] = len(chunk.tokens) if chunk is not None else held[index]
     raise AssertionError("it does not come to an end")
 
 

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cloud_worker.monitoring.metrics import Metrics as WorkerMetrics
 from cloud_worker.monitoring.presence import State
 from cloud_worker.monitoring.snapshot import HUNG_PASS, LONG_PASS, Snapshot
-from cloud_worker.monitoring.tally import Trouble, WorkerFate, WorkerTally
+from cloud_worker.monitoring.tally import ErrorKind, WorkerFate, WorkerTally
 from common.link import LinkStatistics
 from common.process.histogram import Histogram
 from common.process.http_pages import HttpPage, HttpPages, HttpPagesError, made_in
@@ -65,13 +65,13 @@ def test_a_histogram_counts_up_to_each_bound():
     assert (histogram.sum, histogram.num_values) == (16, 5)
 
 
-def test_a_scrape_of_a_worker_shows_its_reading():
+def test_a_scrape_of_a_worker_shows_its_snapshot():
     tally = WorkerTally()
     tally.num_by_fate[WorkerFate.ACCEPTED] = 7
     tally.num_by_fate[WorkerFate.REJECTED] = 3
     tally.num_refusals[Reason.NEED_CONTEXT] = 2
-    tally.num_troubles[Trouble.PAYLOAD] = 1
-    tally.passed(2, 0.003)
+    tally.num_errors[ErrorKind.PAYLOAD] = 1
+    tally.count_pass(2, 0.003)
     link = LinkStatistics(num_bytes_up=10, num_bytes_down=20, num_connects=1)
     snapshot = Snapshot(State.ONLINE, tally, link, True, 5, 4, 300, 20, 64, 60.0)
     shown = samples(WorkerMetrics(lambda: snapshot, {"worker": "w"}).page().body.decode())
