@@ -121,7 +121,7 @@ async def besiege(
         for attacker in attackers:
             attacker.start()
         watching = asyncio.create_task(
-            watch(part, worker, metrics, lambda: sum(aimed), allowed, start), name="watch"
+            watch(part, worker, metrics, lambda: sum(aimed[:]), allowed, start), name="watch"
         )
         while any(attacker.is_alive() for attacker in attackers) and not watching.done():
             check(part, await texts_of(agent), expected)
@@ -133,7 +133,7 @@ async def besiege(
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         check(part, await texts_of(agent), expected)
-    part.num_sent, part.num_aimed = sum(sent), sum(aimed)
+    part.num_sent, part.num_aimed = sum(sent[:]), sum(aimed[:])
     part.seconds = time.monotonic() - began
 
 

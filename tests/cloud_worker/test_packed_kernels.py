@@ -1,11 +1,13 @@
 """Both packed kernels pass the trial; the CUDA one here against a stand-in that follows torch's contract."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any, TypedDict, Unpack
 
 import pytest
 import torch
 from torch.nn.attention import varlen as torch_varlen
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedConfig, PreTrainedModel
 
 from cloud_worker.target_model.attention import Kernel
 from cloud_worker.target_model.engine import Trial
@@ -15,7 +17,7 @@ from cloud_worker.target_model.padded import attend_padded
 from cloud_worker.target_model.row import Row
 from cloud_worker.target_model.varlen import attend_varlen, suits
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 97,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -24,11 +26,19 @@ SIZES = {
     "num_key_value_heads": 2,
     "pad_token_id": 0,
 }
-CONFIGS = {
+CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "full": lambda: LlamaConfig(**SIZES),
     "window": lambda: MistralConfig(**SIZES, sliding_window=9),
 }
 REAL_SIGNATURE = inspect.signature(torch_varlen.varlen_attn)
+
+
+class Options(TypedDict):
+    """The keywords of the kernel."""
+
+    window_size: tuple[int, int]
+    scale: float | None
+    enable_gqa: bool
 
 
 def varlen_by_the_book(
@@ -39,7 +49,7 @@ def varlen_by_the_book(
     cu_seq_k: torch.Tensor,
     max_q: int,
     max_k: int,
-    **options: object,
+    **options: Unpack[Options],
 ) -> torch.Tensor:
     """What torch documents: sequences one after the other, the last query aligned with the last key."""
     REAL_SIGNATURE.bind(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, **options)

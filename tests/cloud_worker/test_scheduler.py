@@ -1,5 +1,7 @@
 """The scheduler: who comes next, who must go, and that no device can crowd out the others."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,14 +10,15 @@ from cloud_worker.scheduling.retries import Failure
 from cloud_worker.scheduling.scheduler import Answer, Limits, Scheduler, SessionKey, Task
 from cloud_worker.session.judging import Judged, judge
 from cloud_worker.session.session import Target
-from common.protocol.messages import Close, Correction, Draft, DraftToken, Opening, Reason, Refusal
+from common.protocol.messages import Close, Correction, Draft, DraftToken, Opening, Reason, Refusal, ToWorker
 from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel, opening
+from tests.support.narrowing import expect
 
 MODEL = FakeModel(0)
 
 
-def scheduler(**limits) -> Scheduler:
-    return Scheduler(Target("w0", TOKENIZER, VOCAB_SIZE, max_tokens=64), Limits(**limits))
+def scheduler(**limits: float) -> Scheduler:
+    return Scheduler(Target("w0", TOKENIZER, VOCAB_SIZE, max_tokens=64), replace(Limits(), **limits))
 
 
 def key(number: int = 0, device: str = "kitchen") -> SessionKey:
@@ -48,7 +51,7 @@ def run(scheduler: Scheduler, max_steps: int = 100) -> list[Answer]:
 # -- order ---------------------------------------------------------------------------------------------
 
 
-def test_a_batch_holds_the_sessions_that_wait_longest_and_no_more_than_the_limit():
+def test_a_batch_holds_the_sessions_that_wait_longest_and_no_more_than_the_limit() -> None:
     held = scheduler(max_batch=2)
     for number in range(5):
         held.receive(key(number), first_draft())
@@ -56,7 +59,7 @@ def test_a_batch_holds_the_sessions_that_wait_longest_and_no_more_than_the_limit
     assert batches == [[key(0), key(1)], [key(2), key(3)], [key(4)]]
 
 
-def test_a_session_is_in_a_batch_once_however_many_drafts_it_has():
+def test_a_session_is_in_a_batch_once_however_many_drafts_it_has() -> None:
     held = scheduler()
     for n in range(5):
         held.receive(key(), first_draft(n))
@@ -64,7 +67,7 @@ def test_a_session_is_in_a_batch_once_however_many_drafts_it_has():
     assert [task.key for task in tasks] == [key()]
 
 
-def test_a_long_stream_of_tokens_takes_turns_with_the_others():
+def test_a_long_stream_of_tokens_takes_turns_with_the_others() -> None:
     held = scheduler(max_batch=1)
     held.receive(key(0), Draft(0, 0, 0, (1, 2), (), bonus=40, opening=opening()))
     step(held)
@@ -74,7 +77,7 @@ def test_a_long_stream_of_tokens_takes_turns_with_the_others():
     assert order[:4] == ["s0", "s1", "s2", "s0"]
 
 
-def test_a_flood_of_one_session_delays_another_by_one_turn():
+def test_a_flood_of_one_session_delays_another_by_one_turn() -> None:
     held = scheduler(max_batch=1)
     held.receive(key(0, "flood"), first_draft(0))
     held.receive(key(1), first_draft())
@@ -85,41 +88,42 @@ def test_a_flood_of_one_session_delays_another_by_one_turn():
     assert "kitchen" in served[:2]
 
 
-def test_answers_that_need_no_pass_come_with_the_batch():
+def test_answers_that_need_no_pass_come_with_the_batch() -> None:
     held = scheduler()
     held.receive(key(), first_draft())
     step(held)
     held.receive(key(), Draft(1, 9, 60, (), (DraftToken(1),), check=5))
     tasks, answers = held.next_batch()
     assert tasks == []
-    assert [answer.message.reason for answer in answers] == [Reason.NEED_CONTEXT]
+    assert [expect(Refusal, answer.message).reason for answer in answers] == [Reason.NEED_CONTEXT]
     assert held.num_waiting == 0
 
 
 # -- admission -----------------------------------------------------------------------------------------
 
 
-def test_an_unknown_session_that_brings_no_context_is_asked_for_it():
+def test_an_unknown_session_that_brings_no_context_is_asked_for_it() -> None:
     held = scheduler()
     (answer,) = held.receive(key(), Draft(7, 0, 5, (), (DraftToken(1),), check=1))
     assert answer == Answer(key(), Refusal(7, Reason.NEED_CONTEXT, "w0", have=0))
     assert held.num_sessions == 0
 
 
-def test_a_full_queue_says_busy_to_new_sessions_and_goes_on_with_the_old_ones():
+def test_a_full_queue_says_busy_to_new_sessions_and_goes_on_with_the_old_ones() -> None:
     held = scheduler(max_queue=2, retry_after=3.0)
     held.receive(key(0), first_draft())
     run(held)
     for number in (1, 2):
         assert held.receive(key(number), first_draft()) == []
     (answer,) = held.receive(key(3), first_draft(9))
-    assert (answer.message.n, answer.message.reason, answer.message.retry_after) == (9, Reason.BUSY, 3.0)
+    refusal = expect(Refusal, answer.message)
+    assert (refusal.n, refusal.reason, refusal.retry_after) == (9, Reason.BUSY, 3.0)
     assert held.receive(key(0), first_draft(1)) == []
     assert {answer.key.session for answer in run(held)} == {"s0", "s1", "s2"}
     assert held.receive(key(3), first_draft(10)) == []
 
 
-def test_a_device_with_too_many_sessions_loses_its_own_oldest():
+def test_a_device_with_too_many_sessions_loses_its_own_oldest() -> None:
     held = scheduler(max_sessions_per_device=2)
     held.receive(key(0, "other"), first_draft())
     for number in range(2):
@@ -132,7 +136,7 @@ def test_a_device_with_too_many_sessions_loses_its_own_oldest():
     assert held.num_sessions == 3
 
 
-def test_the_least_recently_used_session_goes_when_there_are_too_many():
+def test_the_least_recently_used_session_goes_when_there_are_too_many() -> None:
     held = scheduler(max_sessions=3)
     for number in range(3):
         held.receive(key(number, f"d{number}"), first_draft())
@@ -141,23 +145,24 @@ def test_the_least_recently_used_session_goes_when_there_are_too_many():
     held.receive(key(3, "d3"), first_draft())
     assert held.take_forgotten() == [key(1, "d1")]
     (answer,) = held.receive(key(1, "d1"), Draft(1, 0, 4, (), (DraftToken(1),), check=1))
-    assert answer.message.reason is Reason.NEED_CONTEXT
+    assert expect(Refusal, answer.message).reason is Reason.NEED_CONTEXT
 
 
-def test_a_session_that_goes_on_keeps_its_seat_and_newcomers_are_told_so():
+def test_a_session_that_goes_on_keeps_its_seat_and_newcomers_are_told_so() -> None:
     held = scheduler(max_sessions=2, max_sessions_per_device=2, seat_seconds=10.0)
     for number in range(2):
         held.receive(key(number, f"d{number}"), first_draft(), now=float(number))
     run(held)
     (answer,) = held.receive(key(2, "d2"), first_draft(5), now=9.9)
-    assert (answer.message.n, answer.message.reason) == (5, Reason.BUSY)
-    assert "all of them are in use" in answer.message.detail
+    refusal = expect(Refusal, answer.message)
+    assert (refusal.n, refusal.reason) == (5, Reason.BUSY)
+    assert "all of them are in use" in refusal.detail
     assert held.num_sessions == 2
     assert held.receive(key(2, "d2"), first_draft(5), now=10.0) == []
     assert held.take_forgotten() == [key(0, "d0")]
 
 
-def test_a_device_that_exceeds_its_own_share_cannot_take_the_seats_of_others():
+def test_a_device_that_exceeds_its_own_share_cannot_take_the_seats_of_others() -> None:
     held = scheduler(max_sessions=2, max_sessions_per_device=1, seat_seconds=10.0)
     held.receive(key(0, "lamp"), first_draft())
     held.receive(key(0, "flood"), first_draft())
@@ -166,7 +171,7 @@ def test_a_device_that_exceeds_its_own_share_cannot_take_the_seats_of_others():
     assert held.take_forgotten() == [key(0, "flood")]
 
 
-def test_newcomers_are_sent_away_when_the_queue_has_become_long():
+def test_newcomers_are_sent_away_when_the_queue_has_become_long() -> None:
     held = scheduler(max_batch=1, max_wait=2.0)
     for number in range(40):
         held.receive(key(number, f"d{number}"), first_draft())
@@ -175,14 +180,15 @@ def test_newcomers_are_sent_away_when_the_queue_has_become_long():
         held.complete(tasks, judged(tasks), 500.0)
     assert held.expected_wait > 2.0
     (answer,) = held.receive(key(99, "late"), first_draft(3))
-    assert answer.message.reason is Reason.BUSY
-    assert "queue is" in answer.message.detail
+    refusal = expect(Refusal, answer.message)
+    assert refusal.reason is Reason.BUSY
+    assert "queue is" in refusal.detail
     assert held.receive(key(0, "d0"), Draft(1, 0, 4, (), (DraftToken(1),), check=1)) == []  # it is known here
     run(held)
     assert held.receive(key(99, "late"), first_draft(3)) == []
 
 
-def test_an_evicted_session_leaves_the_queue():
+def test_an_evicted_session_leaves_the_queue() -> None:
     held = scheduler(max_sessions_per_device=1)
     held.receive(key(0), first_draft())
     held.receive(key(1), first_draft())
@@ -193,7 +199,7 @@ def test_an_evicted_session_leaves_the_queue():
 # -- passes that take longer, fail, or are not wanted any more -----------------------------------------
 
 
-def test_a_long_pass_goes_on_first_in_the_next_batch():
+def test_a_long_pass_goes_on_first_in_the_next_batch() -> None:
     held = scheduler(max_batch=2)
     for number in range(3):
         held.receive(key(number), first_draft())
@@ -207,7 +213,7 @@ def test_a_long_pass_goes_on_first_in_the_next_batch():
     assert held.num_waiting == 0
 
 
-def test_drafts_that_come_during_a_long_pass_are_answered_after_it():
+def test_drafts_that_come_during_a_long_pass_are_answered_after_it() -> None:
     held = scheduler()
     held.receive(key(), first_draft(0))
     tasks, _ = held.next_batch()
@@ -220,7 +226,7 @@ def test_drafts_that_come_during_a_long_pass_are_answered_after_it():
 
 
 @pytest.mark.parametrize("is_long", [False, True])
-def test_a_session_that_is_closed_during_its_pass_gets_no_answer(is_long):
+def test_a_session_that_is_closed_during_its_pass_gets_no_answer(is_long: bool) -> None:
     held = scheduler()
     held.receive(key(), first_draft())
     tasks, _ = held.next_batch()
@@ -234,7 +240,7 @@ def test_a_session_that_is_closed_during_its_pass_gets_no_answer(is_long):
     assert held.num_waiting == held.num_sessions == 0
 
 
-def test_a_session_that_is_opened_again_during_its_pass_does_not_get_the_old_answer():
+def test_a_session_that_is_opened_again_during_its_pass_does_not_get_the_old_answer() -> None:
     held = scheduler()
     held.receive(key(), first_draft(0))
     tasks, _ = held.next_batch()
@@ -244,13 +250,13 @@ def test_a_session_that_is_opened_again_during_its_pass_does_not_get_the_old_ans
     assert [answer.message.n for answer in run(held)] == [5]
 
 
-def test_closing_an_unknown_session_is_nothing():
+def test_closing_an_unknown_session_is_nothing() -> None:
     held = scheduler()
     assert held.receive(key(), Close()) == []
     assert held.take_forgotten() == []
 
 
-def test_a_failed_pass_says_busy_and_the_draft_can_come_again():
+def test_a_failed_pass_says_busy_and_the_draft_can_come_again() -> None:
     held = scheduler(retry_after=0.5)
     held.receive(key(0), first_draft(4))
     held.receive(key(1), first_draft(6))
@@ -263,7 +269,7 @@ def test_a_failed_pass_says_busy_and_the_draft_can_come_again():
     assert isinstance(run(held)[0].message, Correction)
 
 
-def test_a_failed_pass_does_not_hold_up_what_waits_behind_it():
+def test_a_failed_pass_does_not_hold_up_what_waits_behind_it() -> None:
     held = scheduler()
     held.receive(key(), first_draft(0))
     tasks, _ = held.next_batch()
@@ -300,7 +306,9 @@ events = st.one_of(
 
 @given(st.lists(events, max_size=60))
 @settings(max_examples=100, deadline=None)
-def test_whatever_devices_send_the_scheduler_keeps_its_limits_and_comes_to_rest(script):
+def test_whatever_devices_send_the_scheduler_keeps_its_limits_and_comes_to_rest(
+    script: list[str | tuple[int, int, ToWorker]],
+) -> None:
     limits = Limits(max_sessions=5, max_sessions_per_device=2, max_batch=2, max_queue=3)
     held = Scheduler(Target("w0", TOKENIZER, VOCAB_SIZE, max_tokens=24), limits)
     running: list[Task] | None = None
@@ -325,6 +333,8 @@ def test_whatever_devices_send_the_scheduler_keeps_its_limits_and_comes_to_rest(
                 running = None
             case (device, session, message):
                 held.receive(key(session, f"d{device}"), message)
+            case str():
+                pass  # not now
         forgotten += held.take_forgotten()
         assert held.num_sessions <= limits.max_sessions
         assert held.num_waiting <= limits.max_sessions + limits.max_batch
@@ -333,10 +343,10 @@ def test_whatever_devices_send_the_scheduler_keeps_its_limits_and_comes_to_rest(
     run(held, max_steps=500)
 
 
-def test_a_draft_of_an_evicted_session_is_not_left_without_an_answer():
+def test_a_draft_of_an_evicted_session_is_not_left_without_an_answer() -> None:
     crowded = scheduler(max_sessions_per_device=1)
     crowded.receive(key(1), first_draft(7))
     answers = crowded.receive(key(2), first_draft())
-    assert [(answer.key, answer.message.n, answer.message.reason) for answer in answers] == [
-        (key(1), 7, Reason.BUSY)
-    ]
+    (answer,) = answers
+    refusal = expect(Refusal, answer.message)
+    assert (answer.key, refusal.n, refusal.reason) == (key(1), 7, Reason.BUSY)

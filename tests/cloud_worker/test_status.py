@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,6 +24,7 @@ from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from tests.support.fakes import TOKENIZER, VOCAB_SIZE, opening
 from tests.support.processes import generate
+from tests.support.small_models import FolderOf
 
 ONLINE = Status(State.ONLINE, "demo", "large", "1.0", 2, 1, 1.5, 30.25, 61.0)
 OFFLINE = Status(State.OFFLINE, "demo", "large", "1.0")
@@ -32,7 +33,7 @@ OFFLINE = Status(State.OFFLINE, "demo", "large", "1.0")
 # -- what is told, and when --------------------------------------------------------------------------
 
 
-def test_a_status_is_told_once_until_something_but_the_time_changes():
+def test_a_status_is_told_once_until_something_but_the_time_changes() -> None:
     presence = Presence("hlm/v1/worker/w", OFFLINE)
     assert presence.message(ONLINE) == Publish("hlm/v1/worker/w", ONLINE.payload(), 1, True)
     assert presence.message(dataclasses.replace(ONLINE, uptime=99.0)) is None
@@ -40,14 +41,14 @@ def test_a_status_is_told_once_until_something_but_the_time_changes():
     assert presence.message(ONLINE) is not None
 
 
-def test_after_a_new_connection_the_status_is_told_again():
+def test_after_a_new_connection_the_status_is_told_again() -> None:
     presence = Presence("hlm/v1/worker/w", OFFLINE)
     presence.message(ONLINE)
     presence.forget()
     assert presence.message(ONLINE) is not None
 
 
-def test_a_status_survives_its_own_bytes_and_fields_of_a_later_release():
+def test_a_status_survives_its_own_bytes_and_fields_of_a_later_release() -> None:
     assert read_status(ONLINE.payload()) == ONLINE
     assert read_status(json.dumps({**json.loads(ONLINE.payload()), "gpu": 1}).encode()) == ONLINE
 
@@ -67,12 +68,12 @@ def test_a_status_survives_its_own_bytes_and_fields_of_a_later_release():
         ONLINE.payload().replace(b"30.25", b"1e999"),
     ],
 )
-def test_bytes_that_are_no_status_are_refused(payload):
+def test_bytes_that_are_no_status_are_refused(payload: bytes) -> None:
     with pytest.raises(StatusError):
         read_status(payload)
 
 
-def test_a_status_cannot_play_with_the_terminal():
+def test_a_status_cannot_play_with_the_terminal() -> None:
     hostile = json.dumps({**json.loads(ONLINE.payload()), "model": "\x1b[2Jgone\n"}).encode()
     assert read_status(hostile).model == "?[2Jgone?"
 
@@ -92,7 +93,7 @@ def task(*block_lengths: int) -> Task:
     return Task(KEY, session, Job(opening(1), tuple(drafts), (1, 2), 1))
 
 
-def test_tokens_are_counted_by_what_became_of_them():
+def test_tokens_are_counted_by_what_became_of_them() -> None:
     tally = WorkerTally()
     corrections = [
         Correction(0, 4, None, "w"),  # all of 4
@@ -110,7 +111,7 @@ def test_tokens_are_counted_by_what_became_of_them():
     assert (tally.num_tested, tally.num_final) == (8, 10)
 
 
-def test_refusals_are_counted_by_reason():
+def test_refusals_are_counted_by_reason() -> None:
     tally = WorkerTally()
     tally.count_refusals(
         [Answer(KEY, Refusal(0, Reason.BUSY, "w")), Answer(KEY, Correction(0, 1, None, "w"))]
@@ -119,7 +120,7 @@ def test_refusals_are_counted_by_reason():
     assert sum(tally.num_refusals.values()) == 1
 
 
-def test_the_pace_is_that_of_the_time_since_the_last_update():
+def test_the_pace_is_that_of_the_time_since_the_last_update() -> None:
     tally, pace = WorkerTally(), Pace(window=1.0, began=100.0)
     tally.num_by_fate[WorkerFate.ACCEPTED] = 30
     for num_sessions in (1, 2):
@@ -136,7 +137,7 @@ def test_the_pace_is_that_of_the_time_since_the_last_update():
 # -- how people read it -------------------------------------------------------------------------------
 
 
-def test_the_table_shows_numbers_of_those_who_are_there():
+def test_the_table_shows_numbers_of_those_who_are_there() -> None:
     lines = [" ".join(line.split()) for line in as_table({"one": ONLINE, "two": OFFLINE}).splitlines()]
     assert lines == [
         "WORKER STATE SESSIONS QUEUE BATCH TOKENS/S UPTIME VERSION MODEL",
@@ -145,11 +146,11 @@ def test_the_table_shows_numbers_of_those_who_are_there():
     ]
 
 
-def test_the_json_holds_every_field():
+def test_the_json_holds_every_field() -> None:
     assert json.loads(as_json({"one": ONLINE})) == [{"worker": "one", **json.loads(ONLINE.payload())}]
 
 
-def test_a_pool_is_served_while_somebody_takes_new_sessions():
+def test_a_pool_is_served_while_somebody_takes_new_sessions() -> None:
     draining = dataclasses.replace(ONLINE, state=State.DRAINING)
     assert is_served({"one": ONLINE, "two": OFFLINE})
     assert not is_served({"one": draining, "two": OFFLINE})
@@ -159,7 +160,9 @@ def test_a_pool_is_served_while_somebody_takes_new_sessions():
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory, family_folder) -> Iterator[tuple[LocalBroker, LocalWorker]]:
+def pool(
+    tmp_path_factory: pytest.TempPathFactory, family_folder: FolderOf
+) -> Iterator[tuple[LocalBroker, LocalWorker]]:
     """A broker and one worker that tells its status four times a second."""
     model = str(family_folder("llama"))
     with (
@@ -175,7 +178,9 @@ def status(broker_url: str, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
 
 
-def test_the_status_follows_a_worker_from_its_start_to_its_end(pool, draft_folder):
+def test_the_status_follows_a_worker_from_its_start_to_its_end(
+    pool: tuple[LocalBroker, LocalWorker], draft_folder: FolderOf
+) -> None:
     broker, worker = pool
 
     async def told() -> list[Status]:
@@ -189,7 +194,7 @@ def test_the_status_follows_a_worker_from_its_start_to_its_end(pool, draft_folde
             async for received in link:
                 statuses.append(read_status(received.payload))
 
-        async def until(test) -> None:
+        async def until(test: Callable[[Status], bool]) -> None:
             end = time.monotonic() + 10
             while not (statuses and test(statuses[-1])):
                 assert time.monotonic() < end, statuses[-3:]
@@ -223,7 +228,7 @@ def test_the_status_follows_a_worker_from_its_start_to_its_end(pool, draft_folde
     assert "no worker is online in pool demo" in gone.stderr
 
 
-def test_an_empty_pool_and_a_missing_broker_are_one_line(broker):
+def test_an_empty_pool_and_a_missing_broker_are_one_line(broker: LocalBroker) -> None:
     for done, words in (
         (status(broker.url, "--pool", "nobody"), "no worker is online in pool nobody"),
         (status("mqtt://127.0.0.1:1"), "no broker at 127.0.0.1:1"),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ from cloud_worker.target_model.engine import plain_logits
 from cloud_worker.target_model.loading import Loaded
 
 VOCAB_SIZE = 101
-SIZES = {
+SIZES: dict[str, Any] = {  # each family takes some, by keyword
     "vocab_size": VOCAB_SIZE,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -109,7 +110,7 @@ def random_schedule(
         batch: list[Pass] = []
         for session in draw.permutation(num_sessions)[: draw.integers(1, num_sessions + 1)].tolist():
             tokens = held.get(session, [])
-            match draw.integers(6):
+            match int(draw.integers(6)):
                 case 0 if tokens:  # rejected: back by a few
                     tokens = tokens[: max(1, len(tokens) - int(draw.integers(1, 8)))]
                 case 1 if tokens:  # taken over from far earlier
@@ -136,7 +137,7 @@ def assert_lawful(model: PreTrainedModel, target: TargetModel, steps: list[list[
 
 
 def expected_rows(model: PreTrainedModel, one: Pass) -> np.ndarray:
-    original = model.config._attn_implementation
+    original = str(getattr(model.config, "_attn_implementation", "eager"))
     model.set_attn_implementation("eager")
     with torch.inference_mode():
         rows = plain_logits(model, one.tokens)[one.first_row :]
@@ -346,6 +347,13 @@ def test_frequencies_that_change_with_the_length_limit_it(folder: Path) -> None:
     assert TargetModel.load(str(folder), device="cpu").max_positions == 128
 
 
+class Placement(TypedDict, total=False):
+    """Where and how to load."""
+
+    device: str
+    dtype: str
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
@@ -355,9 +363,7 @@ def test_frequencies_that_change_with_the_length_limit_it(folder: Path) -> None:
         ("FOLDER", {"device": "tpu"}, "unknown device 'tpu'"),
     ],
 )
-def test_what_cannot_be_loaded_is_named(
-    folder: Path, name: str, settings: dict[str, str], message: str
-) -> None:
+def test_what_cannot_be_loaded_is_named(folder: Path, name: str, settings: Placement, message: str) -> None:
     with pytest.raises(TargetModelError, match=message):
         TargetModel.load(name.replace("FOLDER", str(folder)), **settings)
 

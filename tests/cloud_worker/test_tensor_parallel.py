@@ -10,15 +10,17 @@ import pytest
 from cloud_worker.config import WorkerConfig
 from cloud_worker.target_model import TargetModelError, open_target_model
 from edge_agent.config import AgentConfig
+from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from tests.support.processes import answers, generate, greedy_answers
+from tests.support.small_models import FolderOf
 
 PROMPT = "turn on the kitchen light"
 
 
 def test_a_split_model_writes_the_same_text_and_the_worker_ends_when_a_share_is_lost(
-    broker, family_folder, draft_folder
-):
+    broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
+) -> None:
     target = family_folder("llama")
     arguments = ("--model", str(target), "--tensor-parallel", "2", "--num-threads", "1")
     config = AgentConfig(
@@ -46,7 +48,7 @@ def share_of(pid: int) -> int:
     )
 
 
-def test_a_model_that_cannot_be_split_evenly_is_refused(family_folder):
+def test_a_model_that_cannot_be_split_evenly_is_refused(family_folder: FolderOf) -> None:
     config = WorkerConfig(model=str(family_folder("llama")), tensor_parallel=3)
     with (
         pytest.raises(TargetModelError, match="4 attention heads and 2 key/value heads"),
@@ -55,7 +57,7 @@ def test_a_model_that_cannot_be_split_evenly_is_refused(family_folder):
         pass
 
 
-def test_a_model_without_a_plan_is_refused(family_folder):
+def test_a_model_without_a_plan_is_refused(family_folder: FolderOf) -> None:
     config = WorkerConfig(model=str(family_folder("gpt2")), tensor_parallel=2)
     with pytest.raises(TargetModelError, match="no tensor parallel plan"), open_target_model(config):
         pass

@@ -19,18 +19,20 @@ from common.protocol.messages import Close, Correction, Draft, DraftToken, Reaso
 from common.protocol.summary import summarise
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
+from tests.support.small_models import FolderOf
 
 log = logging.getLogger("tests.log")
-Records = Callable[[], str]
+Logged = Callable[[], str]
+Records = Callable[[str], Logged]  # configures a form
 
 
 @pytest.fixture
-def records(monkeypatch) -> Iterator[Callable[[str], Records]]:
+def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[Records]:
     """Configures a log format; returns a function that gives everything logged since."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 
-    def configure(form: str) -> Records:
+    def configure(form: str) -> Logged:
         stream = io.StringIO()
         monkeypatch.setattr(sys, "stderr", stream)
         configure_logging("info", form, text_format="%(levelname)s %(message)s")
@@ -42,7 +44,7 @@ def records(monkeypatch) -> Iterator[Callable[[str], Records]]:
     root.setLevel(level)
 
 
-def test_text_says_behind_the_message_what_it_is_about(records):
+def test_text_says_behind_the_message_what_it_is_about(records: Records) -> None:
     logged = records("text")
     with about(device="kitchen", session="3f2a"):
         log.info("asked %d times", 2)
@@ -50,7 +52,7 @@ def test_text_says_behind_the_message_what_it_is_about(records):
     assert logged() == "INFO asked 2 times [device kitchen session 3f2a]\nINFO else\n"
 
 
-def test_json_is_one_object_a_record(records):
+def test_json_is_one_object_a_record(records: Records) -> None:
     logged = records("json")
     with about(device="kitchen"), about(session="3f2a"):
         log.warning('a "quoted" message')
@@ -66,7 +68,7 @@ def test_json_is_one_object_a_record(records):
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_what_a_stranger_sent_stays_on_its_line(records, form):
+def test_what_a_stranger_sent_stays_on_its_line(records: Records, form: str) -> None:
     logged = records(form)
     log.warning("ignored %s", "x\nWARNING all is lost\r\x1b[2J\u2028")
     assert logged().count("\n") == 1
@@ -74,7 +76,7 @@ def test_what_a_stranger_sent_stays_on_its_line(records, form):
     assert "\u2028" not in logged()
 
 
-def test_a_traceback_is_a_field_in_json(records):
+def test_a_traceback_is_a_field_in_json(records: Records) -> None:
     logged = records("json")
     try:
         raise RuntimeError("broken")
@@ -83,13 +85,13 @@ def test_a_traceback_is_a_field_in_json(records):
     assert "RuntimeError: broken" in json.loads(logged())["error"]
 
 
-def test_warnings_of_libraries_are_records_too(records):
+def test_warnings_of_libraries_are_records_too(records: Records) -> None:
     logged = records("json")
     warnings.warn("old", DeprecationWarning, stacklevel=1)
     assert "DeprecationWarning: old" in json.loads(logged())["message"]
 
 
-def test_tasks_and_threads_do_not_mix_up_what_they_are_about(records):
+def test_tasks_and_threads_do_not_mix_up_what_they_are_about(records: Records) -> None:
     logged = records("json")
 
     async def talk(session: str) -> None:
@@ -112,7 +114,7 @@ def test_tasks_and_threads_do_not_mix_up_what_they_are_about(records):
     assert all(line.get("session", "nobody") == line["message"] for line in lines)
 
 
-def test_messages_are_logged_without_their_content():
+def test_messages_are_logged_without_their_content() -> None:
     tokens = (11111, 22222)
     draft = Draft(3, 1, 7, tokens, (DraftToken(33333),) * 4, bonus=1)
     assert summarise(draft) == "draft 3: base 7, 2 tokens of context, 4 tokens to verify, 1 to add"
@@ -129,7 +131,9 @@ def test_messages_are_logged_without_their_content():
 
 
 @pytest.fixture(scope="module")
-def broker_and_worker(tmp_path_factory, family_folder) -> Iterator[tuple[LocalBroker, LocalWorker]]:
+def broker_and_worker(
+    tmp_path_factory: pytest.TempPathFactory, family_folder: FolderOf
+) -> Iterator[tuple[LocalBroker, LocalWorker]]:
     """A worker that logs everything as JSON."""
     arguments = ("--model", str(family_folder("llama")), "--log-format", "json", "--log-level", "debug")
     with (
@@ -139,7 +143,9 @@ def broker_and_worker(tmp_path_factory, family_folder) -> Iterator[tuple[LocalBr
         yield broker, worker
 
 
-def test_both_ends_name_the_same_session(broker_and_worker, draft_folder):
+def test_both_ends_name_the_same_session(
+    broker_and_worker: tuple[LocalBroker, LocalWorker], draft_folder: FolderOf
+) -> None:
     broker, worker = broker_and_worker
     settings = {"BROKER": broker.url, "MODEL": str(draft_folder("llama")), "DEVICE": "kitchen"}
     logging_settings = {"LOG_FORMAT": "json", "LOG_LEVEL": "debug"}

@@ -17,6 +17,7 @@ from common.protocol.codec.packed_block import AIMED_NUMBER_IDS, pack_block, unp
 from common.protocol.codec.strict_cbor import dumps, loads
 from common.protocol.messages import Draft, DraftToken
 from common.sampling.distribution import LATTICE_TOTALS, Lattice
+from tests.support.narrowing import expect
 from tests.support.wire_messages import drafts, drawn, lattices, same, typical_lattice
 
 Block = tuple[DraftToken, ...]
@@ -196,7 +197,7 @@ def test_an_id_outside_the_vocabulary_is_refused_in_a_packed_block() -> None:
     message = Draft(7, 2, 40, (), (drawn(typical_lattice(16)),), check=99)
     draft = decode_to_worker(encode(message))
     assert isinstance(draft, Draft)
-    largest = max(int(each) for each in message.block[0].distribution.ids)
+    largest = max(int(each) for each in expect(Lattice, message.block[0].distribution).ids)
     with pytest.raises(CodecError, match=f"token id {largest} is outside"):
         check_ids(draft, largest)
 

@@ -3,7 +3,8 @@
 import argparse
 import dataclasses
 import re
-from typing import get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -14,7 +15,9 @@ from common.process.settings import CommandLine, SettingsError, add_flags, load
 from edge_agent.config import ENV_PREFIX as AGENT_PREFIX
 from edge_agent.config import AgentConfig
 
-KINDS = {AgentConfig: AGENT_PREFIX, WorkerConfig: WORKER_PREFIX}
+Config = TypeVar("Config", bound=BrokerConfig)
+
+KINDS: dict[type[BrokerConfig], str] = {AgentConfig: AGENT_PREFIX, WorkerConfig: WORKER_PREFIX}
 FIELDS = [(kind, field) for kind in KINDS for field in dataclasses.fields(kind)]
 IDS = [f"{kind.__name__}.{field.name}" for kind, field in FIELDS]
 
@@ -46,7 +49,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(prefix + name.upper(), raising=False)
 
 
-def settings(kind: type, *arguments: str):
+def settings(kind: type[Config], *arguments: str) -> Config:
     parser = CommandLine(prog="command")
     add_flags(parser, kind, KINDS[kind])
     return load(kind, parser.parse_args(arguments), KINDS[kind])
@@ -86,7 +89,9 @@ def as_flags(name: str, value: object) -> list[str]:
 
 
 @pytest.mark.parametrize(("kind", "field"), FIELDS, ids=IDS)
-def test_every_setting_is_a_flag_a_variable_and_a_key(kind, field, tmp_path, monkeypatch):
+def test_every_setting_is_a_flag_a_variable_and_a_key(
+    kind: type[BrokerConfig], field: dataclasses.Field[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     value = example(kind, field.name)
     assert value != field.default
     file = tmp_path / "settings.toml"
@@ -101,11 +106,13 @@ def test_every_setting_is_a_flag_a_variable_and_a_key(kind, field, tmp_path, mon
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_any_source_the_defaults_hold(kind):
+def test_without_any_source_the_defaults_hold(kind: type[BrokerConfig]) -> None:
     assert settings(kind) == kind()
 
 
-def test_flags_win_over_the_environment_that_over_the_file_and_that_over_the_default(tmp_path, monkeypatch):
+def test_flags_win_over_the_environment_that_over_the_file_and_that_over_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('pool = "file"\nusername = "file"\nscheme = "coupled"\n')
     monkeypatch.setenv("EDGE_AGENT_CONFIG", str(file))
@@ -116,19 +123,19 @@ def test_flags_win_over_the_environment_that_over_the_file_and_that_over_the_def
     assert config.max_ids == AgentConfig().max_ids
 
 
-def test_the_config_flag_wins_over_its_variable(tmp_path, monkeypatch):
+def test_the_config_flag_wins_over_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "flag.toml").write_text('pool = "flag"')
     monkeypatch.setenv("EDGE_AGENT_CONFIG", str(tmp_path / "missing.toml"))
     assert settings(AgentConfig, "--config", str(tmp_path / "flag.toml")).pool == "flag"
 
 
-def test_a_flag_may_be_switched_off_again(monkeypatch):
+def test_a_flag_may_be_switched_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_AGENT_RAW", "yes")
     assert settings(AgentConfig).raw is True
     assert settings(AgentConfig, "--no-raw").raw is False
 
 
-def test_an_empty_variable_is_an_empty_list(monkeypatch):
+def test_an_empty_variable_is_an_empty_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_AGENT_STOP", "")
     assert settings(AgentConfig).stop == ()
 
@@ -137,7 +144,7 @@ def test_an_empty_variable_is_an_empty_list(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_secret_has_no_flag(kind, capsys):
+def test_a_secret_has_no_flag(kind: type[BrokerConfig], capsys: pytest.CaptureFixture[str]) -> None:
     parser = CommandLine(prog="command")
     add_flags(parser, kind, KINDS[kind])
     assert "--password " not in parser.format_help()
@@ -146,7 +153,7 @@ def test_a_secret_has_no_flag(kind, capsys):
     assert "hush" not in capsys.readouterr().err
 
 
-def test_a_password_file_gives_its_first_line(tmp_path):
+def test_a_password_file_gives_its_first_line(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_bytes(b"open sesame\r\nnot this\n")
     config = AgentConfig(username="me", password_file=str(path))
@@ -155,17 +162,19 @@ def test_a_password_file_gives_its_first_line(tmp_path):
 
 @pytest.mark.parametrize("setting", ["password_file", "key_file"])
 @pytest.mark.parametrize(("mode", "is_open"), [(0o600, False), (0o640, False), (0o644, True)])
-def test_a_secret_that_everyone_can_read_is_warned_of(tmp_path, caplog, setting, mode, is_open):
+def test_a_secret_that_everyone_can_read_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, setting: str, mode: int, is_open: bool
+) -> None:
     path = tmp_path / "secret"
     path.write_text("open sesame")
     path.chmod(mode)
-    files = {"cert_file": "cert.pem"} | {setting: str(path)}
-    AgentConfig(broker="mqtts://broker", username="me", **files).link_settings("me")
+    config = AgentConfig(broker="mqtts://broker", username="me", cert_file="cert.pem")
+    dataclasses.replace(config, **{setting: str(path)}).link_settings("me")
     assert (f"chmod 600 {path}" in caplog.text) == is_open
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x80"])
-def test_a_password_file_that_cannot_be_read_is_named(tmp_path, content):
+def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "password"
     if content is not None:
         path.write_bytes(content)
@@ -173,7 +182,7 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path, content):
         AgentConfig(username="me", password_file=str(path)).link_settings("me")
 
 
-def test_a_password_is_not_shown_with_the_link_settings():
+def test_a_password_is_not_shown_with_the_link_settings() -> None:
     shown = repr(AgentConfig(username="me", password="hush").link_settings("me"))
     assert "hush" not in shown
 
@@ -184,13 +193,13 @@ def test_a_password_is_not_shown_with_the_link_settings():
 @pytest.mark.parametrize(
     ("key", "meant"), [("temprature", "temperature"), ("cloud-timeout", "cloud_timeout")]
 )
-def test_an_unknown_key_is_an_error_that_guesses_what_was_meant(tmp_path, key, meant):
+def test_an_unknown_key_is_an_error_that_guesses_what_was_meant(tmp_path: Path, key: str, meant: str) -> None:
     (tmp_path / "c.toml").write_text(f"{key} = 1")
     with pytest.raises(SettingsError, match=f"{key}.*did you mean {meant}\\?"):
         settings(AgentConfig, "--config", str(tmp_path / "c.toml"))
 
 
-def test_an_unknown_variable_is_an_error_that_guesses_what_was_meant(monkeypatch):
+def test_an_unknown_variable_is_an_error_that_guesses_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUD_WORKER_MODLE", "x")
     with pytest.raises(SettingsError, match=r"CLOUD_WORKER_MODLE.*did you mean model\?"):
         settings(WorkerConfig)
@@ -205,7 +214,9 @@ def test_an_unknown_variable_is_an_error_that_guesses_what_was_meant(monkeypatch
         ("--frobnicate", "see --help"),
     ],
 )
-def test_an_unknown_flag_is_one_sentence_that_guesses_what_was_meant(flag, hint, capsys):
+def test_an_unknown_flag_is_one_sentence_that_guesses_what_was_meant(
+    flag: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         settings(AgentConfig, flag, "1")
     said = capsys.readouterr().err
@@ -234,7 +245,9 @@ def test_an_unknown_flag_is_one_sentence_that_guesses_what_was_meant(flag, hint,
         ("scheme = []", "is not one of slm"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_an_error_that_says_the_right_one(tmp_path, line, expected):
+def test_a_value_of_the_wrong_type_is_an_error_that_says_the_right_one(
+    tmp_path: Path, line: str, expected: str
+) -> None:
     file = tmp_path / "c.toml"
     file.write_text(line)
     with pytest.raises(SettingsError) as error:
@@ -251,7 +264,7 @@ def test_a_value_of_the_wrong_type_is_an_error_that_says_the_right_one(tmp_path,
         (["--scheme", "best"], "--scheme: 'best' is not one of slm"),
     ],
 )
-def test_a_flag_of_the_wrong_type_is_named(flags, sentence):
+def test_a_flag_of_the_wrong_type_is_named(flags: list[str], sentence: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(sentence)):
         settings(AgentConfig, *flags)
 
@@ -267,7 +280,7 @@ def test_a_flag_of_the_wrong_type_is_named(flags, sentence):
         b'pool = "a"\npool = "b"',
     ],
 )
-def test_a_file_that_is_no_toml_is_named(tmp_path, content):
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "broken.toml"
     file.write_bytes(content)
     with pytest.raises(SettingsError, match=r"broken.toml is not valid TOML"):
@@ -275,7 +288,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "."])
-def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingsError, match="cannot read the config file"):
         settings(AgentConfig, "--config", str(tmp_path / name))
 
@@ -317,7 +330,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
         (WorkerConfig, ["--max-context", "-1"]),
     ],
 )
-def test_a_value_out_of_range_is_refused_with_one_sentence(kind, flags):
+def test_a_value_out_of_range_is_refused_with_one_sentence(
+    kind: type[BrokerConfig], flags: list[str]
+) -> None:
     with pytest.raises(SettingsError) as error:
         settings(kind, *flags)
     assert "\n" not in str(error.value)
@@ -326,7 +341,7 @@ def test_a_value_out_of_range_is_refused_with_one_sentence(kind, flags):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_help_names_every_setting_and_its_default(kind):
+def test_help_names_every_setting_and_its_default(kind: type[BrokerConfig]) -> None:
     parser = argparse.ArgumentParser(prog="command")
     add_flags(parser, kind, KINDS[kind])
     text = " ".join(parser.format_help().split())
@@ -337,7 +352,7 @@ def test_help_names_every_setting_and_its_default(kind):
                 assert f"(default: {field.default})" in text
 
 
-def test_a_tilde_in_a_variable_is_the_home_folder(tmp_path, monkeypatch):
+def test_a_tilde_in_a_variable_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "agent.toml").write_text('username = "me"\npassword_file = "~/password"')
     (tmp_path / "password").write_text("hush")
@@ -373,14 +388,18 @@ def test_a_tilde_in_a_variable_is_the_home_folder(tmp_path, monkeypatch):
         (("--scheme", "opportunistic", "--risk", "0"), "risk must be between 1e-06 and 1, got 0"),
     ],
 )
-def test_settings_that_would_have_no_effect_or_two_are_refused(flags, sentence):
+def test_settings_that_would_have_no_effect_or_two_are_refused(flags: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(sentence)):
         settings(AgentConfig, *flags)
 
 
 @pytest.mark.parametrize(
     ("given", "scheme"),
-    [({}, "lossless"), ({"risk": 0.02}, "opportunistic"), ({"audit": 0.5}, "opportunistic")],
+    [
+        (AgentConfig(), "lossless"),
+        (AgentConfig(risk=0.02), "opportunistic"),
+        (AgentConfig(audit=0.5), "opportunistic"),
+    ],
 )
-def test_the_scheme_follows_from_what_is_asked_of_it(given, scheme):
-    assert AgentConfig(**given).scheme == scheme
+def test_the_scheme_follows_from_what_is_asked_of_it(given: AgentConfig, scheme: str) -> None:
+    assert given.scheme == scheme

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -110,7 +110,7 @@ BROKEN = {
 
 
 @asynccontextmanager
-async def broker_that_sends(data: bytes) -> AsyncIterator[str]:
+async def broker_that_sends(data: bytes) -> AsyncGenerator[str]:
     """The address of a server that accepts connections and a subscription, sends `data`, and then nothing."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,5 +1,8 @@
 """Audits: what was skipped is measured after the text is final, whatever was sent before, and once."""
 
+# what was measured is inside the session
+# pyright: reportPrivateUsage=false
+
 import numpy as np
 import pytest
 
@@ -9,10 +12,19 @@ from edge_agent.session.audit import Audit
 from edge_agent.session.settings import OnCloudLoss
 from edge_agent.session.transcript import SKIPPED
 from tests.support.circle import PROMPT, Circle
+from tests.support.narrowing import expect
 
 
-def finished(**settings) -> Circle:
-    circle = Circle(scheme="opportunistic", audits=True, on_cloud_loss=OnCloudLoss.WAIT, **settings)
+def finished(threshold: float, *, window: int = 1, max_tokens: int = 24, seed: int = 1) -> Circle:
+    circle = Circle(
+        scheme="opportunistic",
+        seed=seed,
+        window=window,
+        max_tokens=max_tokens,
+        threshold=threshold,
+        on_cloud_loss=OnCloudLoss.WAIT,
+        audits=True,
+    )
     circle.settle()
     return circle
 
@@ -58,7 +70,7 @@ def true_risk(circle: Circle) -> float:
 
 @pytest.mark.parametrize("threshold", [0.5, 0.6, 0.75, 1.0])
 @pytest.mark.parametrize("window", [1, 4])
-def test_with_its_audit_a_text_has_every_skipped_token_measured(threshold, window):
+def test_with_its_audit_a_text_has_every_skipped_token_measured(threshold: float, window: int) -> None:
     circle = finished(threshold=threshold, window=window, max_tokens=40)
     audit = audit_of(circle)
     answer(circle, audit)
@@ -69,35 +81,37 @@ def test_with_its_audit_a_text_has_every_skipped_token_measured(threshold, windo
     assert tally.measured_risk == pytest.approx(true_risk(circle) / tally.num_tokens)
 
 
-def test_a_text_that_never_asked_is_audited_from_its_first_token():
+def test_a_text_that_never_asked_is_audited_from_its_first_token() -> None:
     circle = finished(threshold=1.0)
     assert circle.edge.tally.num_uplinks == 0
     sent = answer(circle, audit_of(circle))
     assert [type(message) for message in sent] == [Draft, Close]
-    assert sent[0].context == tuple(circle.edge.tokens)
-    assert sent[0].block == ()
+    whole = expect(Draft, sent[0])
+    assert whole.context == tuple(circle.edge.tokens)
+    assert whole.block == ()
 
 
-def test_an_audit_sends_the_tail_only_to_the_worker_that_has_the_rest():
+def test_an_audit_sends_the_tail_only_to_the_worker_that_has_the_rest() -> None:
     circle = finished(threshold=0.6)
     assert circle.edge.tally.num_uplinks > 0
     sent = answer(circle, audit_of(circle))
     assert [type(message) for message in sent] == [Draft, Close]
-    assert len(sent[0].context) == sent[0].num_context_probs < circle.edge.tally.num_skipped
+    tail = expect(Draft, sent[0])
+    assert len(tail.context) == tail.num_context_probs < circle.edge.tally.num_skipped
 
 
-def test_a_long_text_is_audited_in_pieces():
+def test_a_long_text_is_audited_in_pieces() -> None:
     circle = finished(threshold=1.0, max_tokens=300)
     audit = audit_of(circle)
     sent = answer(circle, audit)
-    assert [message.num_context_probs for message in sent[:-1]] == [
+    assert [expect(Draft, message).num_context_probs for message in sent[:-1]] == [
         MAX_CONTEXT_PROBS,
         300 - MAX_CONTEXT_PROBS,
     ]
     assert audit.tally.num_measured == 300
 
 
-def test_what_a_lost_correction_left_unmeasured_is_asked_again():
+def test_what_a_lost_correction_left_unmeasured_is_asked_again() -> None:
     circle = finished(threshold=0.6, max_tokens=40)
     transcript = circle.edge._sequence.transcript
     transcript._measured = [False] * len(transcript._measured)
@@ -106,18 +120,18 @@ def test_what_a_lost_correction_left_unmeasured_is_asked_again():
     assert audit.tally.num_measured == circle.edge.tally.num_skipped
 
 
-def test_another_worker_gets_the_whole_text_when_the_first_has_forgotten_it():
+def test_another_worker_gets_the_whole_text_when_the_first_has_forgotten_it() -> None:
     circle = finished(threshold=0.6, seed=3)
     assert circle.edge._sequence.transcript.unmeasured()
     circle.workers = {name: circle.new_worker(name) for name in circle.workers}
     audit = audit_of(circle)
     sent = answer(circle, audit)
-    assert [message.base > 0 for message in sent[:-1]] == [True, False]
+    assert [expect(Draft, message).base > 0 for message in sent[:-1]] == [True, False]
     assert audit.tally.num_measured > 0
 
 
 @pytest.mark.parametrize("refusal", [Refusal(0, Reason.TOO_LONG, "w"), Refusal(0, Reason.BAD_REQUEST, "w")])
-def test_a_refused_audit_is_given_up(refusal):
+def test_a_refused_audit_is_given_up(refusal: Refusal) -> None:
     circle = finished(threshold=1.0)
     audit = audit_of(circle)
     audit.receive(refusal, circle.now)
@@ -125,7 +139,7 @@ def test_a_refused_audit_is_given_up(refusal):
     assert audit.tally.num_measured == 0
 
 
-def test_a_late_audit_is_given_up_and_later_answers_count_for_nothing():
+def test_a_late_audit_is_given_up_and_later_answers_count_for_nothing() -> None:
     circle = finished(threshold=1.0)
     audit = audit_of(circle)
     for _ in range(2):  # asked once more, of whichever worker takes it
@@ -138,7 +152,7 @@ def test_a_late_audit_is_given_up_and_later_answers_count_for_nothing():
     assert audit.tally.num_measured == 0
 
 
-def test_an_answer_with_the_wrong_number_of_probabilities_measures_nothing():
+def test_an_answer_with_the_wrong_number_of_probabilities_measures_nothing() -> None:
     circle = finished(threshold=1.0)
     audit = audit_of(circle)
     audit.receive(Correction(0, 0, None, "w0", context_codes=bytes(3)), circle.now)
@@ -146,7 +160,7 @@ def test_an_answer_with_the_wrong_number_of_probabilities_measures_nothing():
     assert audit.over
 
 
-def test_without_the_wish_there_is_no_audit_and_the_worker_is_told_the_end():
+def test_without_the_wish_there_is_no_audit_and_the_worker_is_told_the_end() -> None:
     circle = Circle(scheme="opportunistic", threshold=0.6)
     circle.settle()
     assert circle.edge.audit(circle.now) is None
@@ -154,24 +168,27 @@ def test_without_the_wish_there_is_no_audit_and_the_worker_is_told_the_end():
     assert any(worker.tokens for worker in finished(threshold=0.6).workers.values())
 
 
-def test_an_audit_changes_no_token():
+def test_an_audit_changes_no_token() -> None:
     with_audit, without = finished(threshold=0.6), Circle(scheme="opportunistic", threshold=0.6)
     without.settle()
     answer(with_audit, audit_of(with_audit))
     assert with_audit.text == without.text
 
 
-def test_a_busy_worker_is_left_alone_as_long_as_it_says_and_another_is_asked():
+def test_a_busy_worker_is_left_alone_as_long_as_it_says_and_another_is_asked() -> None:
     circle = finished(threshold=0.6, seed=3)
     audit = audit_of(circle)
     sent = audit.take_outgoing()[0]
     assert sent.worker is not None
-    audit.receive(Refusal(sent.message.n, Reason.BUSY, sent.worker, retry_after=2.0), circle.now)
+    audit.receive(
+        Refusal(expect(Draft, sent.message).n, Reason.BUSY, sent.worker, retry_after=2.0), circle.now
+    )
     assert audit.deadline == circle.now + 2.0
     circle.now += 2.0
     audit.tick(circle.now)
     again = audit.take_outgoing()[0]
-    assert (again.worker, again.message.base, again.message.n) == (None, 0, sent.message.n)
+    asked, whole = expect(Draft, sent.message), expect(Draft, again.message)
+    assert (again.worker, whole.base, whole.n) == (None, 0, asked.n)
     circle.to_workers.append(again)
     circle.deliver_to_worker(len(circle.to_workers) - 1, opener="w1")
     circle.work("w1")

@@ -25,22 +25,22 @@ def measured(window: int, draft_time: float, verify_time: float, acceptance: flo
     return rule
 
 
-def test_nothing_measured_yet_falls_back():
+def test_nothing_measured_yet_falls_back() -> None:
     assert length(BlockLength(4), None) == 8
 
 
-def test_the_first_token_goes_up_at_once_to_find_a_worker_but_not_when_each_block_is_waited_for():
+def test_the_first_token_goes_up_at_once_to_find_a_worker_but_not_when_each_block_is_waited_for() -> None:
     assert length(BlockLength(4), None, num_in_flight=0) == 1
     assert length(BlockLength(1), None, num_in_flight=0) == 8
 
 
-def test_certain_tokens_wait_longer_than_uncertain_ones():
+def test_certain_tokens_wait_longer_than_uncertain_ones() -> None:
     rule = measured(8, 0.02, 0.06, 0.98)
     assert length(rule, 0.16, uncertainty=0.2) == 3
     assert 8 < length(rule, 0.16, uncertainty=0.0) <= rule.longest
 
 
-def test_one_uncertain_token_takes_the_certain_ones_before_it_along():
+def test_one_uncertain_token_takes_the_certain_ones_before_it_along() -> None:
     rule, held = measured(8, 0.02, 0.06, 0.98), Block()
     for _ in range(5):
         held.add(DraftToken(1), 0.0)
@@ -51,20 +51,22 @@ def test_one_uncertain_token_takes_the_certain_ones_before_it_along():
     assert not rule.is_full(held, 0.16, 1)
 
 
-def test_an_idle_target_is_asked_at_once_unless_the_token_is_certain():
+def test_an_idle_target_is_asked_at_once_unless_the_token_is_certain() -> None:
     rule = measured(8, 0.02, 0.06, 0.98)
     assert length(rule, 0.16, uncertainty=0.2, num_in_flight=0) == 1
     assert length(rule, 0.16, uncertainty=0.0, num_in_flight=0) > 8
 
 
-def test_a_fixed_length_stays_fixed():
+def test_a_fixed_length_stays_fixed() -> None:
     assert length(BlockLength(4, fixed=3), 10.0) == 3
     assert length(BlockLength(4, fixed=3), None, num_in_flight=0) == 3
 
 
 @pytest.mark.parametrize("acceptance", [0.5, 0.8, 0.95])
 @pytest.mark.parametrize("round_trip", [0.02, 0.16, 1.0])
-def test_stop_and_wait_takes_the_length_with_the_most_tokens_a_second(acceptance, round_trip):
+def test_stop_and_wait_takes_the_length_with_the_most_tokens_a_second(
+    acceptance: float, round_trip: float
+) -> None:
     rule = measured(1, 0.02, 0.06, acceptance)
     a = rule.acceptance
 
@@ -75,13 +77,13 @@ def test_stop_and_wait_takes_the_length_with_the_most_tokens_a_second(acceptance
     assert length(rule, round_trip) == best
 
 
-def test_a_pipelined_block_lasts_for_its_share_of_the_round_trip():
+def test_a_pipelined_block_lasts_for_its_share_of_the_round_trip() -> None:
     assert length(measured(4, 0.02, 0.0, 0.9), 0.4) == 5
 
 
-def test_a_pipelined_block_is_no_shorter_than_a_forward_pass():
+def test_a_pipelined_block_is_no_shorter_than_a_forward_pass() -> None:
     assert length(measured(8, 0.02, 0.06, 0.9), 0.16) == 3
 
 
-def test_a_near_worker_gets_short_blocks():
+def test_a_near_worker_gets_short_blocks() -> None:
     assert length(measured(4, 0.02, 0.002, 0.9), 0.01) == 1

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
@@ -15,14 +16,16 @@ from edge_agent.draft_model.files import DEMO_FOLDER, ModelError
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError, Fit, OperatingPoint
 from edge_agent.tuning.calibration_file import find_calibration
+from evaluation.local.broker import LocalBroker
 from tests.support.processes import generate
 
 TOKENIZER = b"tokeniz8"
+PLAIN = Sampling(1.0)
 CALIBRATION = Calibration(
     tokenizer=TOKENIZER.hex(),
     draft_model="small",
     target_model="large",
-    sampling=Sampling(1.0),
+    sampling=PLAIN,
     estimator="perturbation-mean",
     num_tokens=1000,
     date="2026-01-01",
@@ -33,9 +36,24 @@ CALIBRATION = Calibration(
 )
 
 
-def find(folder: Path, named: Path | None = None, **different) -> Calibration | None:
-    fitting = {"tokenizer": TOKENIZER, "sampling": Sampling(1.0), "estimator": "perturbation-mean"}
-    return find_calibration(folder, str(named) if named else None, **(fitting | different))
+class Different(TypedDict, total=False):
+    """What an agent samples or measures in another way."""
+
+    sampling: Sampling
+    estimator: str
+
+
+def find(
+    folder: Path,
+    named: Path | None = None,
+    *,
+    tokenizer: bytes = TOKENIZER,
+    sampling: Sampling = PLAIN,
+    estimator: str = "perturbation-mean",
+) -> Calibration | None:
+    return find_calibration(
+        folder, str(named) if named else None, tokenizer=tokenizer, sampling=sampling, estimator=estimator
+    )
 
 
 def write(path: Path, **changes: object) -> Path:
@@ -47,14 +65,14 @@ def write(path: Path, **changes: object) -> Path:
 # -- finding it ------------------------------------------------------------------------------------------
 
 
-def test_it_is_found_beside_the_model_and_by_name(tmp_path):
+def test_it_is_found_beside_the_model_and_by_name(tmp_path: Path) -> None:
     assert find(tmp_path) is None
     assert find(tmp_path, write(tmp_path / "mine.json")) == CALIBRATION
     write(tmp_path / FILE_NAME)
     assert find(tmp_path) == CALIBRATION
 
 
-def test_a_named_file_that_is_not_there_is_an_error(tmp_path):
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot read the calibration .*none\.json: No such file"):
         find(tmp_path, tmp_path / "none.json")
 
@@ -70,8 +88,8 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path):
     ],
 )
 def test_one_for_something_else_is_left_out_with_a_word_or_refused_when_named(
-    tmp_path, caplog, different, what
-):
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, different: Different, what: str
+) -> None:
     path = write(tmp_path / FILE_NAME)
     with caplog.at_level(logging.WARNING):
         assert find(tmp_path, **different) is None
@@ -80,7 +98,7 @@ def test_one_for_something_else_is_left_out_with_a_word_or_refused_when_named(
         find(tmp_path, path, **different)
 
 
-def test_one_of_another_tokenizer_is_refused_wherever_it_lies(tmp_path):
+def test_one_of_another_tokenizer_is_refused_wherever_it_lies(tmp_path: Path) -> None:
     path = write(tmp_path / FILE_NAME)
     for named in (None, path):
         with pytest.raises(ModelError, match="the calibration of a model with another tokenizer"):
@@ -97,7 +115,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
-def test_a_broken_file_is_refused_with_one_sentence(tmp_path, text):
+def test_a_broken_file_is_refused_with_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE_NAME).write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(ModelError, match="cannot use the calibration") as error:
         find(tmp_path)
@@ -118,7 +136,7 @@ def test_a_broken_file_is_refused_with_one_sentence(tmp_path, text):
         ),
     ],
 )
-def test_numbers_that_are_none_are_named(tmp_path, changes, what):
+def test_numbers_that_are_none_are_named(tmp_path: Path, changes: dict[str, object], what: str) -> None:
     with pytest.raises(CalibrationError, match=what):
         Calibration.from_json(write(tmp_path / FILE_NAME, **changes).read_text())
 
@@ -126,43 +144,43 @@ def test_numbers_that_are_none_are_named(tmp_path, changes, what):
 # -- what it decides -------------------------------------------------------------------------------------
 
 
-def config(scheme: str, **settings) -> AgentConfig:
-    return AgentConfig(scheme=scheme, **settings)
+def config(scheme: str, **settings: float) -> AgentConfig:
+    return dataclasses.replace(AgentConfig(scheme=scheme), **settings)
 
 
 @pytest.mark.parametrize("scheme", ["u-hlm", "cu-hlm-offline", "cu-hlm-online"])
-def test_it_replaces_the_published_risk_averse_thresholds(scheme):
+def test_it_replaces_the_published_risk_averse_thresholds(scheme: str) -> None:
     assert config(scheme).policy(Sampling(), 1).threshold == SCHEMES[scheme].threshold
     assert config(scheme).policy(Sampling(), 1, CALIBRATION).threshold == pytest.approx(0.2)
     assert config(scheme, threshold=0.3).policy(Sampling(), 1, CALIBRATION).threshold == 0.3
 
 
 @pytest.mark.parametrize("scheme", ["opportunistic", "lossless", "coupled"])
-def test_thresholds_that_were_never_published_stay(scheme):
+def test_thresholds_that_were_never_published_stay(scheme: str) -> None:
     assert config(scheme).policy(Sampling(), 1, CALIBRATION).threshold == SCHEMES[scheme].threshold
 
 
-def test_it_gives_offline_k_and_the_line_of_the_online_rule():
+def test_it_gives_offline_k_and_the_line_of_the_online_rule() -> None:
     assert config("cu-hlm-offline").policy(Sampling(), 1, CALIBRATION).max_ids == 7
     assert config("cu-hlm-offline", max_ids=5).policy(Sampling(), 1, CALIBRATION).max_ids == 5
     assert config("lossless").policy(Sampling(), 1, CALIBRATION).max_ids == 32
     assert config("cu-hlm-online").policy(Sampling(), 1, CALIBRATION).fit == CALIBRATION.fit
 
 
-def test_a_risk_begins_at_the_threshold_that_the_table_gives():
+def test_a_risk_begins_at_the_threshold_that_the_table_gives() -> None:
     tuner = config("opportunistic", risk=0.02).tuner(CALIBRATION)
     assert tuner.numbers().threshold == pytest.approx(0.3)
     assert config("opportunistic", risk=0.01).tuner(CALIBRATION).numbers().threshold == pytest.approx(0.15)
     assert config("opportunistic", risk=0.01).tuner().numbers().threshold == pytest.approx(0.08)
 
 
-def test_a_line_that_falls_skips_all_or_nothing():
+def test_a_line_that_falls_skips_all_or_nothing() -> None:
     assert Fit(-0.5, 0.1).risk_averse == 0.0
     assert Fit(-0.5, -0.1).risk_averse == 1.0
     assert Fit(0.5, 0.1).risk_averse == 0.0
 
 
-def test_an_agent_reads_the_file_beside_its_model(tmp_path, broker):
+def test_an_agent_reads_the_file_beside_its_model(tmp_path: Path, broker: LocalBroker) -> None:
     folder = tmp_path / "model"
     shutil.copytree(DEMO_FOLDER, folder)
     (folder / FILE_NAME).write_text("{")
@@ -170,7 +188,7 @@ def test_an_agent_reads_the_file_beside_its_model(tmp_path, broker):
         asyncio.run(generate(AgentConfig(broker=broker.url, scheme="u-hlm", model=str(folder)), "hello"))
 
 
-def test_a_calibration_is_read_where_it_is_named_or_of_use():
+def test_a_calibration_is_read_where_it_is_named_or_of_use() -> None:
     assert dataclasses.replace(AgentConfig(), calibration="x.json").uses_calibration
     assert AgentConfig(scheme="u-hlm").uses_calibration
     assert not AgentConfig().uses_calibration  # lossless

@@ -1,7 +1,10 @@
 """The draft model against torch: whatever was asked before, the logits are those of the sequence."""
 
+# its caches show only inside
+# pyright: reportPrivateUsage=false
+
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +22,9 @@ from edge_agent.draft_model.graph import Tensor, read_graph
 from edge_agent.draft_model.kv_cache import FIRST_CAPACITY, GrowingCache, SharedCache
 from edge_agent.export import graphs
 from edge_agent.export.quiet import quiet
-from tests.support.small_models import FAMILIES, MAX_POSITIONS, VOCAB_SIZE
+from tests.support.small_models import FAMILIES, MAX_POSITIONS, VOCAB_SIZE, FolderOf
 
 TOLERANCE = 1e-3  # of logits that reach about 20
-
-Folder = Callable[[str], Path]
 
 
 class Pair:
@@ -45,12 +46,12 @@ class Pair:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def pair(request: pytest.FixtureRequest, family_folder: Folder, twin_folder: Folder) -> Pair:
+def pair(request: pytest.FixtureRequest, family_folder: FolderOf, twin_folder: FolderOf) -> Pair:
     return Pair(family_folder(request.param), twin_folder(request.param))
 
 
 @pytest.fixture
-def llama(family_folder: Folder, twin_folder: Folder) -> Pair:
+def llama(family_folder: FolderOf, twin_folder: FolderOf) -> Pair:
     return Pair(family_folder("llama"), twin_folder("llama"))
 
 
@@ -80,8 +81,11 @@ def test_logits_depend_on_the_tokens_alone(pair: Pair, data: st.DataObject) -> N
 
 
 def test_asking_again_runs_nothing(llama: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: list[int]) -> None:
+        pytest.fail("it ran")
+
     first = llama.draft.logits([5, 6, 7])
-    monkeypatch.setattr(llama.draft, "_extend", lambda _: pytest.fail("it ran"))
+    monkeypatch.setattr(llama.draft, "_extend", fail)
     assert llama.draft.logits((5, 6, 7)) is first
 
 
@@ -89,7 +93,12 @@ def test_only_what_is_new_is_run(llama: Pair, monkeypatch: pytest.MonkeyPatch) -
     llama.draft.logits([5, 6, 7])
     runs: list[list[int]] = []
     extend = llama.draft._extend
-    monkeypatch.setattr(llama.draft, "_extend", lambda tokens: (runs.append(tokens), extend(tokens)))
+
+    def noted(tokens: list[int]) -> None:
+        runs.append(tokens)
+        extend(tokens)
+
+    monkeypatch.setattr(llama.draft, "_extend", noted)
     llama.draft.logits([5, 6, 8, 9])
     llama.draft.logits([5, 6])
     assert runs == [[8, 9], [6]]
@@ -129,7 +138,7 @@ def test_a_shared_cache_takes_memory_only_as_it_grows(llama: Pair) -> None:
 
 
 def test_graphs_with_the_names_of_optimum_load_alike(
-    family_folder: Folder, twin_folder: Folder, tmp_path: Path
+    family_folder: FolderOf, twin_folder: FolderOf, tmp_path: Path
 ) -> None:
     graph = onnx.load(twin_folder("gpt2") / "model.onnx")
     for node in graph.graph.node:
@@ -151,7 +160,7 @@ def _optimum_name(name: str) -> str:
     return re.sub("^output" + called, r"present.\1.\2", name)
 
 
-def test_a_graph_that_drops_old_positions_is_refused(twin_folder: Folder) -> None:
+def test_a_graph_that_drops_old_positions_is_refused(twin_folder: FolderOf) -> None:
     draft = DraftModel.load(twin_folder("gpt2"), num_threads=1)
     cache = draft._cache
     assert isinstance(cache, GrowingCache)
@@ -162,7 +171,7 @@ def test_a_graph_that_drops_old_positions_is_refused(twin_folder: Folder) -> Non
         cache.keep(binding, 1)
 
 
-def test_gpt2_has_a_growing_cache(twin_folder: Folder) -> None:
+def test_gpt2_has_a_growing_cache(twin_folder: FolderOf) -> None:
     assert isinstance(DraftModel.load(twin_folder("gpt2"), num_threads=1)._cache, GrowingCache)
 
 
@@ -184,7 +193,7 @@ def test_an_empty_sequence_is_refused(llama: Pair) -> None:
         llama.draft.logits([])
 
 
-def test_float16_graphs_give_float32_logits(family_folder: Folder, tmp_path: Path) -> None:
+def test_float16_graphs_give_float32_logits(family_folder: FolderOf, tmp_path: Path) -> None:
     source = family_folder("llama")
     (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())
     with quiet():
@@ -195,49 +204,49 @@ def test_float16_graphs_give_float32_logits(family_folder: Folder, tmp_path: Pat
     assert max(pair.difference(length) for length in (1, 2, 30, 29, 40)) < 0.3
 
 
-def copy_llama(twin_folder: Folder, out: Path) -> Path:
+def copy_llama(twin_folder: FolderOf, out: Path) -> Path:
     """A folder of our own to break."""
     for name in ("config.json", "model.onnx", "model.onnx.data"):
         (out / name).write_bytes((twin_folder("llama") / name).read_bytes())
     return out
 
 
-def refusal(folder: Path, **options: object) -> str:
+def refusal(folder: Path, providers: Sequence[str] = ()) -> str:
     """The sentence with which loading fails; it is one sentence, on one line."""
     with pytest.raises(ModelError) as caught:
-        DraftModel.load(folder, num_threads=1, **options)
+        DraftModel.load(folder, num_threads=1, providers=providers)
     message = str(caught.value)
     assert message.endswith(".")
     assert "\n" not in message
     return message
 
 
-def test_a_corrupt_graph_is_refused_in_one_sentence(twin_folder: Folder, tmp_path: Path) -> None:
+def test_a_corrupt_graph_is_refused_in_one_sentence(twin_folder: FolderOf, tmp_path: Path) -> None:
     copy_llama(twin_folder, tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     assert "is not a graph that ONNX Runtime can load" in refusal(tmp_path)
 
 
-def test_missing_weights_are_named(twin_folder: Folder, tmp_path: Path) -> None:
+def test_missing_weights_are_named(twin_folder: FolderOf, tmp_path: Path) -> None:
     copy_llama(twin_folder, tmp_path)
     (tmp_path / "model.onnx.data").unlink()
     assert "The weights beside" in refusal(tmp_path)
 
 
-def test_weights_that_are_cut_short_are_named(twin_folder: Folder, tmp_path: Path) -> None:
+def test_weights_that_are_cut_short_are_named(twin_folder: FolderOf, tmp_path: Path) -> None:
     copy_llama(twin_folder, tmp_path)
     data = tmp_path / "model.onnx.data"
     data.write_bytes(data.read_bytes()[:1000])
     assert "missing or cut short" in refusal(tmp_path)
 
 
-def test_a_provider_that_is_not_there_is_named(twin_folder: Folder) -> None:
+def test_a_provider_that_is_not_there_is_named(twin_folder: FolderOf) -> None:
     assert "no RocketExecutionProvider" in refusal(
         twin_folder("llama"), providers=["RocketExecutionProvider"]
     )
 
 
-def test_a_wrong_head_size_is_noticed_at_load(twin_folder: Folder, tmp_path: Path) -> None:
+def test_a_wrong_head_size_is_noticed_at_load(twin_folder: FolderOf, tmp_path: Path) -> None:
     copy_llama(twin_folder, tmp_path)
     config = tmp_path / "config.json"
     config.write_text(config.read_text().replace('"head_dim": 16', '"head_dim": 24'))

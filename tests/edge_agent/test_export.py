@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,14 @@ from edge_agent.draft_model.files import ModelError, read_info
 from edge_agent.export import Agreement, ExportReport, Precision, export, graphs
 from edge_agent.export.agreement import compare, judge, reference
 from edge_agent.text.tokenizer import Text
-from tests.support.small_models import make_tokenizer
-
-Folder = Callable[[str], Path]
+from tests.support.small_models import FolderOf, make_tokenizer
 
 
 def make(folder: Path, out: Path, precision: Precision) -> ExportReport:
     return export(str(folder), out, precision, num_threads=1)
 
 
-def test_fp32_is_exact_and_the_folder_is_complete(family_folder: Folder, tmp_path: Path) -> None:
+def test_fp32_is_exact_and_the_folder_is_complete(family_folder: FolderOf, tmp_path: Path) -> None:
     out = tmp_path / "new" / "draft"
     report = make(family_folder("llama"), out, "fp32")
     assert report.agreement.max_difference < 1e-3
@@ -41,7 +38,7 @@ def test_fp32_is_exact_and_the_folder_is_complete(family_folder: Folder, tmp_pat
 
 @pytest.mark.parametrize(("precision", "rejected"), [("int8", 0.1), ("int4", 0.5)])
 def test_quantised_graphs_are_smaller_and_near(
-    precision: Precision, rejected: float, family_folder: Folder, twin_folder: Folder, tmp_path: Path
+    precision: Precision, rejected: float, family_folder: FolderOf, twin_folder: FolderOf, tmp_path: Path
 ) -> None:
     report = make(family_folder("llama"), tmp_path / "draft", precision)
     assert 0.0 < report.agreement.total_variation < rejected
@@ -51,7 +48,7 @@ def test_quantised_graphs_are_smaller_and_near(
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "rejected"), [("fp16", 0.01), ("int8", 0.1), ("int4", 0.5)])
 def test_architectures_the_builder_does_not_know_are_quantised_too(
-    precision: Precision, rejected: float, family_folder: Folder, tmp_path: Path
+    precision: Precision, rejected: float, family_folder: FolderOf, tmp_path: Path
 ) -> None:
     report = make(family_folder("gpt2"), tmp_path / "draft", precision)
     assert report.maker.startswith("transformers; not by onnxruntime-genai: ")
@@ -67,7 +64,7 @@ def test_the_report_is_for_people() -> None:
     )
 
 
-def test_a_graph_of_other_weights_is_noticed(family_folder: Folder, draft_folder: Folder) -> None:
+def test_a_graph_of_other_weights_is_noticed(family_folder: FolderOf, draft_folder: FolderOf) -> None:
     agreement = compare(reference(family_folder("llama")), draft_folder("llama"), num_threads=1)
     with pytest.raises(ModelError, match="does not do what the model does in torch"):
         judge(agreement, "fp32")
@@ -85,10 +82,12 @@ def test_more_error_than_the_precision_explains_is_refused(
 
 
 def test_a_refused_export_leaves_nothing_behind(
-    family_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family_folder: FolderOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = Agreement(96, 9.0, 9.0, 0.0, 1.0)
-    monkeypatch.setattr("edge_agent.export.agreement.compare", lambda *_, **__: broken)
+    def compare(*_: object, **__: object) -> Agreement:
+        return Agreement(96, 9.0, 9.0, 0.0, 1.0)
+
+    monkeypatch.setattr("edge_agent.export.agreement.compare", compare)
     monkeypatch.delitem(graphs.MAKERS, "transformers")  # it takes long, and would be refused as well
     with pytest.raises(ModelError, match="nothing was written"):
         make(family_folder("llama"), tmp_path / "draft", "fp32")
@@ -96,7 +95,7 @@ def test_a_refused_export_leaves_nothing_behind(
 
 
 def test_when_one_maker_fails_the_next_has_its_turn(
-    family_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family_folder: FolderOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(source: Path, out: Path, precision: Precision, on_cuda: bool) -> None:  # noqa: ARG001
         (out / "model.onnx").write_text("half a graph")
@@ -107,7 +106,7 @@ def test_when_one_maker_fails_the_next_has_its_turn(
     assert report.maker == "somebody; not by nobody: out of luck"
 
 
-def test_a_folder_that_is_not_empty_is_left_alone(family_folder: Folder, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_left_alone(family_folder: FolderOf, tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     with pytest.raises(ModelError, match="already exists"):
         make(family_folder("llama"), tmp_path, "fp32")
@@ -136,7 +135,7 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(
         make(tmp_path, tmp_path / "out", "fp32")
 
 
-def test_a_tokenizer_of_another_format_is_converted(family_folder: Folder, tmp_path: Path) -> None:
+def test_a_tokenizer_of_another_format_is_converted(family_folder: FolderOf, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for path in family_folder("llama").iterdir():
@@ -151,7 +150,9 @@ def test_a_tokenizer_of_another_format_is_converted(family_folder: Folder, tmp_p
     assert Text.load(read_info(tmp_path / "out")).decode(tokenizer.encode("the window").ids) == "the window"
 
 
-def test_exporting_leaves_randomness_and_logging_as_they_were(family_folder: Folder, tmp_path: Path) -> None:
+def test_exporting_leaves_randomness_and_logging_as_they_were(
+    family_folder: FolderOf, tmp_path: Path
+) -> None:
     root = logging.getLogger()
     before = (list(root.handlers), root.level, root.manager.disable, torch.get_rng_state().tolist())
     make(family_folder("llama"), tmp_path / "draft", "int4")

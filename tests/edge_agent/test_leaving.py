@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +13,7 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.generation.generation import Generation
 from evaluation.local.broker import LocalBroker
+from tests.support.small_models import FolderOf
 
 GENEROUS = 12.0  # seconds; a dead line is noticed after 20 at the earliest
 
@@ -22,14 +24,16 @@ async def consume(generation: Generation) -> None:
 
 
 @pytest.fixture
-def stopped_later(broker: LocalBroker):
+def stopped_later(broker: LocalBroker) -> Iterator[LocalBroker]:
     """A broker that a test may stop with SIGSTOP."""
     yield broker
     os.kill(broker.pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("policy", ["fail", "wait", "local"])
-def test_an_agent_leaves_a_broker_that_stands_still(policy, stopped_later, draft_folder):
+def test_an_agent_leaves_a_broker_that_stands_still(
+    policy: str, stopped_later: LocalBroker, draft_folder: FolderOf
+) -> None:
     async def scenario() -> float:
         config = AgentConfig(
             broker=stopped_later.url,
@@ -52,7 +56,7 @@ def test_an_agent_leaves_a_broker_that_stands_still(policy, stopped_later, draft
     assert asyncio.run(scenario()) < GENEROUS
 
 
-def test_a_cancelled_sender_is_forgotten_and_its_late_acknowledgement_too(stopped_later):
+def test_a_cancelled_sender_is_forgotten_and_its_late_acknowledgement_too(stopped_later: LocalBroker) -> None:
     async def scenario() -> None:
         async with Link(LinkSettings(stopped_later.url), subscriptions=["a"]) as link:
             os.kill(stopped_later.pid, signal.SIGSTOP)

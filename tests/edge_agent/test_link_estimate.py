@@ -1,5 +1,8 @@
 """The link as the agent learns it, and the gate that follows from it."""
 
+# how many drafts it remembers shows only inside
+# pyright: reportPrivateUsage=false
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from edge_agent.tuning.calibration import Fit
 from edge_agent.tuning.link_estimate import MAX_PENDING, LinkEstimate
 from edge_agent.tuning.risk_control import RiskControl, RiskCurve
 from edge_agent.tuning.tuner import PROBE_AFTER, Tuner
+from tests.support.narrowing import present
 
 ROUND_TRIP, BYTE_TIME, VERIFY = 0.04, 1e-5, 0.02
 
@@ -23,41 +27,42 @@ def learnt(sizes: list[int], *, noise: float = 0.0, byte_time: float = BYTE_TIME
     return estimate
 
 
-def test_the_parts_of_a_round_trip_are_told_apart():
-    times = learnt([50, 400, 120, 2000, 90] * 10).times
+def test_the_parts_of_a_round_trip_are_told_apart() -> None:
+    times = present(learnt([50, 400, 120, 2000, 90] * 10).times)
     assert times.round_trip == pytest.approx(ROUND_TRIP)
     assert times.seconds_per_byte == pytest.approx(BYTE_TIME)
     assert times.verification == pytest.approx(VERIFY)
     assert times.asking == pytest.approx(ROUND_TRIP + BYTE_TIME * times.num_bytes + VERIFY)
 
 
-def test_noise_is_averaged_away():
-    times = learnt([50, 400, 120, 2000, 90] * 60, noise=0.002).times
+def test_noise_is_averaged_away() -> None:
+    times = present(learnt([50, 400, 120, 2000, 90] * 60, noise=0.002).times)
     assert times.round_trip == pytest.approx(ROUND_TRIP, rel=0.1)
     assert times.seconds_per_byte == pytest.approx(BYTE_TIME, rel=0.2)
 
 
-def test_a_link_that_changes_is_followed():
+def test_a_link_that_changes_is_followed() -> None:
     estimate = learnt([50, 400, 120, 2000, 90] * 10)
     for n in range(1000, 1300):
         size = 50 + 37 * (n % 50)
         estimate.sent(n, size, now=float(n))
         estimate.answered(n, 0.0, now=n + 0.2 + 1e-4 * size)
-    assert estimate.times.round_trip == pytest.approx(0.2, rel=0.05)
-    assert estimate.times.seconds_per_byte == pytest.approx(1e-4, rel=0.05)
+    assert present(estimate.times).round_trip == pytest.approx(0.2, rel=0.05)
+    assert present(estimate.times).seconds_per_byte == pytest.approx(1e-4, rel=0.05)
 
 
-def test_drafts_of_one_size_tell_nothing_about_the_rate():
-    times = learnt([100] * 20).times
+def test_drafts_of_one_size_tell_nothing_about_the_rate() -> None:
+    times = present(learnt([100] * 20).times)
     assert times.seconds_per_byte == 0.0
     assert times.round_trip == pytest.approx(ROUND_TRIP + BYTE_TIME * 100)
 
 
-def test_longer_drafts_that_happen_to_be_faster_give_no_negative_rate():
-    assert learnt([50, 400, 120, 2000, 90] * 10, byte_time=-1e-5).times.seconds_per_byte == 0.0
+def test_longer_drafts_that_happen_to_be_faster_give_no_negative_rate() -> None:
+    times = present(learnt([50, 400, 120, 2000, 90] * 10, byte_time=-1e-5).times)
+    assert times.seconds_per_byte == 0.0
 
 
-def test_a_repeated_draft_tells_nothing():
+def test_a_repeated_draft_tells_nothing() -> None:
     estimate = LinkEstimate()
     for n in range(10):
         estimate.sent(n, 100, now=0.0)
@@ -66,7 +71,7 @@ def test_a_repeated_draft_tells_nothing():
     assert estimate.times is None
 
 
-def test_an_answer_to_nothing_is_ignored_and_forgotten_drafts_do_not_pile_up():
+def test_an_answer_to_nothing_is_ignored_and_forgotten_drafts_do_not_pile_up() -> None:
     estimate = LinkEstimate()
     estimate.answered("unknown", 0.0, now=1.0)
     for n in range(10 * MAX_PENDING):
@@ -77,21 +82,28 @@ def test_an_answer_to_nothing_is_ignored_and_forgotten_drafts_do_not_pile_up():
 # -- the gate --------------------------------------------------------------------------------------------
 
 
-def tuner(estimate: LinkEstimate, **settings) -> Tuner:
-    return Tuner(0.08, Fit(0.8, -0.04), link=estimate, **settings)
+def tuner(
+    estimate: LinkEstimate,
+    *,
+    rejection_cost: float = 0.0,
+    byte_price: float | None = None,
+    control: RiskControl | None = None,
+) -> Tuner:
+    fit = Fit(0.8, -0.04)
+    return Tuner(0.08, fit, byte_price, control=control, rejection_cost=rejection_cost, link=estimate)
 
 
-def test_a_token_is_skipped_exactly_when_asking_costs_more_than_its_expected_rejection():
+def test_a_token_is_skipped_exactly_when_asking_costs_more_than_its_expected_rejection() -> None:
     estimate = learnt([50, 400, 120, 2000, 90] * 10)
     cost = 0.4
     threshold = tuner(estimate, rejection_cost=cost).numbers().threshold
     assert 0 < threshold < 1
     for uncertainty in np.linspace(0, 1, 101):
-        pays_to_skip = cost * Fit(0.8, -0.04).rejection(float(uncertainty)) <= estimate.times.asking
+        pays_to_skip = cost * Fit(0.8, -0.04).rejection(float(uncertainty)) <= present(estimate.times).asking
         assert (uncertainty <= threshold) == pays_to_skip
 
 
-def test_a_slower_link_and_a_cheaper_rejection_skip_more():
+def test_a_slower_link_and_a_cheaper_rejection_skip_more() -> None:
     slow, fast = learnt([50, 400] * 10, byte_time=1e-3), learnt([50, 400] * 10)
     thresholds = [
         tuner(estimate, rejection_cost=cost).numbers().threshold
@@ -113,19 +125,19 @@ def asks(gate: Tuner, byte_time: float, count: int) -> list[bool]:
     return asked
 
 
-def test_a_gate_that_a_slow_link_has_shut_asks_now_and_then_and_opens_when_the_link_is_better():
+def test_a_gate_that_a_slow_link_has_shut_asks_now_and_then_and_opens_when_the_link_is_better() -> None:
     slow = 1e-2
     gate = tuner(learnt([50, 400, 120] * 100, byte_time=slow), rejection_cost=0.4)
     assert asks(gate, slow, 10 * (PROBE_AFTER + 1)) == ([False] * PROBE_AFTER + [True]) * 10
     assert all(asks(gate, BYTE_TIME, 60)[-20:])
 
 
-def test_before_the_link_is_known_the_schemes_numbers_hold():
+def test_before_the_link_is_known_the_schemes_numbers_hold() -> None:
     numbers = tuner(LinkEstimate(), rejection_cost=1.0).numbers()
     assert (numbers.threshold, numbers.byte_price) == (0.08, DEFAULT_BYTE_PRICE)
 
 
-def test_numbers_do_not_move_with_the_link_once_they_are_chosen():
+def test_numbers_do_not_move_with_the_link_once_they_are_chosen() -> None:
     estimate = learnt([50, 400] * 10)
     chosen = tuner(estimate, rejection_cost=0.4)
     before = chosen.numbers()
@@ -135,7 +147,7 @@ def test_numbers_do_not_move_with_the_link_once_they_are_chosen():
     assert before.threshold == tuner(learnt([50, 400] * 10), rejection_cost=0.4).numbers().threshold
 
 
-def test_a_byte_is_priced_in_rejections_unless_the_settings_say_how():
+def test_a_byte_is_priced_in_rejections_unless_the_settings_say_how() -> None:
     estimate = learnt([50, 400, 120, 2000, 90] * 10)
     measured = tuner(estimate)
     measured.draft_time = 0.01
@@ -143,6 +155,6 @@ def test_a_byte_is_priced_in_rejections_unless_the_settings_say_how():
     assert tuner(estimate, byte_price=0.003).numbers().byte_price == 0.003
 
 
-def test_risk_has_the_last_word_about_the_threshold():
+def test_risk_has_the_last_word_about_the_threshold() -> None:
     control = RiskControl(0.02, RiskCurve.guessed(0.5, 0.02))
     assert tuner(learnt([50, 400] * 10), control=control).numbers().threshold == 0.5

@@ -12,7 +12,7 @@ from common.sampling.distribution import Sampling
 from edge_agent.draft_model import source as model_source
 from edge_agent.draft_model.files import DEMO_FOLDER, ModelError, read_info
 from edge_agent.draft_model.source import resolve
-from tests.support.small_models import MAX_POSITIONS
+from tests.support.small_models import MAX_POSITIONS, FolderOf
 
 CONFIG = {"max_position_embeddings": 64, "num_attention_heads": 4, "hidden_size": 32, "eos_token_id": 1}
 
@@ -36,7 +36,7 @@ def refusal(call: Callable[[], object]) -> str:
     return message
 
 
-def test_an_exported_folder_tells_what_the_agent_needs(twin_folder: Callable[[str], Path]) -> None:
+def test_an_exported_folder_tells_what_the_agent_needs(twin_folder: FolderOf) -> None:
     info = read_info(twin_folder("llama"))
     assert info.onnx_path == info.folder / "model.onnx"
     assert (info.eos_ids, info.max_positions) == ({1}, MAX_POSITIONS)
@@ -123,7 +123,10 @@ def test_a_broken_configuration_is_one_sentence(content: bytes, tmp_path: Path) 
 
 
 def test_demo_and_folders_are_found_without_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_source, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    def download(*_: object, **__: object) -> None:
+        pytest.fail("asked the hub")
+
+    monkeypatch.setattr(model_source, "snapshot_download", download)
     assert resolve("demo") == DEMO_FOLDER
     assert resolve(str(tmp_path)) == tmp_path
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edge_agent.cli.terminal import DIM, ERASE, Screen, coloured, painter
 from edge_agent.generation.events import Retraction, Tentative, Token
 from edge_agent.session.transcript import Fate
+from tests.support.small_models import FolderOf
 
 SEQUENCE = re.compile(r"\x1b(?:[78]|\[[0-9;]*[a-zA-Z])|.", re.DOTALL)
 
@@ -59,7 +60,9 @@ steps = st.lists(st.tuples(st.integers(0, 3), st.lists(texts, max_size=4), st.in
 
 
 @given(steps=steps, num_columns=st.integers(2, 12))
-def test_only_final_text_stays_on_the_screen(steps, num_columns) -> None:
+def test_only_final_text_stays_on_the_screen(
+    steps: list[tuple[int, list[str], int]], num_columns: int
+) -> None:
     screen, terminal = Screen(coloured, lambda: num_columns), Terminal(num_columns)
     ahead: list[str] = []
     final: list[str] = []
@@ -94,7 +97,9 @@ def test_wide_characters_take_two_cells() -> None:
 
 
 @pytest.mark.parametrize("terminal", ["dumb", ""])
-def test_nothing_tentative_reaches_a_pipe_or_a_terminal_that_cannot_erase(terminal, monkeypatch) -> None:
+def test_nothing_tentative_reaches_a_pipe_or_a_terminal_that_cannot_erase(
+    terminal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TERM", terminal or "xterm")
     stream = io.StringIO()
     stream.isatty = lambda: bool(terminal)
@@ -103,7 +108,9 @@ def test_nothing_tentative_reaches_a_pipe_or_a_terminal_that_cannot_erase(termin
 
 
 @pytest.mark.parametrize("tentative", [False, True])
-def test_a_text_cannot_play_with_the_terminal_but_a_file_gets_it_as_it_is(tentative, monkeypatch) -> None:
+def test_a_text_cannot_play_with_the_terminal_but_a_file_gets_it_as_it_is(
+    tentative: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TERM", "xterm")
     hostile = Token("a\x1b]0;title\x07\x9b2J\r\tb\n", 1, Fate.TARGET)
     stream = io.StringIO()
@@ -113,7 +120,7 @@ def test_a_text_cannot_play_with_the_terminal_but_a_file_gets_it_as_it_is(tentat
     assert shown == "a�]0;title��2J�\tb\n"
 
 
-def test_on_a_real_terminal_the_answer_is_what_remains(draft_folder) -> None:
+def test_on_a_real_terminal_the_answer_is_what_remains(draft_folder: FolderOf) -> None:
     command = [sys.executable, "-m", "edge_agent", "generate", "turn on", "--scheme", "slm", "--quiet"]
     command += [
         "--model",

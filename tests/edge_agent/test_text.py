@@ -1,8 +1,11 @@
 """Text and tokens: streams that add up, stop strings that never show, templates as in transformers."""
 
-from collections.abc import Callable
+# how much a stream decodes shows only inside
+# pyright: reportPrivateUsage=false
+
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,12 +17,11 @@ from common.protocol.fingerprint import fingerprint
 from edge_agent.draft_model.files import ModelError, read_info
 from edge_agent.text.chat_template import ChatTemplate
 from edge_agent.text.tokenizer import StopStrings, Text, TextStream
-from tests.support.small_models import CHAT_TEMPLATE, CORPUS, FAMILIES, VOCAB_SIZE, make_tokenizer
+from tests.support.narrowing import present
+from tests.support.small_models import CHAT_TEMPLATE, CORPUS, FAMILIES, VOCAB_SIZE, FolderOf, make_tokenizer
 
 BYTE_LEVEL = make_tokenizer()
 TEXT = Text(BYTE_LEVEL, ChatTemplate(CHAT_TEMPLATE, {"bos_token": "<s>", "eos_token": "</s>"}))
-
-Folder = Callable[[str], Path]
 
 
 def sentencepiece_like() -> Tokenizer:
@@ -64,7 +66,7 @@ def test_no_tokens_at_all_can_break_a_stream(completion: list[int]) -> None:
 @given(words=st.lists(st.sampled_from(["▁the", "▁cat", "s", "at", "▁é"]), min_size=1, max_size=12))
 def test_a_sentencepiece_stream_keeps_its_spaces(words: list[str]) -> None:
     tokenizer = sentencepiece_like()
-    ids = [tokenizer.token_to_id(word) for word in words]
+    ids = [present(tokenizer.token_to_id(word)) for word in words]
     assert streamed(tokenizer, ids[:1], ids[1:]) == tokenizer.decode(ids)[len(tokenizer.decode(ids[:1])) :]
 
 
@@ -157,7 +159,7 @@ def test_a_beginning_that_leads_nowhere_is_shown_after_all() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_prompts_are_the_tokens_of_transformers(family: str, family_folder: Folder) -> None:
+def test_prompts_are_the_tokens_of_transformers(family: str, family_folder: FolderOf) -> None:
     folder = family_folder(family)
     reference = AutoTokenizer.from_pretrained(folder)
     text = Text(Tokenizer.from_file(str(folder / "tokenizer.json")))
@@ -166,7 +168,9 @@ def test_prompts_are_the_tokens_of_transformers(family: str, family_folder: Fold
         assert text.decode(text.encode(prompt)) == prompt
 
 
-def test_a_conversation_has_the_tokens_of_transformers(family_folder: Folder, twin_folder: Folder) -> None:
+def test_a_conversation_has_the_tokens_of_transformers(
+    family_folder: FolderOf, twin_folder: FolderOf
+) -> None:
     reference = AutoTokenizer.from_pretrained(family_folder("llama"))
     text = Text.load(read_info(twin_folder("llama")))
     messages = [
@@ -199,6 +203,7 @@ def test_templates_render_as_in_transformers() -> None:
         {"role": "skip", "content": ""},
         {"role": "user", "content": [{"type": "text", "text": "1"}]},
     ]
+    tools: list[Any] | None
     for tools in (None, [{"type": "function", "function": {"name": "f"}}]):
         rendered, _ = render_jinja_template(
             [messages], tools=tools, chat_template=TRICKY, add_generation_prompt=True, bos_token="<s>"
@@ -248,7 +253,7 @@ def test_padding_and_truncation_left_in_a_tokenizer_are_switched_off() -> None:
     assert text.encode("x") == TEXT.encode("x")
 
 
-def test_a_missing_or_broken_tokenizer_is_one_sentence(twin_folder: Folder, tmp_path: Path) -> None:
+def test_a_missing_or_broken_tokenizer_is_one_sentence(twin_folder: FolderOf, tmp_path: Path) -> None:
     for name in ("config.json", "model.onnx"):
         (tmp_path / name).write_bytes((twin_folder("llama") / name).read_bytes())
     info = read_info(tmp_path)

@@ -14,7 +14,9 @@ TOKENIZER = b"fakefake"
 class FakeModel:
     """Logits [vocab_size] from the last two tokens; `noise` mixes in what another model would say."""
 
-    def __init__(self, seed: int, *, vocab_size: int = VOCAB_SIZE, noise: float = 0.0, scale: float = 2.0):
+    def __init__(
+        self, seed: int, *, vocab_size: int = VOCAB_SIZE, noise: float = 0.0, scale: float = 2.0
+    ) -> None:
         self.vocab_size = vocab_size
         self._seed, self._noise, self._scale = seed, noise, scale
 
@@ -32,7 +34,5 @@ class FakeModel:
         return np.random.default_rng([seed, *tokens[-2:]]).normal(size=self.vocab_size)
 
 
-def opening(
-    seed: int = 1, temperature: float = 1.0, vocab_size: int = VOCAB_SIZE, **sampling: float
-) -> Opening:
-    return Opening(TOKENIZER, vocab_size, Sampling(temperature, **sampling), seed)
+def opening(seed: int = 1, temperature: float = 1.0, vocab_size: int = VOCAB_SIZE) -> Opening:
+    return Opening(TOKENIZER, vocab_size, Sampling(temperature), seed)

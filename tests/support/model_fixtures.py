@@ -1,7 +1,7 @@
 """The small models as fixtures: built once, kept in pytest's cache, shared by all workers of pytest-xdist."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnxruntime
@@ -11,7 +11,7 @@ import transformers
 
 import edge_agent.export
 from tests.support import small_models
-from tests.support.small_models import SmallModels
+from tests.support.small_models import FolderOf, SmallModels
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +25,19 @@ def models(request: pytest.FixtureRequest) -> SmallModels:
 
 
 @pytest.fixture(scope="session")
-def family_folder(models: SmallModels) -> Callable[[str], Path]:
+def family_folder(models: SmallModels) -> FolderOf:
     """family name -> folder of the target model in torch."""
     return models.target
 
 
 @pytest.fixture(scope="session")
-def twin_folder(models: SmallModels) -> Callable[[str], Path]:
+def twin_folder(models: SmallModels) -> FolderOf:
     """family name -> folder of the same model in ONNX."""
     return models.twin
 
 
 @pytest.fixture(scope="session")
-def draft_folder(models: SmallModels) -> Callable[[str], Path]:
+def draft_folder(models: SmallModels) -> FolderOf:
     """family name -> folder of a noisy copy of it in ONNX."""
     return models.draft
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -16,7 +17,7 @@ async def generate(
     config: AgentConfig, *prompts: str, midway: Callable[[Generation], None] | None = None, after: int = 8
 ) -> list[Generation]:
     """Run prompts through one agent; `midway` is called when `after` tokens of the first are final."""
-    generations = []
+    generations: list[Generation] = []
     async with EdgeAgent.open(config) as agent:
         for prompt in prompts:
             generation = agent.generate(prompt)
@@ -38,8 +39,9 @@ def answers(generations: list[Generation]) -> list[list[int]]:
 
 def greedy_answers(folder: Path, generations: list[Generation]) -> list[list[int]]:
     """What the target model writes by itself, greedily, for the same prompts and as many tokens."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    texts = []
+    # the models of transformers do not fit the type that their own `generate` asks for
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    texts: list[list[int]] = []
     for one in generations:
         num_tokens = one.session.tally.num_tokens
         prompt = list(one.session.tokens)[:-num_tokens]

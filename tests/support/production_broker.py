@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from common.link import LinkSettings
@@ -58,12 +59,12 @@ class ProductionBroker:
 
     def settings(self, name: str, **changes: str | None) -> LinkSettings:
         """How an account connects."""
-        known = {"username": name, "password": self.password(name), "ca_file": self.ca_file}
-        return LinkSettings(self.url, **(known | changes))  # type: ignore[arg-type]
+        known = LinkSettings(self.url, username=name, password=self.password(name), ca_file=self.ca_file)
+        return replace(known, **changes)
 
 
 @contextmanager
-def production_broker(folder: Path) -> Iterator[ProductionBroker]:
+def production_broker(folder: Path) -> Generator[ProductionBroker]:
     """Provisioned and running, with the administrator's account only."""
     production = ProductionBroker(folder)
     with production.broker:

@@ -49,6 +49,8 @@ CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}
 {{ raise_exception('only user and assistant speak here') }}{% endif %}
 {% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
 
+FolderOf = Callable[[str], Path]  # family name -> folder of one form of its model
+
 
 class SmallModels:
     """The folders of all families under `root`, each built when first asked for."""
@@ -106,9 +108,9 @@ def make_model(family: str) -> PreTrainedModel:
     """The target of a family, with random weights."""
     torch.manual_seed(zlib.crc32(family.encode()))
     model = _random_model(family)
-    last_norm = model.transformer.ln_f if family == "gpt2" else model.model.norm
+    last_norm = model.get_parameter("transformer.ln_f.weight" if family == "gpt2" else "model.norm.weight")
     with torch.no_grad():
-        last_norm.weight *= SHARPNESS
+        last_norm *= SHARPNESS
     return model.eval()
 
 
@@ -117,11 +119,12 @@ def _random_model(family: str) -> PreTrainedModel:
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "num_hidden_layers": 2}
     sizes = {"hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": MAX_POSITIONS}
     if family == "llama":
-        return LlamaForCausalLM(LlamaConfig(**ids, **heads, **sizes))
+        return LlamaForCausalLM(LlamaConfig.from_dict(ids | heads | sizes))
     if family == "qwen3":
-        return Qwen3ForCausalLM(Qwen3Config(**ids, **heads, **sizes, tie_word_embeddings=True))
+        return Qwen3ForCausalLM(Qwen3Config.from_dict(ids | heads | sizes | {"tie_word_embeddings": True}))
     if family == "gpt2":
-        return GPT2LMHeadModel(GPT2Config(**ids, n_embd=64, n_layer=2, n_head=4, n_positions=MAX_POSITIONS))
+        widths = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": MAX_POSITIONS}
+        return GPT2LMHeadModel(GPT2Config.from_dict(ids | widths))
     raise ValueError(f"There is no family '{family}', only {FAMILIES}.")
 
 

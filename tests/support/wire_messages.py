@@ -55,8 +55,9 @@ def lattices(draw: st.DrawFn, vocab_size: int) -> Lattice:
     ids = draw(st.lists(st.integers(0, vocab_size - 1), min_size=1, max_size=40, unique=True))
     cuts = sorted(draw(st.sets(st.integers(1, total - 1), min_size=len(ids) - 1, max_size=len(ids) - 1)))
     counts = np.diff(np.array([0, *cuts, total], dtype=np.int64))
-    order = np.lexsort((ids, -counts))
-    return Lattice(np.array(ids, dtype=np.int64)[order], counts[order])
+    chosen = np.array(ids, dtype=np.int64)
+    order = np.lexsort((chosen, -counts))
+    return Lattice(chosen[order], counts[order])
 
 
 @st.composite
