@@ -48,6 +48,13 @@ def named_paths(text: str) -> list[str]:
     return re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`", text)
 
 
+def texts_of_the_programs() -> str:
+    """Every string in the code, an f-string as its fixed parts."""
+    files = [path for name in CODE for path in (ROOT / name).rglob("*.py")]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    return "\n".join(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
+
+
 def own(kind: type[Any]) -> list[dataclasses.Field[Any]]:
     """The fields of a config, without those that agents and workers share."""
     shared = {field.name for field in dataclasses.fields(BrokerConfig)}
@@ -93,6 +100,20 @@ def test_every_scheme_is_described_with_its_threshold() -> None:
     for scheme in SCHEMES.values():
         if scheme.threshold < 1:
             assert f"{scheme.threshold:g}" in method[scheme.name][1], scheme.name
+
+
+def test_every_message_that_is_explained_is_one_of_the_programs() -> None:
+    messages = page("docs/operating.md").partition("## What messages mean")[2]
+    quotes = [
+        quote
+        for cell in re.findall(r"^\| (`.*?) \|", messages, re.MULTILINE)
+        for quote in cell.split("`")[1::2]
+    ]
+    texts = texts_of_the_programs()
+    assert len(quotes) > 40
+    for quote in quotes:  # what varies splits it, and so does where one text is put into another
+        for part in re.split(r"<[^>]*>|\.\.\.|[:;] ", quote):
+            assert part.strip() in texts, quote
 
 
 def test_every_field_of_a_report_and_every_fate_is_explained() -> None:
