@@ -1,5 +1,5 @@
 #!/bin/sh
-# A shell pipe: one command a line in, one JSON object a line out; here its text and what it cost.
+# A shell pipe: one command per line in, one JSON object per line out; prints each text and what it cost.
 #
 #   examples/json_pipe.sh --broker mqtt://localhost:1883 < commands.txt
 #

@@ -150,7 +150,7 @@ def table() -> str:
     for title, rows in (("send to", SEND), ("subscribe to", READ)):
         lines += [
             "",
-            f"Nobody may {title} " + ", ".join(f"`{row.topic}`" for row in rows if not row.names) + ".",
+            f"No one may {title} " + ", ".join(f"`{row.topic}`" for row in rows if not row.names) + ".",
         ]
     return "\n".join(lines)
 
