@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.link import LinkSettings
-from evaluation.local.broker import DEVELOPMENT_CONF, LocalBroker
+from evaluation.local.broker import LocalBroker
 from mosquitto.provisioning.__main__ import main
 
-PROVISION = DEVELOPMENT_CONF.parent / "provision"
+PROVISION = Path(__file__).parents[2] / "mosquitto" / "provision"
 
 
 class ProductionBroker:
