@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-from common.link import Publish
+from common.link.values import Publish
 
 
 class State(StrEnum):

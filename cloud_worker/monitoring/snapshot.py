@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cloud_worker.monitoring.presence import State
 from cloud_worker.monitoring.tally import WorkerTally
-from common.link import LinkStatistics
+from common.link.values import LinkStatistics
 
 LONG_PASS, HUNG_PASS = 60.0, 600.0  # seconds
 

@@ -1,7 +1,8 @@
 """What mosquitto's plugin "dynamic security" keeps: clients, roles, and what is refused by default.
 
-Law: pure but for the salt. Everything is refused unless a role allows it, receiving too: then a subscription
-that outlives its right (CVE-2021-34434, mosquitto up to 2.0.11) delivers nothing.
+Law: no I/O, and nothing random except passwords and salts. Everything is refused unless a role allows it,
+receiving too: then a subscription that outlives its right (CVE-2021-34434, mosquitto up to 2.0.11) delivers
+nothing.
 """
 
 import hashlib
