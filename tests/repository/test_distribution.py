@@ -63,7 +63,7 @@ def test_an_unpacked_sdist_passes_its_own_checks(distribution: Distribution, tmp
         ["ruff", "format", "--check", "."],
         ["ruff", "check", "."],
         ["lint-imports"],
-        ["python", "-m", "pytest", "-m", "not slow", "tests/common", "tests/edge_agent", "tests/repository"],
+        ["python", "-m", "pytest", "-m", "not slow", "tests/common", "tests/repository"],
     ):
         program = str(Path(sys.executable).with_name(command[0]))
         run_or_fail([program, *command[1:]], cwd=folder, environment=environment)

@@ -84,6 +84,15 @@ def test_research_writes_into_the_current_folder_alone(installed: Installed, tmp
 
 
 @pytest.mark.slow
+def test_an_exported_model_answers(installed: Installed, tmp_path: Path) -> None:
+    target = str(installed.site_packages / "cloud_worker" / "demo_model")
+    done = installed.run("edge-agent", "export", target, "draft", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = installed.run("edge-agent", "generate", "hello", "--model", "draft", *LOCAL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_risk_is_measured_with_a_broker_and_a_worker(installed: Installed, tmp_path: Path) -> None:
     done = installed.run(
         "python", "-m", "evaluation", "risk", "--num", "1", "--epsilon", "0.05", cwd=tmp_path
