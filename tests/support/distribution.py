@@ -89,7 +89,9 @@ def install(wheel: Path, folder: Path) -> Installed:
     """Install the wheel alone; then let the environment see the packages that this one has."""
     run_or_fail([sys.executable, "-m", "venv", "--without-pip", str(folder)])
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "--quiet"]
-    run_or_fail([*pip, "install", "--no-index", "--no-deps", str(wheel)])
+    # without PYTHONPATH, where pip may find the checkout's metadata and take the wheel for installed
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run_or_fail([*pip, "install", "--no-index", "--no-deps", str(wheel)], environment=outside)
     installed = Installed(folder)
     # a plain line: .pth files in those folders, such as that of an editable install, have no effect
     dependencies = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
