@@ -1,11 +1,11 @@
-# make demo: set everything up and show it. make test: set everything up and check it.
+# make demo: set up and run the demo. make test: set up and run all checks.
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow chaos fuzz soak results lint pair clean
+.PHONY: demo test test-slow lint dist chaos fuzz soak results pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
@@ -25,22 +25,29 @@ lint: $(VENV)/.dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-# workers, broker and links die at random while agents generate; the texts must not change
+# wheel and sdist in dist/. Equal sources and setuptools make equal files: both are dated by the last commit,
+# or by SOURCE_DATE_EPOCH where it is set (deploy/build_backend.py)
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+# kill and cut workers, broker and links at random while agents generate; the texts must not change
 chaos: $(VENV)/.demo
 	./mosquitto/install
 	$(BIN)/python -m benchmarks.chaos
 
-# a million hostile messages against a live worker; the texts of a device that behaves must not change
+# send a live worker a million hostile messages; the texts of a well-behaved device must not change
 fuzz: $(VENV)/.demo
 	./mosquitto/install
 	$(BIN)/python -m benchmarks.fuzz
 
-# twenty minutes of load with faults; memory, open files and tasks must stay flat
+# twenty minutes of load with faults; memory, open files and tasks must not grow
 soak: $(VENV)/.demo
 	./mosquitto/install
 	$(BIN)/python -m benchmarks.soak
 
-# all pages under docs/results, in an order in which each has what it needs (most of an hour on two cores)
+# write all pages of docs/results, each after those it depends on (most of an hour on two cores)
 results: $(VENV)/.dev
 	./mosquitto/install
 	$(BIN)/python -m evaluation calibrate --page docs/results
@@ -53,7 +60,7 @@ results: $(VENV)/.dev
 	$(BIN)/python -m evaluation fleet --report
 	$(BIN)/python -m benchmarks.fleet_check --write
 
-# train the demo pair anew (an hour on two cores)
+# train the demo pair again (an hour on two cores)
 pair: $(VENV)/.dev
 	$(BIN)/python -m evaluation.demo_pair
 
@@ -65,10 +72,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.torch
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.demo
 
-# before everything else, so that nothing asks for a build of torch with gigabytes of CUDA
+# first, so that no later requirement downloads a torch build with gigabytes of CUDA
 $(VENV)/.torch:
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "This needs Python 3.11 or newer with venv (Debian: apt-get install python3-venv); or set PYTHON=..."; \
+	  echo "Python 3.11 or newer with venv is needed (Debian: apt-get install python3-venv): install it or set PYTHON=..."; \
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -76,4 +83,4 @@ $(VENV)/.torch:
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -11,7 +11,6 @@ again. Nothing is simulated: real mosquitto, real worker processes, real models.
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import random
@@ -22,7 +21,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from benchmarks.support.link_emulator import LinkEmulator
 from benchmarks.support.memory_watch import HEADING, MemoryWatch, count_tasks
@@ -32,8 +30,8 @@ from edge_agent.generation.generation import Generation
 from edge_agent.session.settings import OnCloudLoss
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker, LocalWorkers
+from evaluation.smart_home.held_out import held_out
 
-HELD_OUT = Path(__file__).parents[1] / "evaluation" / "smart_home" / "held_out.jsonl"
 SCHEMES = ("lossless", "coupled")
 MAX_GROWTH_MIB = 64.0  # of the process with all agents, over the disturbed run
 
@@ -72,7 +70,7 @@ class Outcome:
 
 def cases(count: int) -> list[Case]:
     """Held-out commands under both lossless schemes, each with a seed of its own."""
-    prompts = [json.loads(line)["command"] for line in HELD_OUT.read_text().splitlines()]
+    prompts = [one.command for one in held_out()]
     return [Case(prompts[i % len(prompts)], SCHEMES[i % len(SCHEMES)], i) for i in range(count)]
 
 

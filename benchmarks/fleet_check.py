@@ -4,7 +4,7 @@
 
 Real: broker, worker process with a scripted target of a set pass time, and devices with the agent's protocol
 code, as in benchmarks.capacity. Simulated: the same sessions through evaluation.fleet, with the broker and
-the loop of docs/results/fleet_inputs.json. Rejections do not occur. Of the real run only the device is taken
+the loop of evaluation/fleet/inputs.json. Rejections do not occur. Of the real run only the device is taken
 over: what a draft token took there, timer and processor included, as the sessions with one draft in flight
 tell by what they did not spend waiting. Sessions begin one after the other within a block's time; those that
 begin together would go on in step, and wait for each other's processor time. A latency ends when the answer

@@ -2,7 +2,7 @@
 
     python -m benchmarks.fleet_inputs
 
-Writes docs/results/fleet_inputs.json, with the machine and the date. The profile of a GPU is not measured:
+Writes evaluation/fleet/inputs.json, with the machine and the date. The profile of a GPU is not measured:
 it is computed from published figures, and says so in its name and source.
 """
 
@@ -18,9 +18,9 @@ from benchmarks.loop_time import loop_time
 from benchmarks.service_time import PASTS, RUNS, target_time
 from edge_agent.policy.schemes import SCHEMES
 from evaluation.fleet.collect import collect
-from evaluation.fleet.inputs import PassTime
+from evaluation.fleet.inputs import INPUTS, PassTime
 from evaluation.models.pair import add_pair_flags, open_pair
-from evaluation.reporting.results import RESULTS, header
+from evaluation.reporting.results import header
 from evaluation.smart_home.held_out import held_out
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--commands", type=int, default=60, help="held-out commands for the texts")
     parser.add_argument("--runs", type=int, default=RUNS, help="of each forward pass")
     parser.add_argument("--devices", type=int, default=4000, help="connections to the broker")
-    parser.add_argument("--output", type=Path, default=RESULTS / "fleet_inputs.json")
+    parser.add_argument("--output", type=Path, default=INPUTS)
     flags = parser.parse_args()
     with open_pair(flags) as pair:
         prompts = [pair.prompt(each.command) for each in held_out(flags.commands)]

@@ -19,7 +19,6 @@ import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.support.link_emulator import Conditions, LinkEmulator
 from benchmarks.support.slowed import SlowedDraft
@@ -29,8 +28,8 @@ from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.source import resolve
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
+from evaluation.smart_home.held_out import held_out
 
-HELD_OUT = Path(__file__).parents[1] / "evaluation" / "smart_home" / "held_out.jsonl"
 BLOCKS = (2, 4, 8, 16, 32)
 OURS = "adaptive blocks, window 8"
 TOKEN_AT_A_TIME = "token at a time, stop and wait"
@@ -89,11 +88,11 @@ class Times:
 
 def prompt_sets(count: int) -> dict[str, list[str]]:
     """The first held-out commands, and those whose right answers are the longest."""
-    commands = [json.loads(line) for line in HELD_OUT.read_text().splitlines()]
-    longest = sorted(commands, key=lambda one: len(json.dumps(one["actions"])), reverse=True)
+    commands = held_out()
+    longest = sorted(commands, key=lambda one: len(json.dumps(one.actions)), reverse=True)
     return {
-        "the first commands": [one["command"] for one in commands[:count]],
-        "the longest answers": [one["command"] for one in longest[:count]],
+        "the first commands": [one.command for one in commands[:count]],
+        "the longest answers": [one.command for one in longest[:count]],
     }
 
 

@@ -25,7 +25,7 @@ from evaluation.bytes.counting import Block, clock, count
 from evaluation.bytes.page import GridRow, write_page
 from evaluation.bytes.tokens import Seen, anything, blocks, drafted, spread, zipf
 from evaluation.models.pair import Pair, add_pair_flags, open_pair
-from evaluation.reporting.results import RESULTS
+from evaluation.reporting.results import RESULTS, RESULTS_HELP
 from evaluation.smart_home.held_out import held_out
 
 VOCAB_SIZE = 32000  # the papers'
@@ -43,9 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--num", type=int, default=400, help="made messages of each kind (default: %(default)s)"
     )
     parser.add_argument("--block", type=int, default=8, help="tokens in a block (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS, help="folder of the page (default: docs/results)"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"folder of the page ({RESULTS_HELP})")
 
 
 def run(flags: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Draft tokens with their lattices, to be sent: the pair's own, and made ones for large vocabularies. Pure.
+"""Draft tokens with their lattices, to be sent: the pair's own, and made ones for large vocabularies.
 
 Law: every token was drawn from its lattice, as an agent draws it.
 """

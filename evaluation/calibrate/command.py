@@ -20,7 +20,7 @@ from tqdm import tqdm
 from common.process.settings import SettingsError
 from common.sampling.distribution import Sampling
 from edge_agent.config import AgentConfig
-from edge_agent.draft_model.files import DEMO
+from edge_agent.draft_model.files import DEMO, DEMO_FOLDER
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.policy.uncertainty import ESTIMATORS
 from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError
@@ -33,7 +33,7 @@ from evaluation.calibrate.tradeoff import THETA
 from evaluation.calibrate.walking import walk_both
 from evaluation.models.pair import Pair, add_pair_flags, default_cache, open_pair
 from evaluation.reporting.finished import Finished
-from evaluation.reporting.results import header, write_csv, write_section
+from evaluation.reporting.results import CHECKOUT, header, write_csv, write_section
 
 SCHEME = "opportunistic"  # writes the hybrid's text, and draws from what it would send
 RISKS = (0.001, 0.01, 0.02, 0.05)
@@ -79,7 +79,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--risk", type=float, action="append", help=f"a risk budget to report; repeatable (default: {RISKS})"
     )
     parser.add_argument(
-        "--out", type=Path, help=f"the calibration file (default: {FILE_NAME} beside the draft model)"
+        "--out",
+        type=Path,
+        help=f"the calibration file (default: {FILE_NAME} beside the draft model, or in the current folder "
+        "where that model is installed)",
     )
     parser.add_argument(
         "--page", type=Path, default=Path("calibration"), help="folder for the page (default: calibration)"
@@ -101,12 +104,18 @@ def run(flags: argparse.Namespace) -> int:
         found = analyse(walks, flags.estimator, flags.risk or RISKS, flags.theta, _bar)
     except CalibrationError as error:
         raise SettingsError(str(error)) from error
-    out = flags.out or pair.info.folder / FILE_NAME
+    out = flags.out or _default_out(pair.info.folder)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(_calibration(pair, sampling, found).to_json(), encoding="utf-8")
     _write_page(flags, pair, sampling, found, len(prompts))
     _say(found, out, flags.page)
     return 0
+
+
+def _default_out(draft_folder: Path) -> Path:
+    """Beside the draft model; an installed package is not written to."""
+    is_installed = draft_folder == DEMO_FOLDER and CHECKOUT is None
+    return (Path.cwd() if is_installed else draft_folder) / FILE_NAME
 
 
 def _prompts(flags: argparse.Namespace) -> list[str]:

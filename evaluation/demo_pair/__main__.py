@@ -19,9 +19,9 @@ from evaluation.demo_pair.shapes import DRAFT, MAX_POSITIONS, TARGET, Shape, lla
 from evaluation.demo_pair.tokenizer import train_tokenizer, wrapped_tokenizer
 from evaluation.demo_pair.training import train
 from evaluation.demo_pair.writing import write_held_out, write_onnx, write_torch
+from evaluation.reporting.results import CHECKOUT
 from evaluation.smart_home import Command, held_out_commands
 
-REPOSITORY = Path(__file__).parents[2]
 NUM_PUBLISHED = 200
 PUBLISHED_SEED = 1
 MEASURED_SEED = 5
@@ -41,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evaluation.demo_pair", description=main.__doc__)
     parser.add_argument(
-        "--out", type=Path, default=REPOSITORY, help="where edge_agent/demo_model and the rest go"
+        "--out",
+        type=Path,
+        default=CHECKOUT or Path.cwd(),
+        help="where edge_agent/demo_model and the rest go (default: the checkout, elsewhere this folder)",
     )
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "demo-pair", help="checkpoints"

@@ -4,7 +4,7 @@
     python -m evaluation fleet --report
 
 Sessions replay texts of the real pair, with the agent's deadlines and block lengths, the worker's queue, a
-model of its scheduler and measured times (docs/results/fleet_inputs.json). Give --workers to see how a pool
+model of its scheduler and measured times (evaluation/fleet/inputs.json). Give --workers to see how a pool
 does, or leave it out to learn how many a p99 target needs. --report writes docs/results/fleet.md.
 """
 
@@ -16,16 +16,14 @@ from tqdm import tqdm
 
 from cloud_worker.scheduling.scheduler import Limits
 from common.process.settings import SettingsError
-from evaluation.fleet.inputs import Inputs, PassTime, load_inputs
+from evaluation.fleet.inputs import INPUTS, Inputs, PassTime, load_inputs
 from evaluation.fleet.report import Plan, write_report
 from evaluation.fleet.sentence import answer, in_words
 from evaluation.fleet.sizing import enough_brokers, enough_workers
 from evaluation.fleet.world.session import DeviceTime
 from evaluation.fleet.world.simulation import Effort, Load, Outcome, Site, simulate
 from evaluation.fleet.world.worker import WorkerTime
-from evaluation.reporting.results import RESULTS
-
-INPUTS = RESULTS / "fleet_inputs.json"
+from evaluation.reporting.results import RESULTS_HELP
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     effort.add_argument("--slice", type=int, default=4, help="workers that are simulated of a larger pool")
     effort.add_argument("--answers", type=int, default=3000, help="corrections to simulate, about")
     effort.add_argument("--inputs", type=Path, default=INPUTS, help="measured times and texts")
-    effort.add_argument("--report", action="store_true", help="write the page with tables and pictures")
+    effort.add_argument("--report", action="store_true", help=f"write the page ({RESULTS_HELP})")
 
 
 def run(flags: argparse.Namespace) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 from common.process.settings import SettingsError
 from evaluation.fleet.traces import SchemeTraces
 
+INPUTS = Path(__file__).with_name("inputs.json")
+
 
 @dataclass(frozen=True, slots=True)
 class PassTime:

@@ -1,4 +1,4 @@
-"""An operating point in words: what an operator asked, answered in a sentence. Pure.
+"""An operating point in words: what an operator asked, answered in a sentence.
 
 Law: what is called full first is what uses the largest share of its capacity at the simulated point.
 """

@@ -1,7 +1,7 @@
 """A private mosquitto on a free port of this machine, for tests, the demo and benchmarks.
 
-Law: it runs mosquitto/development.conf as it stands (or another file), but for the port and lines that the
-caller adds, so what is measured is what a developer gets. It stops with the block that started it.
+Law: it runs the development configuration, so what is measured is what a developer gets; only the port
+differs, and the lines that the caller adds. It stops with the block that started it.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-DEVELOPMENT_CONF = Path(__file__).resolve().parents[2] / "mosquitto" / "development.conf"
+DEVELOPMENT_CONF = Path(__file__).with_name("development.conf")  # a copy, so that the wheel has it
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
 
@@ -24,14 +24,14 @@ _LISTENER = re.compile(r"^listener \d+", re.MULTILINE)
 
 
 class BrokerError(Exception):
-    """The local broker could not be started: one sentence that says why."""
+    """The local broker cannot be started; the message is one line that says why."""
 
 
 class LocalBroker:
     """`with LocalBroker() as broker: ... broker.url ...`
 
-    `settings` are further lines of the configuration `conf`; `folder` holds what it becomes, and the log
-    (default: a temporary folder of its own). After `kill` or `stop`, `start` begins anew on the same port.
+    `settings` are more lines for the configuration `conf`. The result and the log lie in `folder` (default: a
+    temporary folder). After `kill` or `stop`, `start` uses the same port again.
     """
 
     def __init__(
@@ -51,22 +51,22 @@ class LocalBroker:
 
     @property
     def url(self) -> str:
-        """Where it listens, as LinkSettings takes it."""
+        """The URL of the broker, as LinkSettings takes it."""
         return f"mqtt://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """The process's number; only while it runs."""
+        """The process id; only while the broker runs."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def log_file(self) -> Path:
-        """What the broker wrote, over all its starts."""
+        """The broker's log, over all its starts."""
         return self.folder / "mosquitto.log"
 
     def start(self) -> None:
-        """Start and wait until connections are accepted; BrokerError when that fails."""
+        """Start, and wait until the broker accepts connections; BrokerError when it does not."""
         conf_file = self.folder / "mosquitto.conf"
         conf_file.write_text(self._configuration())
         with self.log_file.open("ab") as log:
@@ -81,7 +81,7 @@ class LocalBroker:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Stop in an orderly way; nothing happens when it is not running."""
+        """Stop with SIGTERM; does nothing when the broker is not running."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -92,7 +92,7 @@ class LocalBroker:
             self._process = None
 
     def kill(self) -> None:
-        """End it at once, as a power cut would (SIGKILL)."""
+        """Stop at once, as a power cut would (SIGKILL)."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -128,9 +128,8 @@ class LocalBroker:
         text, num_replaced = _LISTENER.subn(f"listener {self.port}", self._conf.read_text())
         if num_replaced != 1:
             raise BrokerError(f"{self._conf} has no single line 'listener PORT' to set the port in")
-        own_user = (
-            ["user root"] if os.geteuid() == 0 else []
-        )  # or mosquitto could not read the caller's files
+        # started by root, mosquitto would become a user that cannot read the caller's files
+        own_user = ["user root"] if os.geteuid() == 0 else []
         return "\n".join([text, *own_user, *self._settings, ""])
 
     def _accepts(self) -> bool:
@@ -147,7 +146,7 @@ def _first_error(log: str) -> str:
 
 
 def mosquitto_path() -> str:
-    """The mosquitto binary, also where only administrators look; BrokerError when there is none."""
+    """The mosquitto binary, also from folders for administrators; BrokerError when there is none."""
     search = os.pathsep.join(
         [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"]
     )
@@ -158,7 +157,7 @@ def mosquitto_path() -> str:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that no process listens on now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

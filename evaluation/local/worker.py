@@ -1,6 +1,6 @@
 """A worker process on this machine, for tests, the demo and benchmarks.
 
-Law: it is the real command, started as a person would start it; it stops with the block that started it.
+Law: it is the real command, started as a user would start it. It stops with the block that started it.
 """
 
 import os
@@ -18,15 +18,15 @@ from typing import Self
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 20.0
 WORKER = (sys.executable, "-m", "cloud_worker", "run")
-READY = "serves pool"  # what the worker logs when it is connected and subscribed
+READY = "serves pool"  # in the worker's log once it is connected and subscribed
 
 
 class WorkerError(Exception):
-    """The local worker did not start: one sentence with what it said."""
+    """The local worker did not start; the message ends with its log."""
 
 
 class LocalWorker:
-    """`with LocalWorker(broker.url) as worker: ...`; `arguments` are further flags of `program`."""
+    """`with LocalWorker(broker.url) as worker: ...`; `arguments` are more flags for `program`."""
 
     def __init__(
         self,
@@ -47,12 +47,12 @@ class LocalWorker:
 
     @property
     def log(self) -> str:
-        """What the worker wrote, over all its starts."""
+        """The worker's output, over all its starts."""
         return self._log_file.read_text(errors="replace") if self._log_file.exists() else ""
 
     @property
     def pid(self) -> int:
-        """The process's number; only while it runs."""
+        """The process id; only while the worker runs."""
         assert self._process is not None
         return self._process.pid
 
@@ -65,7 +65,7 @@ class LocalWorker:
             )
 
     def wait_ready(self) -> None:
-        """Until it serves; WorkerError when it ends first or takes too long."""
+        """Wait until it serves; WorkerError when it ends first or takes too long."""
         assert self._process is not None
         end = time.monotonic() + START_TIMEOUT
         while self.log.count(READY) < self._num_starts:
@@ -75,13 +75,13 @@ class LocalWorker:
             time.sleep(0.05)
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> int:
-        """SIGTERM, as an operator would; returns the exit code, or raises subprocess.TimeoutExpired."""
+        """Send SIGTERM, as an operator would; the exit code, or subprocess.TimeoutExpired."""
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(timeout)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Stop at once (SIGKILL)."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""What a command found, as pages that read well: Markdown tables, CSV and SVG, below a header that says how.
+"""The results of a command as pages: Markdown tables, CSV and SVG, under a header that says what made them.
 
-Law: figures on a page stand between marks and are written by the command that measured them; the prose
-around them is a person's, and running the command again leaves it alone.
+Law: the figures on a page stand between marks, and the command that measured them writes them. The prose
+around the marks is written by hand; running the command again does not change it.
 """
 
 import csv
@@ -18,18 +18,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RESULTS = Path(__file__).parents[2] / "docs" / "results"
+_ROOT = Path(__file__).parents[2]
+_IS_CHECKOUT = (_ROOT / "pyproject.toml").is_file() and (_ROOT / "docs" / "results").is_dir()
+CHECKOUT = _ROOT if _IS_CHECKOUT else None  # None where the package is installed without its repository
+RESULTS = CHECKOUT / "docs" / "results" if CHECKOUT else Path.cwd() / "results"
+RESULTS_HELP = "default: docs/results in a checkout, elsewhere ./results"
 _PACKAGES = ("numpy", "torch", "onnxruntime")
 
 Cell = str | int | float | None
 
 
 class ResultsError(ValueError):
-    """A page that cannot be written: one sentence with what is wrong."""
+    """A page cannot be written; the message is one line that says why."""
 
 
 def header(command: str) -> str:
-    """Which command gave the figures below, when and on what."""
+    """Which command made the figures below, when, and on which machine."""
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return (
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, on {os.cpu_count()} cores of {processor()}, "
@@ -48,7 +52,7 @@ def processor() -> str:
 
 
 def shown(cell: Cell) -> str:
-    """A figure as a reader wants it: three significant digits, thousands apart, a dash for none."""
+    """A figure for readers: three significant digits, commas between thousands, a dash for None."""
     if cell is None:
         return "-"
     if isinstance(cell, int):
@@ -61,7 +65,7 @@ def shown(cell: Cell) -> str:
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table; text to the left, figures to the right."""
+    """A table with text aligned left and figures aligned right."""
     is_text = [any(isinstance(row[column], str) for row in rows) for column in range(len(headings))]
     rules = ["---" if text else "---:" for text in is_text]
     lines = [headings, rules, *([shown(cell) for cell in row] for row in rows)]
@@ -69,7 +73,7 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> s
 
 
 def write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Path:
-    """All digits, for further work."""
+    """Write all digits, for further work; returns `path`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headings)
@@ -80,7 +84,7 @@ def write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Cell]
 
 
 def write_svg(path: Path, figure: "Figure") -> Path:
-    """A picture; equal figures give equal files, so a repeated run shows no difference."""
+    """Write a picture; returns `path`. Equal figures make equal files, so git shows no difference."""
     import matplotlib
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +96,7 @@ def write_svg(path: Path, figure: "Figure") -> Path:
 def write_section(page: Path, name: str, text: str) -> None:
     """Put `text` between the page's marks `<!-- begin NAME -->` and `<!-- end NAME -->`.
 
-    A page without the marks, or none at all, gets them at its end; half a pair is a ResultsError.
+    A page without the marks, or a new one, gets them at its end. One mark alone is a ResultsError.
     """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     old = page.read_text(encoding="utf-8") if page.exists() else ""

@@ -25,7 +25,7 @@ from edge_agent.tuning.calibration import FILE_NAME, Calibration
 from edge_agent.tuning.risk_control import RiskCurve
 from evaluation.local.broker import BrokerError, LocalBroker
 from evaluation.local.worker import LocalWorker, WorkerError
-from evaluation.reporting.results import RESULTS
+from evaluation.reporting.results import RESULTS, RESULTS_HELP
 from evaluation.risk.domains import DOMAINS
 from evaluation.risk.measuring import TOLERANCE, Answered, MeasuringError, Run, answers
 from evaluation.risk.page import write_page
@@ -46,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--num", type=int, default=NUM_ANSWERS, help=f"answers of each run (default: {NUM_ANSWERS})"
     )
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the first answer (default: {SEED})")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder to write (default: docs/results)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"folder to write ({RESULTS_HELP})")
 
 
 def run(flags: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from common.process.settings import SettingsError
 from edge_agent.draft_model.files import ModelError
 from edge_agent.policy.schemes import SCHEMES
 from evaluation.models.pair import Pair, add_pair_flags, open_pair
-from evaluation.reporting.results import RESULTS, Cell, ResultsError, header, markdown_table
+from evaluation.reporting.results import RESULTS, RESULTS_HELP, Cell, ResultsError, header, markdown_table
 from evaluation.simulate.measures import speed
 from evaluation.simulate.measuring import measure
 from evaluation.simulate.pages.sections import SPEED_HEADINGS, percent, speed_cells
@@ -82,7 +82,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=40,
         help="of them for each point of a sweep (default: %(default)s)",
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where a page goes (default: docs/results)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"where a page goes ({RESULTS_HELP})")
 
 
 def run(flags: argparse.Namespace) -> int:

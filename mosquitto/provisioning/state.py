@@ -1,7 +1,7 @@
 """The state of mosquitto's plugin "dynamic security": clients, roles, and what is refused by default.
 
-Law: pure except for random passwords and salts. Everything is refused unless a role allows it. That includes
-receiving, so a subscription that outlives its right (CVE-2021-34434, mosquitto up to 2.0.11) delivers
+Law: no I/O, and nothing random except passwords and salts. Everything is refused unless a role allows it,
+including receiving, so a subscription that outlives its right (CVE-2021-34434, mosquitto up to 2.0.11) delivers
 nothing.
 """
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.link import LinkSettings
-from evaluation.local.broker import DEVELOPMENT_CONF, LocalBroker
+from evaluation.local.broker import LocalBroker
 from mosquitto.provisioning.__main__ import main
 
-PROVISION = DEVELOPMENT_CONF.parent / "provision"
+PROVISION = Path(__file__).parents[2] / "mosquitto" / "provision"
 
 
 class ProductionBroker:

@@ -32,7 +32,7 @@ from common.link import Delivery, Link, LinkError, LinkSettings, Publish
 from common.protocol.codec import MAX_PAYLOAD_BYTES
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
-from evaluation.local.broker import DEVELOPMENT_CONF, LocalBroker, free_port
+from evaluation.local.broker import LocalBroker, free_port
 from evaluation.local.worker import LocalWorker
 from mosquitto.provisioning import ProvisionError
 from mosquitto.provisioning.__main__ import main
@@ -41,7 +41,7 @@ from mosquitto.provisioning.configuration import find_plugin
 from tests.support.processes import answers, generate
 from tests.support.production_broker import ProductionBroker, production_broker
 
-README = (DEVELOPMENT_CONF.parent / "README.md").read_text()
+README = (Path(__file__).parents[2] / "mosquitto" / "README.md").read_text()
 PATIENCE = 10.0
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from common.protocol.codec import MAX_PAYLOAD_BYTES
-from evaluation.local.broker import DEVELOPMENT_CONF, BrokerError, LocalBroker
+from evaluation.local.broker import BrokerError, LocalBroker
+
+FOLDER = Path(__file__).parents[2] / "mosquitto"
 
 
 @pytest.mark.parametrize("name", ["development.conf", "production.conf"])
 def test_a_configuration_takes_the_largest_payload_and_does_not_wait_for_fuller_packets(name: str) -> None:
-    lines = (DEVELOPMENT_CONF.parent / name).read_text().splitlines()
+    lines = (FOLDER / name).read_text().splitlines()
     assert f"max_packet_size {MAX_PAYLOAD_BYTES + 1024}" in lines
     assert "set_tcp_nodelay true" in lines
 
