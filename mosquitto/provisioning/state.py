@@ -1,8 +1,8 @@
 """The state of mosquitto's plugin "dynamic security": clients, roles, and what is refused by default.
 
-Law: no I/O, and nothing random except passwords and salts. Everything is refused unless a role allows it,
-including receiving, so a subscription that outlives its right (CVE-2021-34434, mosquitto up to 2.0.11) delivers
-nothing.
+Law: no I/O, and nothing random except passwords and salts. Everything is refused unless a role allows it.
+That includes receiving, so a subscription that outlives its right (CVE-2021-34434, mosquitto up to 2.0.11)
+delivers nothing.
 """
 
 import hashlib
