@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class EdgeAgent:
-    """One device. Generations run one at a time; a second waits for the first. Use `open`."""
+    """One device; use `open`. Generations run one at a time: a second one waits for the first."""
 
     def __init__(self, config: AgentConfig, info: ModelInfo, model: NextTokenModel) -> None:
         self.config = config
@@ -90,11 +90,11 @@ class EdgeAgent:
 
     @property
     def risk(self) -> float | None:
-        """Measured drift a token over the agent's life; None while nothing was measured."""
+        """Measured drift per token since the agent began; None while nothing was measured."""
         return self._totals.tally.measured_risk
 
     async def audited(self) -> None:
-        """Until what was generated so far is measured, as far as it will be: about a round trip."""
+        """Wait until what was generated so far is measured, as far as it will be: about a round trip."""
         await self._audits.finished()
 
     def generate(self, prompt: str | Sequence[Message], *, seed: int | None = None) -> Generation:
@@ -123,7 +123,7 @@ class EdgeAgent:
 
     @asynccontextmanager
     async def _turn(self, generation: Generation) -> AsyncGenerator[None]:
-        """Around a generation: wait for the model, receive answers, count, and learn from it in the end."""
+        """Wrap a generation: wait for the model, receive answers, count, and learn from it at the end."""
         session, mailbox = generation.session, generation.mailbox
         async with self._model_is_free:
             mailbox.join()
@@ -136,15 +136,15 @@ class EdgeAgent:
                 self._conclude(session, mailbox)
 
     def explain(self, failure: str) -> str:
-        """A generation's failure with what the agent knows of the link and the pool."""
+        """A generation's failure, with what the agent knows about the link and the pool."""
         if self._exchange is not None and not self._exchange.connected:
             return f"{failure}: no connection to {self.config.broker}"
         if self._exchange is not None and self._exchange.is_pool_empty:
-            return f"{failure}: nobody serves pool {self.config.pool}; start a worker (cloud-worker run)"
+            return f"{failure}: no worker serves pool {self.config.pool}; start one (cloud-worker run)"
         return failure
 
     def _conclude(self, session: EdgeSession, mailbox: Mailbox) -> None:
-        """The text is final: measure what was skipped, if that is wanted, and learn from it."""
+        """The text is final: measure what was skipped, if wanted, and learn from it."""
         audit = session.audit(time.monotonic())
 
         def ended() -> None:
@@ -172,7 +172,7 @@ class EdgeAgent:
 
     @contextmanager
     def _metrics(self) -> Generator[None]:
-        """Serve /metrics while the agent is there, if it is wanted; HttpPagesError when that cannot be."""
+        """Serve /metrics while the agent is open, if wanted; raises HttpPagesError when it cannot."""
         config = self.config
         if not config.metrics_port:
             yield
@@ -195,5 +195,5 @@ class EdgeAgent:
 
 
 def _outcome(session: EdgeSession) -> tuple[str, int, int]:
-    """What became of a generation, for the log."""
+    """The outcome of a generation, for the log."""
     return session.failure or "answered", session.tally.num_tokens, session.tally.num_uplinks

@@ -1,6 +1,6 @@
-"""Carries out the audits of an agent: beside the next generation, for as long as one round trip may take.
+"""Run the audits of an agent, in parallel to the next generation, each for about a round trip.
 
-Law: it decides nothing. An audit that the agent's end or the link's loss interrupts is given up.
+Law: it decides nothing. An audit that is interrupted, as the agent ends or the link is lost, is dropped.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from edge_agent.session.events import Drafted, LinkEvent
 
 
 class Audits:
-    """Those under way."""
+    """The audits in progress."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -25,12 +25,12 @@ class Audits:
         task.add_done_callback(self._tasks.discard)
 
     async def finished(self) -> None:
-        """Until all are over."""
+        """Wait until all are over."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     async def cancel(self) -> None:
-        """Give up what is under way."""
+        """Drop what is in progress."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""The draft model at work in a thread, while the event loop sends, receives and hands over.
+"""Run the draft model in a thread, while the event loop sends and receives.
 
-Law: one call at a time. A thread cannot be stopped and the model is not made for two, so whoever is to use
-the model next waits for `returned`, however often it is cancelled.
+Law: one call at a time. A thread cannot be stopped and the model is not thread-safe, so the next user of the
+model waits for `returned`, however often it is cancelled.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Drafting:
         self._running.add_done_callback(returned)
 
     async def returned(self) -> None:
-        """Until the model has returned; a cancel is raised only then."""
+        """Wait until the model has returned; a cancellation is raised only then."""
         running, cancelled = self._running, None
         while running is not None and not running.done():
             try:

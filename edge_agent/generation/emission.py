@@ -1,8 +1,8 @@
-"""What an app gets to see of a generation: tokens at once, with a mark, and final ones.
+"""Turn the steps of a session into what an app sees: tentative tokens at once, and final ones.
 
-Law: the texts of the `Token`s, put together, are the answer; `Tentative` and `Retraction` only tell early
-what may become of it. All come out of one kind of decoder, so a `Token` that was announced has the very text
-of its announcement, and nothing is shown that a stop string or a lacking byte would hide.
+Law: the texts of the `Token`s, joined, are the answer; `Tentative` and `Retraction` only show early what it
+may become. All come from one kind of decoder, so a `Token` has exactly the text of its `Tentative`, and
+nothing is shown that a stop string or a missing byte would hide.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from edge_agent.text.tokenizer import StopStrings, TextStream
 
 
 class Decoder:
-    """Tokens to the text that may be shown; a copy goes on by itself."""
+    """Tokens to the text that may be shown; a copy continues independently."""
 
     def __init__(self, stream: TextStream, stops: StopStrings) -> None:
         self._stream = stream
@@ -31,7 +31,7 @@ class Decoder:
         return self._stops.push(self._stream.push(token))
 
     def flush(self) -> str:
-        """What was held back, at the end."""
+        """The text that was held back, at the end."""
         return self._stops.push(self._stream.flush()) + self._stops.flush()
 
     def __copy__(self) -> "Decoder":
@@ -39,11 +39,11 @@ class Decoder:
 
 
 class Emission:
-    """Give it what became final and what is assumed to follow, after each step; it says what that changes."""
+    """After each step, takes what became final and what is assumed to follow; yields what changes."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder  # of the final tokens
-        self._ahead = copy(self._decoder)  # of those that were announced as well
+        self._ahead = copy(self._decoder)  # of the tentative ones as well
         self._announced: list[Tentative] = []
         self._fate = Fate.LOCAL
 
@@ -53,7 +53,7 @@ class Emission:
         return self._decoder.stopped
 
     def update(self, finals: Sequence[FinalToken], tail: Sequence[int]) -> Iterator[Emitted]:
-        """The tokens that became final, and the whole tail that is assumed after them now."""
+        """Take in the tokens that became final, and the whole tail that is assumed after them now."""
         assumed = [*(final.token for final in finals), *tail]
         yield from self._retract(assumed)
         for final in finals:
@@ -63,7 +63,7 @@ class Emission:
             yield self._announced[-1]
 
     def finish(self) -> Iterator[Emitted]:
-        """Nothing more becomes final."""
+        """End: nothing more becomes final."""
         yield from self._retract([])
         rest = self._decoder.flush()
         if rest:
@@ -88,7 +88,7 @@ class Emission:
         return Token(text, final.token, final.fate)
 
     def _follow(self) -> None:
-        """Decode what is announced anew, behind what is final."""
+        """Decode the tentative tokens again, after what is final."""
         self._ahead = copy(self._decoder)
         for one in self._announced:
             self._ahead.push(one.token)

@@ -1,7 +1,7 @@
-"""What an agent's sessions and the broker exchange: drafts up, corrections and the link's state down.
+"""Exchange messages between an agent's sessions and the broker.
 
-Law: it decides nothing. An answer goes to the session whose name its topic bears and to no other; one that
-cannot be read is counted and ignored.
+Law: it decides nothing. An answer goes to the session that its topic names and to no other; one that cannot
+be read is counted and ignored.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from edge_agent.session.send_window import Outgoing
 from edge_agent.session.settings import OnCloudLoss
 from edge_agent.tuning.link_estimate import LinkEstimate
 
-EXPIRY = 30  # seconds that the broker keeps a draft for a worker that is away
+EXPIRY = 30  # seconds that the broker keeps a draft for a disconnected worker
 
 _log = logging.getLogger(__name__)
 
 
 class Exchange:
-    """One device's way to the pool, for all of its sessions; it works while `running`."""
+    """One device's connection to the pool, for all of its sessions; works while `running`."""
 
     def __init__(self, config: AgentConfig, totals: Totals, estimate: LinkEstimate) -> None:
         """Answers are counted in `totals`; `estimate` learns from the drafts and their corrections."""
@@ -52,20 +52,20 @@ class Exchange:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Connect, and hand out answers meanwhile; LinkError with a sentence for the user."""
+        """Connect, and deliver answers meanwhile; raises LinkError with a one-line message for the user."""
         async with self._link:
             reader = asyncio.create_task(self._read(), name="reader")
             try:
                 yield
             finally:
                 ending = [reader, *self._sending]
-                for task in ending:  # a sender waits for the broker's word, which may never come
+                for task in ending:  # a sender waits for an acknowledgement that may never come
                     task.cancel()
                 await asyncio.gather(*ending, return_exceptions=True)
 
     @property
     def connected(self) -> bool:
-        """Whether the broker can be reached now."""
+        """Whether the link to the broker is up."""
         return self._link.connected
 
     @property
@@ -74,13 +74,13 @@ class Exchange:
         return self._link.statistics
 
     def join(self, session: str, inbox: Inbox) -> None:
-        """From now on `inbox` receives what comes for this session."""
+        """Put what arrives for this session into `inbox` from now on."""
         self._inboxes[session] = inbox
         if not self._link.connected:
             inbox.put_nowait(LinkEvent.DOWN)
 
     def leave(self, session: str) -> None:
-        """Nothing more is handed to this session."""
+        """Deliver nothing more to this session."""
         del self._inboxes[session]
 
     # -- up -----------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class Exchange:
         if isinstance(outgoing.message, Draft):
             self._estimate.sent((session, outgoing.message.n), len(payload), time.monotonic())
         if outgoing.worker is None:
-            # the broker's answer takes a round trip; drafting goes on meanwhile
+            # the acknowledgement takes a round trip; drafting continues meanwhile
             task = asyncio.create_task(self._open(session, payload), name="open")
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
@@ -117,7 +117,7 @@ class Exchange:
             inbox.put_nowait(LinkEvent.FORBIDDEN)
 
     def _note_missing_worker(self, delivery: Delivery) -> None:
-        """Say it once for each time that the pool is empty."""
+        """Warn once each time the pool becomes empty."""
         if delivery is Delivery.NO_SUBSCRIBERS and not self.is_pool_empty:
             _log.warning("no worker listens in pool %s; asking again", self._pool)
             self.is_pool_empty = True

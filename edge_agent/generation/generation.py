@@ -1,6 +1,6 @@
 """One generation: the session's state machine joined with the draft model, the link and the text.
 
-Law: it decides nothing; it does what each step of the session asks for and hands out what has become final.
+Law: it decides nothing; it does what each step of the session asks for and yields what has become final.
 Answers are taken in while the draft model works.
 """
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Clock:
-    """Where the time of a generation went, in seconds; `waiting` is what the draft model was idle for."""
+    """How a generation spent its time, in seconds; `waiting` is the time that the draft model was idle."""
 
     drafting: float = 0.0
     waiting: float = 0.0
@@ -66,7 +66,7 @@ class Generation:
                     yield event
 
     async def events(self) -> AsyncGenerator[Emitted]:
-        """As the iteration, but each token is also a `Tentative` at once, with a `Retraction` if it falls."""
+        """As iterating, but each token comes first as a `Tentative`, with a `Retraction` if it is rejected."""
         async with self.turn(self):
             began = time.monotonic()
             try:
@@ -116,7 +116,7 @@ class Generation:
             await self.mailbox.send(outgoing)
 
     async def _wait(self, until: float | None) -> list[Event]:
-        """Until something arrives or the session's deadline passes; what has arrived."""
+        """Wait until something arrives or the deadline passes; return what has arrived."""
         is_idle, began = not self.session.awaits_draft and self.mailbox.inbox.empty(), time.monotonic()
         try:
             events = await self.mailbox.receive(until)

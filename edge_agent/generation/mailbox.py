@@ -1,4 +1,4 @@
-"""A session's place at the exchange: what it sends goes out under its name, what comes for it waits here."""
+"""A session's place at the exchange: it sends under its own name and collects what arrives for it."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ class Carrier(Protocol):
     """What a mailbox asks of the exchange."""
 
     def join(self, session: str, inbox: Inbox) -> None:
-        """Put what comes for the session into `inbox` from now on."""
+        """Put what arrives for the session into `inbox` from now on."""
         ...
 
     def leave(self, session: str) -> None:

@@ -1,10 +1,10 @@
-"""What was skipped and never measured is shown to the target model after the text is final. Pure.
+"""An audit: after the text is final, the target model measures what was skipped and never measured. Pure.
 
-Law: an audit changes no token and nobody waits for it. One that is lost, refused or late leaves its tokens
-unmeasured, and that is all.
+Law: an audit changes no token and delays nothing. One that is lost, refused or late only leaves its tokens
+unmeasured.
 
-A text that skips its last tokens, or all of them, has no later draft to bring their probabilities along;
-without an audit a draft model that is sure and wrong would never be found out.
+A text that skips its last tokens, or all of them, has no later draft that could measure them. Without an
+audit, a draft model that is certain and wrong would never be noticed.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ from edge_agent.session.transcript import Transcript
 class Audit:
     """One finished text. Send `take_outgoing`, feed `receive`, call `tick` at `deadline`, until `over`.
 
-    It asks piece by piece, since a draft may want 256 probabilities; `tally` counts what came of it.
+    It asks piece by piece, since one draft may ask for 256 probabilities at most; `tally` counts the results.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Audit:
         epoch: int,
         now: float,
     ) -> None:
-        """`worker` holds the first `num_held` tokens at `epoch`; 0 when that is not sure."""
+        """`worker` holds the first `num_held` tokens at `epoch`; 0 when that is uncertain."""
         self.tally = Tally()
         self.over = False
         self.deadline = now
@@ -71,7 +71,7 @@ class Audit:
             self.end()
 
     def tick(self, now: float) -> None:
-        """The deadline has passed: ask whoever takes it, and the second time give up."""
+        """Once the deadline has passed, ask any worker; give up the second time."""
         if now >= self.deadline and not self.over:
             self._ask_again(None, now)
 
@@ -111,7 +111,7 @@ class Audit:
         self._ask(now)
 
     def _ask_again(self, worker: str | None, now: float) -> None:
-        """Once, with the whole text: to the worker that has lost the session, or to any (None)."""
+        """Ask once more, with the whole text: the worker that has lost the session, or any worker (None)."""
         self._worker, self._num_held = worker, 0
         if self._has_asked_again:
             self.end()

@@ -1,11 +1,11 @@
-"""The draft tokens that wait to go up in one block, and how likely it is that one of them falls. Pure."""
+"""The draft tokens that wait to go up in one block, and how likely a rejection among them is. Pure."""
 
 from dataclasses import dataclass, field
 
 from common.protocol.messages import DraftToken
 from edge_agent.policy.online_k import expected_rejection
 
-LEAST_RISK = 0.001  # of a token that looks certain: about what rejections cost below the papers' threshold
+LEAST_RISK = 0.001  # of a token that looks certain: about the rejection rate below the papers' threshold
 
 
 @dataclass(slots=True)
@@ -19,17 +19,17 @@ class Block:
         return len(self.tokens)
 
     def add(self, token: DraftToken, uncertainty: float) -> None:
-        """One more at the end."""
+        """Add a token at the end."""
         self.tokens.append(token)
         self.risk += LEAST_RISK + expected_rejection(uncertainty)
 
     def take(self) -> tuple[DraftToken, ...]:
-        """All of them, for a block; none remains."""
+        """Remove and return all of them."""
         taken = tuple(self.tokens)
         self.clear()
         return taken
 
     def clear(self) -> None:
-        """They count no more."""
+        """Drop all of them."""
         self.tokens.clear()
         self.risk = 0.0

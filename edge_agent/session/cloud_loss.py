@@ -1,6 +1,6 @@
-"""Whether the cloud is there, as far as the edge can tell, and what is to be done when it is not. Pure.
+"""Whether the cloud can be reached, as far as the edge can tell, and what to do when it cannot. Pure.
 
-Law: only the policy `local` ever puts an unverified token where a verified one was wanted, and it says so.
+Law: only the policy `local` ever emits an unverified token in place of a verified one, and marks it as such.
 """
 
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ from edge_agent.session.settings import OnCloudLoss
 
 @dataclass(slots=True)
 class CloudLoss:
-    """Times are the caller's clock in seconds; `reason` is the last loss as a sentence."""
+    """Times are seconds on the caller's clock; `reason` says in one line why the cloud was last lost."""
 
     policy: OnCloudLoss
     timeout: float
     reason: str | None = None
     answered_at: float = 0.0
     _reported: float | None = None  # `answered_at` of the last silence that was reported
-    _busy: str | None = None  # what the last worker said that had no room; None after an answer
+    _busy: str | None = None  # the last refusal for lack of room; None after an answer
     _away_until: float = float("-inf")
 
     def answered(self, now: float) -> None:
-        """A worker has answered."""
+        """Note an answer from a worker."""
         self.answered_at = now
         self._busy = None
 
     def refused(self, refusal: Refusal) -> None:
-        """A worker has no room for now, which is no answer."""
+        """Note that a worker has no room for now, which does not count as an answer."""
         detail = "".join(one if one.isprintable() else " " for one in refusal.detail).strip()
         self._busy = f"{detail or 'no reason given'} ({refusal.worker})"
 
     @property
     def complaint(self) -> str:
-        """What is wrong when a question has waited too long."""
+        """Why a draft has waited too long, in one line."""
         if self._busy is None:
             return f"no worker answered for {self.timeout:g} s"
         advice = "try again later, or add a worker to the pool"
@@ -61,15 +61,15 @@ class CloudLoss:
     def _silent_from(self, asked_at: float) -> float:
         return max(asked_at, self.answered_at) + self.timeout
 
-    def lose(self, reason: str, now: float, *, until_told: bool = False) -> None:
-        """Go on without the cloud for one timeout, or until `find`."""
+    def lose(self, reason: str, now: float, *, until_found: bool = False) -> None:
+        """Continue without the cloud for one timeout, or until `find`."""
         self.reason = reason
-        self._away_until = float("inf") if until_told else now + self.timeout
+        self._away_until = float("inf") if until_found else now + self.timeout
 
     def find(self) -> None:
-        """The way to the cloud is open again: ask at the next occasion."""
+        """The cloud can be reached again: ask it with the next draft."""
         self._away_until = float("-inf")
 
     def is_away(self, now: float) -> bool:
-        """Whether tokens go unverified for now."""
+        """Whether tokens are left unverified for now."""
         return now < self._away_until

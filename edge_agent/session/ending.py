@@ -1,4 +1,4 @@
-"""Which tokens are final, and whether the text is at its end. Pure.
+"""Which tokens are final, and whether the text has ended. Pure.
 
 Law: a token becomes final once and in order, and nothing becomes final after the end.
 """
@@ -9,7 +9,7 @@ from edge_agent.session.transcript import FinalToken, Transcript
 
 
 class Ending:
-    """`reason` is None until the text has ended; `num_final` counts the prompt, too."""
+    """`reason` is None until the text has ended; `num_final` includes the prompt."""
 
     def __init__(self, transcript: Transcript, settings: SessionSettings, tally: Tally) -> None:
         self.reason: str | None = None
@@ -21,19 +21,19 @@ class Ending:
 
     @property
     def tokens_left(self) -> int:
-        """How many more tokens fit behind the sequence, as assumed now."""
+        """How many more tokens fit after the sequence, as assumed now."""
         generated = self._settings.max_tokens - self._transcript.num_generated
         return min(generated, self._settings.max_positions - len(self._transcript))
 
     @property
     def tail_ended(self) -> bool:
-        """Whether the sequence, as assumed now, is at its end."""
+        """Whether the sequence, as assumed now, is complete."""
         tokens = self._transcript.tokens
         has_stopped = self._transcript.num_generated > 0 and tokens[-1] in self._settings.stop_ids
         return has_stopped or self.tokens_left <= 0
 
     def settle(self, boundary: int) -> str | None:
-        """Emit every token before position `boundary`; returns the finish reason when they end the text."""
+        """Emit every token before position `boundary`; return the finish reason when they end the text."""
         while self.num_final < boundary and self.reason is None:
             final = self._transcript.final(self.num_final)
             self.num_final += 1
@@ -46,7 +46,7 @@ class Ending:
         return None
 
     def end(self, reason: str) -> None:
-        """The text ends with what is final."""
+        """End the text with what is final."""
         self.reason = reason
         self._transcript.rewind(self.num_final)
 

@@ -19,7 +19,7 @@ class LinkEvent(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """The draft model's token for the draft that was begun last, after `seconds`."""
+    """The draft model's answer to the draft that was begun last, after `seconds`."""
 
     proposal: Proposal
     seconds: float = 0.0

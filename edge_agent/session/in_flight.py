@@ -1,7 +1,7 @@
-"""A draft that is on its way, and how it is put into a message, whole or as a continuation. Pure.
+"""A draft in flight, and the message it is sent in, with the whole context or only its end. Pure.
 
-Law: however often it is sent and to whomever, its number and its block stay the same; only how much of the
-context comes along changes.
+Law: however often it is sent, and to any worker, its number and its block stay the same; only the amount of
+context changes.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,9 @@ from common.protocol.messages import Correction, Draft, DraftToken, Opening
 class InFlight:
     """A block [start, start + len(block)) and the bonus tokens after it, waiting for their correction.
 
-    `base` is what the worker holds once all earlier drafts are accepted. `num_tries` counts sendings;
-    `awaits_worker` means that it goes out when the worker is known. Times are the caller's clock in seconds.
+    `base` is what the worker holds once all earlier drafts are accepted. `num_tries` counts how often it was
+    sent; `awaits_worker` means that it is sent once the worker is known. Times are seconds on the caller's
+    clock.
     """
 
     n: int
@@ -44,7 +45,7 @@ class InFlight:
         return self.bonus > 1
 
     def fits(self, correction: Correction, vocab_size: int) -> bool:
-        """Whether a correction can be meant for this draft; a faulty worker must not break the text."""
+        """Whether a correction can belong to this draft; a faulty worker must not break the text."""
         is_whole = correction.num_accepted == len(self.block)
         token_fits = correction.token is None or correction.token < vocab_size
         token_needed = not is_whole or self.bonus > 0

@@ -1,4 +1,4 @@
-"""A worker's refusal as one sentence for the user: what is wrong and what to do. Pure."""
+"""A worker's refusal as a one-line error for the user: what is wrong and what to do. Pure."""
 
 from common.protocol.messages import Reason, Refusal
 
@@ -10,7 +10,7 @@ ADVICE = {
 
 
 def explain(refusal: Refusal) -> str:
-    """The sentence for a refusal that asking again cannot mend."""
+    """The message for a refusal that asking again cannot resolve."""
     advice = ADVICE.get(refusal.reason, "agent and worker may be of different releases")
     detail = "".join(character if character.isprintable() else " " for character in refusal.detail)
     return f"worker {refusal.worker} refused the draft: {detail}; {advice}"

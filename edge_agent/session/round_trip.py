@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 SMOOTHING = 1 / 8
 VARIATION_SMOOTHING = 1 / 4
-LEAST_MARGIN = 1 / 2  # of the round trip: on a long and steady line the variation vanishes (RFC 6298's G)
-MAX_DOUBLINGS = 30  # more would leave the range of numbers after hours of asking
+LEAST_MARGIN = 1 / 2  # of the round trip: on a long, steady link the variation vanishes (RFC 6298's G)
+MAX_DOUBLINGS = 30  # more would overflow a float after hours of asking
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class RoundTrip:
         self.smoothed += SMOOTHING * (seconds - self.smoothed)
 
     def timeout(self, num_tries: int, *, whole_context: bool) -> float:
-        """Seconds to wait after the `num_tries`-th sending; doubles with each.
+        """Seconds to wait after sending for the `num_tries`-th time; doubles each time.
 
         A worker that gets the whole context must first read it, which no earlier round trip tells about: so
         the first timeout is the least to wait for such an answer.

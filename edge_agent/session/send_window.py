@@ -1,4 +1,4 @@
-"""SendWindow: the drafts in flight, in order, and the worker that they go to. Pure.
+"""SendWindow: the drafts in flight, in order, and the worker they are sent to. Pure.
 
 Law: only the oldest draft is ever given to a worker with the whole context, since those after it build on a
 block that is not verified yet; they wait until its worker is known.
@@ -16,12 +16,12 @@ from edge_agent.session.round_trip import RoundTrip
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Transcript
 
-MAX_REPAIRS = 2  # what the worker says it lacks, then everything
+MAX_REPAIRS = 2  # first what the worker says it lacks, then everything
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message and the worker it goes to; None is whichever worker takes it (the `open` topic)."""
+    """A message and the worker it goes to; None means any worker (the `open` topic)."""
 
     message: Draft | Close
     worker: str | None
@@ -47,12 +47,12 @@ class SendWindow:
 
     @property
     def oldest(self) -> InFlight | None:
-        """The draft whose answer everything else waits for."""
+        """The draft whose answer all later drafts wait for."""
         return self._in_flight[0] if self._in_flight else None
 
     @property
     def num_held(self) -> int:
-        """Tokens that the worker holds for sure: none while anything is in flight."""
+        """Tokens that the worker certainly holds: none while anything is in flight."""
         return 0 if self._in_flight or self.worker is None else self.synced
 
     @property
@@ -93,13 +93,13 @@ class SendWindow:
             record.awaits_worker = True
 
     def send_waiting(self, now: float) -> None:
-        """Send what waited for the worker to be known."""
+        """Send the drafts that waited until the worker was known."""
         for record in self._in_flight:
             if record.awaits_worker:
                 self._send(record, now)
 
     def ask_anyone(self, now: float) -> None:
-        """Give the oldest draft with the whole context to any worker; later ones follow its answer."""
+        """Offer the oldest draft with the whole context to any worker; later ones follow its answer."""
         self.worker = None
         self._num_repairs = 0
         oldest, *later = self._in_flight
@@ -108,7 +108,7 @@ class SendWindow:
         self._send(oldest, now)
 
     def repair(self, refusal: Refusal, now: float) -> bool:
-        """Send again what the worker lacks: the drafts as they were, then the whole context.
+        """Send again what the worker lacks: first the drafts as they were, then the whole context.
 
         False when it has had all that already, or the refusal was sent before the last repair.
         """
@@ -140,7 +140,7 @@ class SendWindow:
     # -- answers ------------------------------------------------------------------------------------
 
     def answered_by(self, worker: str) -> None:
-        """This worker holds the sequence now."""
+        """Note that this worker holds the sequence now."""
         self.worker = worker
         self._num_repairs = 0
 
@@ -152,15 +152,15 @@ class SendWindow:
         return taken
 
     def settle_oldest(self) -> None:
-        """The oldest draft is answered in full."""
+        """Remove the oldest draft, which has been answered in full."""
         self._in_flight.popleft()
 
     def clear(self) -> None:
-        """Nothing in flight counts any more."""
+        """Drop everything in flight."""
         self._in_flight.clear()
 
     def leave_worker(self, deadline: float) -> None:
-        """Ask another worker when `deadline` has passed."""
+        """Ask another worker once `deadline` has passed."""
         self.worker = None
         if self._in_flight:
             self._in_flight[0].deadline = deadline

@@ -1,7 +1,7 @@
 """EdgeSequence: the tokens as assumed now, those that wait to go up, and what a verdict does to them. Pure.
 
 Law 3, in the sequence: a verdict is applied where its block begins, whenever it comes. What is accepted
-stays; a rejection rewinds to the rejected token and voids all that was drafted behind it.
+stays; a rejection rewinds to the rejected token and voids all that was drafted after it.
 
     tokens  | prompt | settled ....... | in flight: [context|block] [context|block] | held or skipped |
                                        ^ boundary
@@ -35,14 +35,14 @@ class EdgeSequence:
 
     @property
     def boundary(self) -> int:
-        """The position of the first token that still awaits its verification."""
+        """The position of the first token that still awaits verification."""
         oldest = self.send_window.oldest
         if oldest is not None and not oldest.is_stream:
             return oldest.start
         return len(self.transcript) - len(self.block)
 
     def launch(self, bonus: int, now: float) -> None:
-        """Send up what is held, perhaps nothing, and ask for `bonus` tokens of the target behind it."""
+        """Send up the block, which may be empty, and ask for `bonus` tokens of the target after it."""
         block: tuple[DraftToken, ...] = self.block.take()
         start = len(self.transcript) - len(block)
         num_skipped = start - max(self.send_window.synced, self.transcript.num_prompt)
@@ -68,7 +68,7 @@ class EdgeSequence:
         self.send_window.send_waiting(now)
 
     def settle_for_drafts(self, now: float) -> None:
-        """Nothing that awaits its verification will get it: it stands as it was drafted."""
+        """Keep as drafted what awaits verification, since it will not be verified."""
         self.transcript.mark_open(Fate.UNVERIFIED)
         self.block.clear()
         self.send_window.clear()
@@ -98,7 +98,7 @@ class EdgeSequence:
             self.send_window.settle_oldest()
 
     def _append(self, token: int | None, fate: Fate) -> None:
-        assert token is not None  # InFlight.fits has seen to it
+        assert token is not None  # checked by InFlight.fits
         self.transcript.append(token, fate)
         self.send_window.synced = len(self.transcript)
 

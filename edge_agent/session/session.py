@@ -42,7 +42,7 @@ class EdgeSession:
         self._sequence = EdgeSequence(prompt, settings, self.round_trip, self.tally)
         self._send_window = self._sequence.send_window
         self._ending = Ending(self._sequence.transcript, settings, self.tally)
-        self._num_held = 0  # by the worker, when all was over
+        self._num_held = 0  # tokens that the worker held at the end
         self._drafted_version: int | None = None  # of the text that the draft model is continuing
         self._has_begun = False
 
@@ -55,7 +55,7 @@ class EdgeSession:
 
     @property
     def tentative(self) -> Sequence[int]:
-        """The end of `tokens` that is not final yet, and may fall."""
+        """The end of `tokens` that is not final yet and may still be rejected."""
         return self.tokens[self._ending.num_final :]
 
     @property
@@ -70,7 +70,7 @@ class EdgeSession:
 
     @property
     def finished(self) -> bool:
-        """True when no further token will come."""
+        """Whether no further token will come."""
         return self.finish_reason is not None
 
     @property
@@ -179,10 +179,10 @@ class EdgeSession:
         self._settle()
 
     def no_worker(self, now: float) -> None:
-        """The broker says that nobody listens on the `open` topic."""
+        """The broker reports that no worker listens on the `open` topic."""
         oldest = self._send_window.oldest
         if oldest is not None and self.cloud.policy is OnCloudLoss.LOCAL:
-            self._lose_cloud("nobody serves the pool", now)
+            self._lose_cloud("no worker serves the pool", now)
             self._settle()
         elif oldest is not None:
             oldest.deadline = min(oldest.deadline, now + self._settings.min_timeout)
@@ -190,7 +190,7 @@ class EdgeSession:
     def disconnected(self, now: float) -> None:
         """The link to the broker is down: nothing can be asked until `reconnected`."""
         if self.cloud.policy is OnCloudLoss.LOCAL and not self.finished:
-            self._lose_cloud("the broker cannot be reached", now, until_told=True)
+            self._lose_cloud("the broker cannot be reached", now, until_found=True)
             self._settle()
 
     def reconnected(self, now: float) -> None:
@@ -200,11 +200,11 @@ class EdgeSession:
             self._send_window.oldest.deadline = now
 
     def stop(self) -> None:
-        """The caller has all it wants (a stop string): nothing more is emitted."""
+        """End the text here, as at a stop string: nothing more is emitted."""
         self._finish("stop")
 
     def fail(self, reason: str) -> None:
-        """Nothing more can come: `reason` is a sentence for the user."""
+        """End with an error: `reason` is a one-line message for the user."""
         self.failure = reason
         self._finish("error")
 
@@ -223,7 +223,7 @@ class EdgeSession:
     def _refused(self, record: InFlight | None, refusal: Refusal, now: float) -> None:
         match refusal.reason:
             case Reason.BUSY if refusal.n is None and refusal.worker == self.worker:
-                self._send_window.leave_worker(now)  # it stops, and says so to every session it holds
+                self._send_window.leave_worker(now)  # it is stopping, and tells every session it holds
             case _ if record is None:
                 self.tally.num_ignored += 1
             case Reason.BUSY:
@@ -236,18 +236,18 @@ class EdgeSession:
             case _:
                 self.fail(explain(refusal))
 
-    def _lose_cloud(self, reason: str, now: float, *, until_told: bool = False) -> None:
-        """Fail, or settle for what the draft model says and try again later."""
+    def _lose_cloud(self, reason: str, now: float, *, until_found: bool = False) -> None:
+        """Fail, or keep what the draft model wrote and try again later."""
         if self.cloud.policy is not OnCloudLoss.LOCAL or not self._settings.drafts:
             self.fail(reason)
             return
         self._sequence.settle_for_drafts(now)
-        self.cloud.lose(reason, now, until_told=until_told)
+        self.cloud.lose(reason, now, until_found=until_found)
 
     # -- the end ------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Emit every token before the first that still awaits its verification; end at a stop token."""
+        """Emit every token before the first that still awaits verification; end at a stop token."""
         reason = self._ending.settle(self._sequence.boundary)
         if reason is not None:
             self._finish(reason)
@@ -259,12 +259,12 @@ class EdgeSession:
         self._sequence.block.clear()
         self._num_held = min(self._send_window.num_held, self._ending.num_final)
         if self._settings.audits and self.failure is None:
-            self._send_window.clear()  # the audit will say goodbye
+            self._send_window.clear()  # the audit will close the session
         else:
             self._send_window.close()
 
     def audit(self, now: float) -> Audit | None:
-        """Of a finished session that is to be audited: what remains to be asked; None of any other."""
+        """What remains to be measured of a finished session; None unless audits are on and it succeeded."""
         if not (self._settings.audits and self.finished and self.failure is None):
             return None
         return Audit(

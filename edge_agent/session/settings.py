@@ -1,4 +1,4 @@
-"""What a generation is run with: frozen values for the session's state machine."""
+"""What a generation is run with: frozen values for the session's state machine. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from common.protocol.messages import Opening
 class OnCloudLoss(StrEnum):
     """What to do when no worker answers for `cloud_timeout` seconds."""
 
-    LOCAL = "local"  # go on with the draft model, mark the tokens, try again later
+    LOCAL = "local"  # continue with the draft model, mark the tokens, try again later
     WAIT = "wait"  # keep asking
     FAIL = "fail"  # stop with an error
 
@@ -25,9 +25,9 @@ class SessionSettings:
     drafts: bool = True  # False: the target model writes alone
     wants_bonus: bool = False  # ask for the target's token after an accepted block (window 1 only)
     measures_risk: bool = False  # ask for the target's probability of skipped tokens
-    audits: bool = False  # after the end, ask for those that no later draft brought along
+    audits: bool = False  # after the end, ask for those that no later draft measured
     window: int = 1  # drafts in flight
-    block_length: int | None = None  # None: as measured times and acceptance tell
+    block_length: int | None = None  # None: follows from measured times and acceptance
     on_cloud_loss: OnCloudLoss = OnCloudLoss.FAIL
     cloud_timeout: float = 20.0
     first_timeout: float = 5.0

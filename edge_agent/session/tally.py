@@ -40,9 +40,9 @@ class Tally:
 
     @property
     def measured_risk(self) -> float | None:
-        """Drift a token of the text: what skipping risked, over all tokens; None when none was measured.
+        """Drift per token of the text: what skipping risked, over all tokens; None when none was measured.
 
-        Skipped tokens that were not measured are taken to be like those that were.
+        Skipped tokens that were not measured are assumed to be like those that were.
         """
         if not self.num_measured:
             return None

@@ -1,4 +1,4 @@
-"""The tokens of one generation with what became of each and how likely the draft model held it. Pure."""
+"""The tokens of one generation, with the fate of each and the draft model's probability of it. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ class Fate(StrEnum):
     VERIFIED = "verified"  # a draft token that the target model accepted
     CORRECTED = "corrected"  # resampled by the target model after a rejection
     TARGET = "target"  # written by the target model (a bonus token, or the llm scheme)
-    UNVERIFIED = "unverified"  # should have been verified, but the cloud was away
+    UNVERIFIED = "unverified"  # should have been verified, but the cloud could not be reached
 
 
-SKIPPED = (Fate.LOCAL, Fate.UNVERIFIED)  # final, though the target model never judged them
+SKIPPED = (Fate.LOCAL, Fate.UNVERIFIED)  # final without having been verified
 
 
 @dataclass(frozen=True, slots=True)
 class FinalToken:
-    """A token that will not change any more."""
+    """A token that no longer changes."""
 
     token: int
     fate: Fate
 
 
 class Transcript:
-    """Prompt and generated tokens by position; a fate of None means that verification is still to come.
+    """Prompt and generated tokens by position; a fate of None means that it awaits verification.
 
     `version` changes whenever `tokens` do.
     """
@@ -83,7 +83,7 @@ class Transcript:
         self._measured[first : first + count] = [True] * count
 
     def unmeasured(self) -> list[range]:
-        """Runs of positions that were never verified, and whose risk is not known either."""
+        """Runs of positions that were never verified and whose risk is not known."""
         runs: list[range] = []
         for index, (fate, measured) in enumerate(zip(self._fates, self._measured, strict=True)):
             position = self.num_prompt + index

@@ -369,14 +369,14 @@ def test_a_prompt_that_is_too_long_for_the_worker_is_one_sentence(served, draft_
 def test_an_empty_pool_is_one_sentence(served, draft_folder):
     flags = ("--pool", "nobody", "--cloud-timeout", "1", "--scheme", "hlm")
     done = run(*asking(draft_folder, served.url, *flags))
-    check(done, 1, "no worker answered for 1 s", "nobody serves pool nobody", "cloud-worker run")
+    check(done, 1, "no worker answered for 1 s", "no worker serves pool nobody", "cloud-worker run")
 
 
 def test_a_failure_is_in_the_json_too(served, draft_folder):
     flags = ("--pool", "nobody", "--cloud-timeout", "0.5", "--scheme", "hlm", "--json")
     done = run(*asking(draft_folder, served.url, *flags))
     assert done.returncode == 1
-    assert "nobody serves pool nobody" in json.loads(done.stdout)["error"]
+    assert "no worker serves pool nobody" in json.loads(done.stdout)["error"]
 
 
 def test_ctrl_c_in_the_middle_of_a_generation_is_one_sentence(served, draft_folder):
