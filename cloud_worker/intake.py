@@ -1,4 +1,4 @@
-"""The way of a message from the broker to the scheduler: topic, rate, codec, in this order.
+"""Takes messages from the broker to the scheduler: topic, rate and codec are checked in this order.
 
 Law 5: cheap checks come first. A message that arrives too fast or cannot be read is counted and reaches no
 session.

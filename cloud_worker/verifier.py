@@ -1,6 +1,6 @@
-"""The worker's engine room: batches from the scheduler through the model, and the answers on to the link.
+"""Runs batches from the scheduler through the model and sends the answers.
 
-Law: it decides nothing. The scheduler says what runs next, and what follows when a forward pass fails. Passes
+Law: it decides nothing. The scheduler decides what runs next, and what follows a failed forward pass. Passes
 run in a thread, one at a time, while the event loop goes on reading and answering.
 """
 
@@ -70,7 +70,7 @@ class Verifier:
         return 0.0 if self._pass_began is None else time.monotonic() - self._pass_began
 
     def wake(self) -> None:
-        """Look for work: to be called after the scheduler has received a message."""
+        """Look for work; call this after the scheduler has received a message."""
         if self._scheduler.num_waiting:
             self._idle.clear()
             self._work.set()
@@ -80,7 +80,7 @@ class Verifier:
         await self._idle.wait()
 
     async def run(self, send: Send) -> None:
-        """Verify whatever waits, until cancelled."""
+        """Verify waiting drafts until cancelled."""
         while True:
             await self._work.wait()
             tasks, answers = self._scheduler.next_batch()

@@ -1,6 +1,6 @@
-"""The worker's loop: messages from the link to the scheduler, answers back to the link.
+"""The worker: connects the link, the scheduler and the model, from start to draining.
 
-Law: it decides nothing. What a message means is up to the session, and who is served next to the scheduler.
+Law: it decides nothing. Sessions decide what a message means, the scheduler decides who is served next.
 """
 
 import asyncio

@@ -1,9 +1,8 @@
 """How many messages a device may send: one token bucket per device. Pure: time is an argument.
 
 Law 5: a flood costs its sender only. It is noticed before anything is decoded, and it never causes a flood of
-answers: one in RETRY_AFTER seconds, silence in between. A message that takes long to read counts as several,
-whatever it contains. The table is bounded too: the device heard least recently leaves it, and starts over
-with a full bucket.
+answers: one in RETRY_AFTER seconds, silence in between. A message that takes long to read counts as several.
+The table is bounded too: the device heard least recently leaves it, and starts over with a full bucket.
 """
 
 from collections import OrderedDict

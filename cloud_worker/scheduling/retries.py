@@ -29,7 +29,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """A task whose pass failed with no other task in it, and what to tell its edge."""
+    """A task whose pass failed with no other task in it, and the reason to send to its edge."""
 
     task: Task
     detail: str

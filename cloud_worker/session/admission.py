@@ -1,4 +1,4 @@
-"""Drafts that a worker never verifies, whatever it holds, and why. Pure.
+"""Which drafts a worker never verifies, regardless of what it holds, and why. Pure.
 
 Law 5: a draft is checked by its own fields against the worker's limits before it takes part in a forward
 pass. The refusal states in one line what does not fit.

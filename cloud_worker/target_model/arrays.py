@@ -1,4 +1,4 @@
-"""The border between torch and the rest of the worker: rows of logits as numpy arrays."""
+"""From torch to the rest of the worker: rows of logits as numpy arrays."""
 
 from typing import TypeAlias
 
@@ -10,5 +10,5 @@ FloatRows: TypeAlias = npt.NDArray[np.float32]
 
 
 def to_numpy(rows: torch.Tensor) -> FloatRows:
-    """Rows [n, vocab_size] in any float type and on any device, as float32 in host memory."""
+    """Rows [n, vocab_size] of any float type, on any device, as float32 in host memory."""
     return rows.detach().to("cpu", torch.float32).numpy()

@@ -1,7 +1,8 @@
-"""Attention over a paged pool of keys and values, called by transformers' models in place of their own.
+"""Attention over a paged pool of keys and values, which transformers' models call instead of their own.
 
-Law: a model that asks for anything but causal attention, with or without a sliding window, is refused
-(`NotPackableError`), never served something else: attention sinks, capped scores, position biases, chunks.
+Law: only causal attention, with or without a sliding window, is supported. A model that asks for anything
+else (attention sinks, capped scores, position biases, chunks) is refused with `NotPackableError`, never given
+different attention.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,35 +13,35 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from cloud_worker.target_model.layers import PagedLayer
-from cloud_worker.target_model.row import Piece, Row, pack
+from cloud_worker.target_model.packed_tokens import PackedTokens, Piece, pack
 
 NAME = "hybrid_packed"
-HARMLESS = frozenset({"sliding_window", "position_ids", "use_cache"})  # and whatever begins with output_
+HARMLESS = frozenset({"sliding_window", "position_ids", "use_cache"})  # and all that begin with output_
 NO_WINDOW = 0
 
 
 class NotPackableError(NotImplementedError):
-    """The model's attention is more than this function knows."""
+    """The model's attention has features that packed attention does not support."""
 
 
-Kernel: TypeAlias = Callable[[torch.Tensor, PagedLayer, Row, int, float | None], torch.Tensor]
+Kernel: TypeAlias = Callable[[torch.Tensor, PagedLayer, PackedTokens, int, float | None], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """What one forward pass hands to every layer: the pieces of its row, the pool, how to attend."""
+class PackedBatch:
+    """What one forward pass hands to every layer: the packed pieces, the page pool, and the kernel."""
 
     pieces: Sequence[Piece]
     page_size: int
     layers: Mapping[int, PagedLayer]  # by layer index
     kernel: Kernel
-    _rows: dict[torch.device, Row] = field(default_factory=dict)
+    _tokens: dict[torch.device, PackedTokens] = field(default_factory=dict)
 
-    def row(self, device: torch.device) -> Row:
-        """The packed row on a layer's device."""
-        if device not in self._rows:
-            self._rows[device] = pack(self.pieces, self.page_size, device)
-        return self._rows[device]
+    def tokens_on(self, device: torch.device) -> PackedTokens:
+        """The packed tokens on a layer's device."""
+        if device not in self._tokens:
+            self._tokens[device] = pack(self.pieces, self.page_size, device)
+        return self._tokens[device]
 
 
 def attend(
@@ -50,7 +51,7 @@ def attend(
     value: torch.Tensor,  # [1, H, T, Dv]
     attention_mask: int,
     *,
-    packed: Packed,
+    packed: PackedBatch,
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
@@ -58,23 +59,23 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Write the new keys and values, then attend over the pool. Returns [1, T, Hq, Dv].
 
-    `attention_mask` is the window of this layer, as `mask` gave it to the model.
+    `attention_mask` is this layer's window, as `mask` returned it to the model.
     """
     unknown = [name for name, given in extra.items() if given is not None and name not in HARMLESS]
     unknown = [name for name in unknown if not name.startswith("output_")]
     if unknown or dropout or is_causal is False or type(attention_mask) is not int:
         raise NotPackableError(f"attention with {', '.join(unknown) or 'an unknown mask'}")
     layer = packed.layers[int(module.layer_idx)]  # pyright: ignore[reportArgumentType]
-    row = packed.row(query.device)
-    layer.keys.index_copy_(0, row.slots, key[0].transpose(0, 1))
-    layer.values.index_copy_(0, row.slots, value[0].transpose(0, 1))
-    return packed.kernel(query[0], layer, row, attention_mask, scaling)[None], None
+    tokens = packed.tokens_on(query.device)
+    layer.keys.index_copy_(0, tokens.slots, key[0].transpose(0, 1))
+    layer.values.index_copy_(0, tokens.slots, value[0].transpose(0, 1))
+    return packed.kernel(query[0], layer, tokens, attention_mask, scaling)[None], None
 
 
 def mask(*, config: object, local_size: int | None = None, use_vmap: bool = False, **_: object) -> int:
-    """In place of a mask tensor, the window of a layer.
+    """The window of a layer, in place of a mask tensor.
 
-    `use_vmap` marks a mask of the model's own making; a local size that is no sliding window is a chunk.
+    `use_vmap` marks a mask that the model makes itself; a local size that is not the window is a chunk.
     """
     if use_vmap or local_size not in (None, getattr(config, "sliding_window", None)):
         raise NotPackableError("a mask of the model's own making")

@@ -1,6 +1,6 @@
-"""What every way of running a model offers, and the trial that tells whether it does it right.
+"""The interface of everything that runs a model for many sessions, and the trial that checks one.
 
-Law: an engine is used only after its logits agreed with a plain forward pass, here, on this model.
+Law: an engine is used only after its logits have agreed with a plain forward pass on this very model.
 """
 
 from collections.abc import Hashable, Sequence
@@ -25,7 +25,7 @@ TRIAL_ERRORS = (
 
 
 class Engine(Protocol):
-    """Runs passes for many sessions and keeps their caches."""
+    """Runs the passes of many sessions and keeps their caches."""
 
     @property
     def num_sessions(self) -> int:
@@ -34,12 +34,12 @@ class Engine(Protocol):
 
     @property
     def num_pages(self) -> int:
-        """How many pages the caches may take."""
+        """How many pages the caches may use."""
         ...
 
     @property
     def num_used_pages(self) -> int:
-        """How many of them sessions hold, each counted once."""
+        """How many pages sessions use, each counted once."""
         ...
 
     def cached_tokens(self, session: Hashable) -> int:
@@ -51,7 +51,7 @@ class Engine(Protocol):
         ...
 
     def forget(self, session: Hashable) -> None:
-        """Drop a session's cache; an unknown session is no error."""
+        """Drop a session's cache; an unknown session is not an error."""
         ...
 
     def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
@@ -60,13 +60,13 @@ class Engine(Protocol):
 
 
 def plain_logits(model: PreTrainedModel, tokens: Sequence[int]) -> FloatRows:
-    """Logits [len(tokens), vocab_size] of one forward pass without any cache: the yardstick."""
+    """Logits [len(tokens), vocab_size] of one forward pass without a cache: the reference."""
     ids = torch.tensor([list(tokens)], device=model.device)
     return to_numpy(model(input_ids=ids, use_cache=False).logits[0])
 
 
 class Trial:
-    """Two short sequences with a common head, and their plain logits, to hold an engine against."""
+    """Two short sequences with a common beginning and their plain logits, to check an engine against."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         vocab_size = model.config.get_text_config().vocab_size
@@ -78,7 +78,7 @@ class Trial:
         self.vocab_size = self._sequences[0][1].shape[1]
 
     def fault(self, engine: Engine) -> str | None:
-        """Why the engine cannot be used: it raised, or its logits are off; None when all is well."""
+        """Why the engine cannot be used: it raised, or its logits are off; None if it can."""
         try:
             worst = self._worst_error(engine)
         except TRIAL_ERRORS as error:
@@ -86,7 +86,7 @@ class Trial:
         return f"logits are off by {worst:.1%}" if not worst <= self._tolerance else None
 
     def _worst_error(self, engine: Engine) -> float:
-        """The largest difference as a share of the largest logit: prompts, blocks, rewinds, a shared head."""
+        """The largest error relative to the largest logit, over prompts, blocks, rewinds and sharing."""
         errors: list[float] = []
         for ends in ((20, 12), (24, 30), (29, 31), (40, 27), (33, 40)):
             passes = [
@@ -97,4 +97,4 @@ class Trial:
                 errors.append(float(np.abs(rows - wanted).max() / np.abs(wanted).max()))
         for i in range(len(self._sequences)):
             engine.forget(f"trial {i}")
-        return float(np.max(errors))  # nan stays nan, and is a fault
+        return float(np.max(errors))  # nan stays nan, which is a fault

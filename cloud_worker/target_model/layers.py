@@ -1,6 +1,6 @@
-"""The cache of each layer: what one token costs there, and a pool of pages for many sessions.
+"""The key/value cache of each layer: its cost per token, and a pool of pages for many sessions.
 
-Shapes are read from a trial run, never guessed from a configuration.
+Shapes come from a trial run, never from a guess about the model's configuration.
 """
 
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ class LayerShape:
         return self.num_heads * (self.key_dim + self.value_dim) * self.dtype.itemsize
 
     def zeros(self, num_slots: int, dim: int) -> torch.Tensor:
-        """[num_slots, num_heads, dim] of zeros: what was never written must not be nan.
+        """Zeros [num_slots, num_heads, dim]: entries that were never written must not be nan.
 
-        Host memory comes from calloc, so that pages never used cost nothing.
+        Host memory comes from calloc, so unused pages cost nothing.
         """
         size = (num_slots, self.num_heads, dim)
         if self.device.type != "cpu":
@@ -61,8 +61,8 @@ class PagedLayer:
         self.values = shape.zeros(num_pages * page_size, shape.value_dim)
         self._page_size = page_size
 
-    def copy_page(self, source: int, target: int) -> None:
-        """Copy all entries of a page to another."""
+    def copy_page(self, source: int, destination: int) -> None:
+        """Copy all entries of a page to another page."""
         for pool in (self.keys, self.values):
             pages = pool.view(-1, self._page_size, *pool.shape[1:])
-            pages[target] = pages[source]
+            pages[destination] = pages[source]

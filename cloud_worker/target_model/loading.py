@@ -1,6 +1,6 @@
-"""From a name to a causal language model, its vocabulary and its limits; every failure in one sentence.
+"""Loads a causal language model with its vocabulary and limits; every failure is a one-line error.
 
-Law: a model that is incomplete is refused, never filled up with random weights.
+Law: an incomplete model is refused, never completed with random weights.
 """
 
 import json
@@ -18,17 +18,17 @@ from transformers.utils.hub import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_model"
-NO_LIMIT = 1 << 20  # positions, for models whose configuration names no limit
+NO_LIMIT = 1 << 20  # positions, for models whose configuration has no limit
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TargetModelError(Exception):
-    """The target model cannot be used; the message says why and what to do."""
+    """The target model cannot be used; the message states why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory, with what the worker must know about it."""
+    """A model in memory, and what the worker needs to know about it."""
 
     model: PreTrainedModel
     vocabulary: Mapping[str, int]
@@ -39,10 +39,10 @@ class Loaded:
 def load(
     name: str, *, device: str, dtype: str, device_map: str | None = None, tensor_parallel: int = 1
 ) -> Loaded:
-    """A Hugging Face folder or hub name ("demo": the bundled model), ready for inference.
+    """Load a Hugging Face folder or hub name ("demo": the bundled model) for inference.
 
     `device` is auto, cpu or cuda; `dtype` one of DTYPES; `device_map` "auto" spreads layers over all GPUs.
-    With `tensor_parallel` above 1 this process, one of so many in a process group, loads its share.
+    With `tensor_parallel` above 1, this process loads its share as one of that many in a process group.
     """
     if dtype not in DTYPES:
         raise TargetModelError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
@@ -68,18 +68,18 @@ def _source(name: str) -> str:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise TargetModelError(
-                f"the folder {path} holds no config.json: give a folder that transformers saved"
+                f"the folder {path} has no config.json: choose a folder that transformers saved"
             )
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise TargetModelError(
-            f"there is no folder {path}: give a model folder or a name on the Hugging Face hub"
+            f"there is no folder {path}: choose a model folder or a name on the Hugging Face hub"
         )
     return name
 
 
 def choose_device(device: str) -> str:
-    """cpu or cuda for a setting of auto, cpu or cuda; TargetModelError when there is no such device."""
+    """cpu or cuda, for a setting of auto, cpu or cuda; TargetModelError if the device is missing."""
     has_cuda = torch.cuda.is_available()
     if device == "auto":
         return "cuda" if has_cuda else "cpu"
@@ -93,7 +93,7 @@ def choose_device(device: str) -> str:
 
 
 def check_split(name: str, num_shares: int) -> None:
-    """TargetModelError for a model that cannot be split so: attention is split by heads."""
+    """Raise TargetModelError if the model cannot be split into `num_shares`: attention is split by heads."""
     source = _source(name)
     config = _config(source).get_text_config()
     num_heads = getattr(config, "num_attention_heads", 1)
@@ -115,7 +115,7 @@ def _config(source: str) -> PretrainedConfig:
 
 
 def _model(source: str, placement: Mapping[str, object], dtype: torch.dtype) -> PreTrainedModel:
-    disable_progress_bar()  # a worker's output is a log
+    disable_progress_bar()  # the output of a worker is a log
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, **placement
@@ -127,7 +127,8 @@ def _model(source: str, placement: Mapping[str, object], dtype: torch.dtype) -> 
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise TargetModelError(
-            f"{source} is incomplete: {len(missing)} weights are missing, {missing[0]} first"
+            f"{source} is incomplete: {len(missing)} weights are missing, the first is {missing[0]}: "
+            "download it again"
         )
     return model
 
@@ -137,7 +138,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _vocabulary(source: str) -> Mapping[str, int]:
-    """Token -> id, from tokenizer.json as the devices read it, else from any other tokenizer."""
+    """Token -> id, from tokenizer.json as devices read it, else from any other tokenizer."""
     try:
         path = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
         if path is not None:
@@ -150,8 +151,8 @@ def _vocabulary(source: str) -> Mapping[str, int]:
 def _read_tokenizer(path: str) -> Tokenizer:
     try:
         return Tokenizer.from_file(path)
-    except Exception as error:  # tokenizers raises nothing more precise
-        raise TargetModelError(f"{path} is no tokenizer ({error}): copy or download it again") from error
+    except Exception as error:  # tokenizers raises nothing more specific
+        raise TargetModelError(f"{path} is not a tokenizer ({error}): copy or download it again") from error
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
@@ -163,9 +164,9 @@ def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
 
 
 def _max_positions(model: PreTrainedModel) -> int:
-    """The model's limit; for rotary frequencies that change with the length, where they begin to change.
+    """The model's limit, or the length from which its rotary frequencies change.
 
-    Beyond that, cached keys would belong to other frequencies, so logits would depend on the cache's history.
+    Beyond that length, cached keys would have other frequencies, and logits would depend on the cache.
     """
     config = model.config.get_text_config()
     limits = [NO_LIMIT]

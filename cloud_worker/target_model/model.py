@@ -1,8 +1,8 @@
-"""The target model: logits for many sessions at once, whatever transformers can load.
+"""The target model: logits for many sessions at once, from any model that transformers can load.
 
-Law: what comes back equals a plain forward pass over the whole sequence, whatever was cached, rewound,
-shared or evicted before (in float32 to about 1e-5; lower precisions move with the batch's composition).
-It knows nothing of drafts, sampling or messages.
+Law: logits equal those of a plain forward pass over the whole sequence, regardless of what was cached,
+rewound, shared or evicted before (in float32 to about 1e-5; in lower precisions they vary with the batch).
+It knows nothing about drafts, sampling or messages.
 """
 
 import logging
@@ -23,16 +23,16 @@ from cloud_worker.target_model.serial import SerialEngine
 
 MIN_CACHE_TOKENS = 256
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class TargetModel:
-    """One model and the caches of its sessions. Not thread-safe: call it from one thread at a time."""
+    """A model and the caches of its sessions. Not thread-safe: call it from one thread at a time."""
 
     def __init__(self, loaded: Loaded, *, cache_bytes: int = 1 << 30, chunk_tokens: int = 256) -> None:
-        """`cache_bytes` bounds the caches of all sessions; `chunk_tokens` the positions of one forward pass.
+        """`cache_bytes` bounds the caches of all sessions, `chunk_tokens` the positions of a forward pass.
 
-        Raises TargetModelError when the model's logits cannot be reproduced from a rewound cache.
+        Raises TargetModelError if the model's logits cannot be reproduced from a rewound cache.
         """
         with torch.inference_mode():
             self._engine, self.vocab_size, cache_tokens = _engine(loaded, cache_bytes, chunk_tokens)
@@ -52,9 +52,9 @@ class TargetModel:
         cache_bytes: int = 1 << 30,
         chunk_tokens: int = 256,
     ) -> "TargetModel":
-        """From a Hugging Face folder or hub name; "demo" is the model that comes with the package.
+        """Load from a Hugging Face folder or hub name; "demo" is the model that comes with the package.
 
-        `num_threads` 0 leaves torch's own choice. Raises TargetModelError with the reason in one sentence.
+        `num_threads` 0 is torch's default. Raises TargetModelError with a one-line reason.
         """
         if num_threads > 0:
             torch.set_num_threads(num_threads)
@@ -63,17 +63,17 @@ class TargetModel:
 
     @property
     def num_sessions(self) -> int:
-        """How many sessions have a cache now."""
+        """How many sessions have a cache."""
         return self._engine.num_sessions
 
     @property
     def num_pages(self) -> int:
-        """How many pages the caches of all sessions may take together."""
+        """How many pages the caches of all sessions may use together."""
         return self._engine.num_pages
 
     @property
     def num_used_pages(self) -> int:
-        """How many of them sessions hold; a shared page counts once."""
+        """How many pages sessions use; a shared page counts once."""
         return self._engine.num_used_pages
 
     def cached_tokens(self, session: Hashable) -> int:
@@ -81,17 +81,17 @@ class TargetModel:
         return self._engine.cached_tokens(session)
 
     def num_missing(self, one: Pass) -> int:
-        """How many positions a pass would compute now; for `Pass.shortened`."""
+        """How many positions a pass would compute now, for `in_chunks`."""
         return self._engine.num_missing(one)
 
     def forget(self, session: Hashable) -> None:
-        """Give a session's cache back; an unknown session is no error."""
+        """Drop a session's cache; an unknown session is not an error."""
         self._engine.forget(session)
 
     def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
-        """One float32 array [num_rows, vocab_size] per pass, in order; a session may occur once.
+        """One float32 array [num_rows, vocab_size] per pass, in order; a session may occur only once.
 
-        Blocks until done. Raises ValueError for a token outside the model or more than max_positions.
+        Blocks until done. Raises ValueError for an unknown token id or more than max_positions tokens.
         """
         self.check(passes)
         with torch.inference_mode():
@@ -108,11 +108,11 @@ class TargetModel:
         if len(one.tokens) > self.max_positions:
             raise ValueError(f"{len(one.tokens)} tokens exceed the limit of {self.max_positions}")
         if min(one.tokens) < 0 or max(one.tokens) >= self.vocab_size:
-            raise ValueError(f"a token id lies outside 0 .. {self.vocab_size - 1}")
+            raise ValueError(f"a token id is outside 0 .. {self.vocab_size - 1}")
 
 
 def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[Engine, int, int]:
-    """The first engine that passes the trial, the width of the logits, the size of all caches in tokens."""
+    """The first engine that passes the trial, the width of its logits, and the cache size in tokens."""
     model = loaded.model
     own_attention = str(getattr(model.config, "_attn_implementation", "eager"))
     try:
@@ -126,7 +126,7 @@ def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[Engine
     max_tokens = cache_bytes // max(1, sum(shape.token_bytes for shape in shapes.values()))
     if max_tokens < MIN_CACHE_TOKENS:
         raise TargetModelError(
-            f"cache_bytes {cache_bytes} holds only {max_tokens} tokens of this model: give more"
+            f"cache_bytes {cache_bytes} holds only {max_tokens} tokens of this model: raise cache_mb"
         )
     max_tokens -= max_tokens % PAGE_SIZE
     if (packed := _packed_engine(model, trial, shapes, max_tokens, chunk_tokens)) is not None:
@@ -135,23 +135,23 @@ def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[Engine
     serial = SerialEngine(model, trial.vocab_size, max_tokens, chunk_tokens)
     if (fault := trial.fault(serial)) is None:
         return serial, trial.vocab_size, max_tokens
-    raise TargetModelError(f"the model cannot be rewound to an earlier token ({fault}): choose another one")
+    raise TargetModelError(f"the model cannot be rewound to an earlier token ({fault}): choose another model")
 
 
 def _packed_engine(
     model: PreTrainedModel, trial: Trial, shapes: Mapping[int, LayerShape], max_tokens: int, chunk_tokens: int
 ) -> PackedEngine | None:
-    """An engine for all sessions at once, with the first kernel that passes the trial; None without one."""
+    """The engine for all sessions at once, with the first kernel that passes the trial; None if none does."""
     varlen_first = varlen.suits(model.device, model.dtype)
     kernels = (varlen.attend_varlen, attend_padded) if varlen_first else (attend_padded,)
     try:
         engine = PackedEngine(model, shapes, trial.vocab_size, max_tokens, chunk_tokens, kernels[0])
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TargetModelError("the cache does not fit into memory: give a smaller cache_bytes") from error
+        raise TargetModelError("the cache does not fit into memory: lower cache_mb") from error
     for kernel in kernels:
         engine.kernel = kernel
         if (fault := trial.fault(engine)) is None:
             return engine
-        logger.warning("%s cannot be used for this model: %s", kernel.__name__, fault)
-    logger.warning("sessions are verified one after the other, not batched")
+        _log.warning("%s cannot be used for this model: %s", kernel.__name__, fault)
+    _log.warning("sessions are verified one after the other, not batched")
     return None

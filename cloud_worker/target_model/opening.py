@@ -1,4 +1,4 @@
-"""From a worker's settings to its target model, in this process or in several."""
+"""Opens the target model that a worker's config names, in this process or in several."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from cloud_worker.target_model.tensor_parallel import ParallelTargetModel, Plan
 
 @contextmanager
 def open_target_model(config: WorkerConfig) -> Generator[TargetModel]:
-    """The model that the settings name, until the block ends; TargetModelError says why it cannot be used."""
+    """The model that `config` names, until the block ends; TargetModelError if it cannot be used."""
     if config.tensor_parallel == 1:
         yield TargetModel.load(
             config.model,

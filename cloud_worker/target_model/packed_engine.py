@@ -1,6 +1,6 @@
-"""All sessions in one forward pass: their new tokens packed in one row, their pasts in one paged pool.
+"""All sessions in one forward pass: their new tokens packed side by side, their caches in one pool of pages.
 
-Law: it holds no more than its pool; a session that was evicted is computed again from its tokens.
+Law: it never uses more memory than its pool; an evicted session is computed again from its tokens.
 """
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -12,16 +12,16 @@ from transformers import PreTrainedModel
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.passes.page_pool import PagePool
 from cloud_worker.target_model.arrays import FloatRows, to_numpy
-from cloud_worker.target_model.attention import NAME, Kernel, NotPackableError, Packed
+from cloud_worker.target_model.attention import NAME, Kernel, NotPackableError, PackedBatch
 from cloud_worker.target_model.layers import LayerShape, PagedLayer
-from cloud_worker.target_model.row import Piece, order
+from cloud_worker.target_model.packed_tokens import Piece, order
 
 PAGE_SIZE = 16
 
 
 @dataclass(slots=True)
-class _Job:
-    """A pass on its way: the rows so far, over as many steps as its length needs."""
+class _Progress:
+    """A pass in progress, over as many steps as its length needs, and its rows so far."""
 
     one: Pass
     rows: list[FloatRows] = field(default_factory=list)
@@ -29,12 +29,12 @@ class _Job:
 
     @property
     def next_row(self) -> int:
-        """The first position whose logits are still wanted."""
+        """The first position whose logits are still missing."""
         return self.one.first_row + sum(len(rows) for rows in self.rows)
 
 
 class PackedEngine:
-    """Pages of a fixed pool, one forward pass of at most `chunk_tokens` new tokens a step."""
+    """Caches in a fixed pool of pages; each step is a forward pass of at most `chunk_tokens` new tokens."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class PackedEngine:
 
     @property
     def num_used_pages(self) -> int:
-        """How many of them sessions hold."""
+        """How many pages sessions use."""
         return self._pool.num_pages - self._pool.num_free
 
     def cached_tokens(self, session: Hashable) -> int:
@@ -78,69 +78,69 @@ class PackedEngine:
         return len(one.tokens) - self._pool.find(one.session, one.tokens, one.first_row)
 
     def forget(self, session: Hashable) -> None:
-        """Give a session's pages back; an unknown session is no error."""
+        """Free a session's pages; an unknown session is not an error."""
         self._pool.release(session)
 
     def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
         """One array [num_rows, vocab_size] per pass, in order."""
-        jobs = [_Job(one) for one in passes]
-        while waiting := [job for job in jobs if not job.done]:
+        all_passes = [_Progress(one) for one in passes]
+        while waiting := [each for each in all_passes if not each.done]:
             if step := self._next_step(waiting):
                 self._run(step)
             elif not waiting[0].done:
                 raise RuntimeError(f"{len(waiting[0].one.tokens)} tokens do not fit into the pool")
         nothing = np.empty((0, self._vocab_size), np.float32)
-        return [np.concatenate([nothing, *job.rows]) for job in jobs]
+        return [np.concatenate([nothing, *each.rows]) for each in all_passes]
 
-    def _next_step(self, waiting: Sequence[_Job]) -> list[tuple[_Job, Piece]]:
-        """As many jobs, in turn, as the chunk and the pool take; the last one perhaps in part."""
-        step: list[tuple[_Job, Piece]] = []
+    def _next_step(self, waiting: Sequence[_Progress]) -> list[tuple[_Progress, Piece]]:
+        """As many passes, in order, as fit the chunk and the pool; the last one perhaps in part."""
+        step: list[tuple[_Progress, Piece]] = []
         room = self._chunk_tokens
-        for job in waiting:
-            piece = self._piece(job, room, pinned={other.one.session for other, _ in step})
+        for each in waiting:
+            piece = self._piece(each, room, pinned={other.one.session for other, _ in step})
             if piece is not None:
-                step.append((job, piece))
+                step.append((each, piece))
                 room -= len(piece.tokens)
-            elif not job.done or room == 0:
+            elif not each.done or room == 0:
                 break
         return step
 
-    def _piece(self, job: _Job, room: int, pinned: Collection[Hashable]) -> Piece | None:
-        """A place for the next at most `room` tokens of a job; None without room, or when it is done."""
-        session, tokens = job.one.session, job.one.tokens
-        begin = self._pool.find(session, tokens, job.next_row)
+    def _piece(self, progress: _Progress, room: int, pinned: Collection[Hashable]) -> Piece | None:
+        """Place up to `room` further tokens of a pass; None if there is no room or nothing left to do."""
+        session, tokens = progress.one.session, progress.one.tokens
+        begin = self._pool.find(session, tokens, progress.next_row)
         end = min(len(tokens), begin + room)
         if begin == end:
-            job.done = begin == len(tokens)
+            progress.done = begin == len(tokens)
             return None
-        placement = self._pool.place(session, tokens[:end], begin, pinned, job.one.owner)
+        placement = self._pool.place(session, tokens[:end], begin, pinned, progress.one.owner)
         if placement is None:
             return None
-        for source, target in placement.copies:
+        for source, destination in placement.copies:
             for layer in self._layers.values():
-                layer.copy_page(source, target)
-        return Piece(tokens[begin:end], begin, placement.pages, num_rows=max(0, end - job.next_row))
+                layer.copy_page(source, destination)
+        return Piece(tokens[begin:end], begin, placement.pages, num_rows=max(0, end - progress.next_row))
 
-    def _run(self, step: Sequence[tuple[_Job, Piece]]) -> None:
+    def _run(self, step: Sequence[tuple[_Progress, Piece]]) -> None:
         step = [step[index] for index in order([piece for _, piece in step])]
         rows = self._forward([piece for _, piece in step])
-        for job, piece in step:
-            self._pool.commit(job.one.session, job.one.tokens[: piece.end])
-            job.done = piece.end == len(job.one.tokens)
+        for each, piece in step:
+            self._pool.commit(each.one.session, each.one.tokens[: piece.end])
+            each.done = piece.end == len(each.one.tokens)
             if piece.num_rows:
-                job.rows.append(rows[: piece.num_rows])
+                each.rows.append(rows[: piece.num_rows])
             rows = rows[piece.num_rows :]
 
     def _forward(self, pieces: Sequence[Piece]) -> FloatRows:
-        packed = Packed(pieces, PAGE_SIZE, self._layers, self.kernel)
-        row = packed.row(self._model.device)
+        packed = PackedBatch(pieces, PAGE_SIZE, self._layers, self.kernel)
+        tokens = packed.tokens_on(self._model.device)
         output = self._model(
-            input_ids=row.tokens,
-            position_ids=row.positions,
+            input_ids=tokens.ids,
+            position_ids=tokens.positions,
             use_cache=False,
-            logits_to_keep=row.wanted,
+            logits_to_keep=tokens.wanted,
             packed=packed,
         )
-        if output.logits.shape[1] != len(row.wanted):
-            raise NotPackableError("a model that cannot choose the rows of its logits")
+        if output.logits.shape[1] != len(tokens.wanted):
+            raise NotPackableError("a model that cannot select rows of its logits")
         return to_numpy(output.logits[0])

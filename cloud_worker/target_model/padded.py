@@ -4,20 +4,20 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from cloud_worker.target_model.layers import PagedLayer
-from cloud_worker.target_model.row import Group, Row
+from cloud_worker.target_model.packed_tokens import Group, PackedTokens
 
 
 def attend_padded(
-    query: torch.Tensor, layer: PagedLayer, row: Row, window: int, scaling: float | None
+    query: torch.Tensor, layer: PagedLayer, tokens: PackedTokens, window: int, scaling: float | None
 ) -> torch.Tensor:
-    """[T, Hq, Dv] for queries [Hq, T, D]; window 0 is none."""
-    return torch.cat([_attend_group(query, layer, group, window, scaling) for group in row.groups])
+    """[T, Hq, Dv] for queries [Hq, T, D]; window 0: none."""
+    return torch.cat([_attend_group(query, layer, group, window, scaling) for group in tokens.groups])
 
 
 def _attend_group(
     query: torch.Tensor, layer: PagedLayer, group: Group, window: int, scaling: float | None
 ) -> torch.Tensor:
-    """[T', Hq, Dv] for a group's tokens. The query heads of one key head become rows of one matrix."""
+    """[T', Hq, Dv] for a group's tokens. The query heads of a key head become rows of one matrix."""
     num_pieces, num_new = group.positions.shape
     num_heads, dim = layer.keys.shape[1:]
     num_shared = query.shape[0] // num_heads  # query heads per key head
@@ -31,7 +31,7 @@ def _attend_group(
         scale=scaling,
     )
     out = out.view(num_pieces, num_heads, num_shared, num_new, -1).permute(0, 3, 1, 2, 4)
-    return out.reshape(num_pieces * num_new, num_heads * num_shared, -1).index_select(0, group.places)
+    return out.reshape(num_pieces * num_new, num_heads * num_shared, -1).index_select(0, group.kept)
 
 
 def _fetch(pool: torch.Tensor, group: Group) -> torch.Tensor:

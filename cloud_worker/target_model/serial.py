@@ -1,7 +1,7 @@
-"""One session after the other, each with a cache of transformers' own: slow, and right for most models.
+"""One session after the other, each with a cache from transformers: slow, but correct for most models.
 
-Law: a rewound cache gives the logits of a cache that never held the tokens taken back. So every layer
-keeps all its entries, sliding windows too: masks hide what lies outside; what is dropped cannot come back.
+Law: a rewound cache gives the logits of a cache that never held the removed tokens. So every layer keeps all
+its entries, even with a sliding window: masks hide what is outside, whereas dropped entries cannot come back.
 """
 
 from collections import OrderedDict
@@ -26,9 +26,9 @@ class _Session:
 
 
 class SerialEngine:
-    """A cache per session, the least recently used ones forgotten when all hold more than `max_tokens`.
+    """One cache per session; the least recently used are dropped when all together exceed `max_tokens`.
 
-    Those of an owner that holds more than OWNER_SHARE of it go first.
+    Sessions of an owner that holds more than OWNER_SHARE of that go first.
     """
 
     def __init__(self, model: PreTrainedModel, vocab_size: int, max_tokens: int, chunk_tokens: int) -> None:
@@ -46,12 +46,12 @@ class SerialEngine:
 
     @property
     def num_pages(self) -> int:
-        """How many tokens all caches may hold: without a pool a page is one token."""
+        """How many tokens all caches may hold: without a pool, a page is one token."""
         return self._max_tokens
 
     @property
     def num_used_pages(self) -> int:
-        """How many they hold."""
+        """How many tokens they hold."""
         return sum(len(session.tokens) for session in list(self._sessions.values()))
 
     def cached_tokens(self, session: Hashable) -> int:
@@ -65,7 +65,7 @@ class SerialEngine:
         return len(one.tokens) - one.start(common_prefix(held.tokens, one.tokens) if held else 0)
 
     def forget(self, session: Hashable) -> None:
-        """Drop a session's cache; an unknown session is no error."""
+        """Drop a session's cache; an unknown session is not an error."""
         self._sessions.pop(session, None)
 
     def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
@@ -76,11 +76,11 @@ class SerialEngine:
         session = self._sessions.pop(one.session, None) or _Session(owner=one.owner)
         start = one.start(common_prefix(session.tokens, one.tokens))
         if start < len(session.tokens):
-            session.cache.crop(start - len(session.tokens))  # a negative count: so many from the end
+            session.cache.crop(start - len(session.tokens))  # negative: that many from the end
         session.tokens = list(one.tokens[:start])
         self._make_room(len(one.tokens))
         rows = self._extend(session, one)
-        self._sessions[one.session] = session  # only now: a failed run leaves no half-written cache behind
+        self._sessions[one.session] = session  # only now, so that a failed run leaves no half-written cache
         return rows
 
     def _extend(self, session: _Session, one: Pass) -> FloatRows:

@@ -1,9 +1,9 @@
-"""One model over several GPUs by transformers' tensor parallel plan: this process and one more for each GPU.
+"""One model over several GPUs by transformers' tensor parallel plan: one process per GPU, this one included.
 
     the worker's process (rank 0)   calls -> pipe -> processes of rank 1, 2 ...: the same calls, in order
 
-Law: all processes make the same calls, so their page pools stay alike without a word about them. When one of
-them fails, no later result can be trusted: the worker ends, and its sessions go on elsewhere (law 4).
+Law: all processes make the same calls, so their page pools stay equal without further messages. When one of
+them fails, no later result can be trusted: the worker exits, and its sessions continue elsewhere (law 4).
 """
 
 import multiprocessing
@@ -31,7 +31,7 @@ PATIENCE = timedelta(minutes=5)  # for the slowest process to load its weights
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What every process loads alike; `num_threads` is for each, 0 leaves torch's choice."""
+    """What every process loads; `num_threads` is per process, 0 for torch's default."""
 
     name: str
     device: str  # cpu or cuda
@@ -42,7 +42,7 @@ class Plan:
     chunk_tokens: int = 256
 
     def join(self, rank: int, port: int) -> Loaded:
-        """Join the group at `port` of this machine and load this rank's share of the weights."""
+        """Join the process group on local `port` and load this rank's share of the weights."""
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": self.num_processes, "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
         if self.num_threads > 0:
@@ -54,7 +54,7 @@ class Plan:
 
 
 class _Pipe(Protocol):
-    """The end of a pipe that sends."""
+    """The sending end of a pipe."""
 
     def send(self, obj: object) -> None: ...
 
@@ -76,13 +76,13 @@ class Followers:
             self._pipes.append(ours)
             self._processes.append(process)
 
-    def tell(self, call: str, argument: object) -> None:
-        """Have every process make this call of its TargetModel too."""
+    def repeat(self, call: str, argument: object) -> None:
+        """Make every process repeat this call on its own TargetModel."""
         for pipe in self._pipes:
             pipe.send((call, argument))
 
     def stop(self) -> None:
-        """End them all."""
+        """Stop all processes."""
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
@@ -91,7 +91,7 @@ class Followers:
 
 
 class ParallelTargetModel(TargetModel):
-    """A `TargetModel` in several processes; what it answers is rank 0's, where all shares come together."""
+    """A `TargetModel` over several processes; the results are those of rank 0, where all shares meet."""
 
     def __init__(self, plan: Plan, loaded: Loaded, followers: Followers) -> None:
         super().__init__(loaded, cache_bytes=plan.cache_bytes, chunk_tokens=plan.chunk_tokens)
@@ -100,11 +100,11 @@ class ParallelTargetModel(TargetModel):
     @classmethod
     @contextmanager
     def open(cls, plan: Plan) -> Generator["ParallelTargetModel"]:
-        """The model over `plan.num_processes` GPUs (or processes of a CPU), until the block ends."""
+        """The model over `plan.num_processes` GPUs (or CPU processes), until the block ends."""
         num_gpus = torch.cuda.device_count()
         if plan.device == "cuda" and num_gpus < plan.num_processes:
             raise TargetModelError(
-                f"tensor_parallel {plan.num_processes} needs as many GPUs, and torch sees {num_gpus}"
+                f"tensor_parallel {plan.num_processes} needs that many GPUs, but torch sees {num_gpus}"
             )
         check_split(plan.name, plan.num_processes)
         port = _free_port()
@@ -117,23 +117,23 @@ class ParallelTargetModel(TargetModel):
                 distributed.destroy_process_group()
 
     def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
-        """As `TargetModel.logits`; TargetModelError when a process has failed, and no call after that."""
+        """As `TargetModel.logits`; TargetModelError when a process has failed: make no call after that."""
         self.check(passes)
         try:
-            self._followers.tell("logits", list(passes))
+            self._followers.repeat("logits", list(passes))
             return super().logits(passes)
         except (RuntimeError, OSError, MemoryError) as error:
             raise TargetModelError(f"a process of the tensor parallel group failed: {error}") from error
 
     def forget(self, session: Hashable) -> None:
         """As `TargetModel.forget`."""
-        with suppress(OSError):  # the next pass tells that a process is gone
-            self._followers.tell("forget", session)
+        with suppress(OSError):  # the next pass reports that a process is gone
+            self._followers.repeat("forget", session)
         super().forget(session)
 
 
 def _follow(plan: Plan, rank: int, port: int, calls: Connection) -> None:
-    """A process of rank 1 and up: repeat the calls until the pipe closes."""
+    """The main function of rank 1 and up: repeat calls until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; rank 0 decides
     try:
         loaded = plan.join(rank, port)
@@ -144,7 +144,7 @@ def _follow(plan: Plan, rank: int, port: int, calls: Connection) -> None:
     except EOFError:
         return
     except (TargetModelError, RuntimeError):
-        return  # rank 0 meets the same, or misses this process, and says so
+        return  # rank 0 fails in the same way, or notices that this process is gone, and reports it
 
 
 def _free_port() -> int:

@@ -1,6 +1,6 @@
 """Packed attention on CUDA in half precision: torch's variable-length attention, without padding or masks.
 
-The pasts are fetched from their pages first, so that any page size will do.
+Cached keys and values are first gathered from their pages, so any page size works.
 """
 
 import importlib
@@ -8,19 +8,19 @@ import importlib
 import torch
 
 from cloud_worker.target_model.layers import PagedLayer
-from cloud_worker.target_model.row import Row
+from cloud_worker.target_model.packed_tokens import PackedTokens
 
-MODULE = "torch.nn.attention.varlen"  # younger than the oldest torch that the package accepts
+MODULE = "torch.nn.attention.varlen"  # newer than the oldest torch that the package accepts
 
 
 def attend_varlen(
-    query: torch.Tensor, layer: PagedLayer, row: Row, window: int, scaling: float | None
+    query: torch.Tensor, layer: PagedLayer, tokens: PackedTokens, window: int, scaling: float | None
 ) -> torch.Tensor:
-    """[T, Hq, Dv] for queries [Hq, T, D]; window 0 is none.
+    """[T, Hq, Dv] for queries [Hq, T, D]; window 0: none.
 
-    `num_splits=1` makes a sequence's result independent of the others in the row.
+    `num_splits=1` makes the result of a sequence independent of the other sequences.
     """
-    spans = row.spans()
+    spans = tokens.spans()
     return importlib.import_module(MODULE).varlen_attn(
         query.transpose(0, 1).contiguous(),
         layer.keys.index_select(0, spans.key_slots),
@@ -40,5 +40,5 @@ def attend_varlen(
 
 
 def suits(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether it is worth a trial: its kernels exist for CUDA and 16 bits only."""
+    """Whether it is worth a trial: its kernels exist only for CUDA and 16 bits."""
     return device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)

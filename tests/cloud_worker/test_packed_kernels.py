@@ -13,8 +13,8 @@ from cloud_worker.target_model.attention import Kernel
 from cloud_worker.target_model.engine import Trial
 from cloud_worker.target_model.layers import PagedLayer, layer_shapes
 from cloud_worker.target_model.packed_engine import PackedEngine
+from cloud_worker.target_model.packed_tokens import PackedTokens
 from cloud_worker.target_model.padded import attend_padded
-from cloud_worker.target_model.row import Row
 from cloud_worker.target_model.varlen import attend_varlen, suits
 
 SIZES: dict[str, Any] = {
@@ -95,9 +95,9 @@ def test_a_kernel_passes_the_trial(name: str, kernel: Kernel, monkeypatch: pytes
 
 def test_a_kernel_that_ignores_the_window_fails_the_trial() -> None:
     def without_window(
-        query: torch.Tensor, layer: PagedLayer, row: Row, window: int, scaling: float | None
+        query: torch.Tensor, layer: PagedLayer, tokens: PackedTokens, window: int, scaling: float | None
     ) -> torch.Tensor:
-        return attend_padded(query, layer, row, min(window, 0), scaling)
+        return attend_padded(query, layer, tokens, min(window, 0), scaling)
 
     assert "logits are off by" in str(fault(build("window"), without_window))
 

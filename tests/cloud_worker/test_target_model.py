@@ -35,8 +35,7 @@ from transformers import (
 )
 
 from cloud_worker.passes.forward_pass import Pass
-from cloud_worker.target_model import TargetModel, TargetModelError
-from cloud_worker.target_model import row as packing
+from cloud_worker.target_model import TargetModel, TargetModelError, packed_tokens
 from cloud_worker.target_model.engine import plain_logits
 from cloud_worker.target_model.loading import Loaded
 
@@ -157,8 +156,8 @@ def test_any_schedule_gives_the_logits_of_a_plain_forward_pass(family: str) -> N
 def test_however_pieces_are_grouped_the_logits_are_the_same(
     family: str, max_waste: float, call_cost: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "MAX_WASTE", max_waste)
-    monkeypatch.setattr(packing, "CALL_COST", call_cost)
+    monkeypatch.setattr(packed_tokens, "MAX_WASTE", max_waste)
+    monkeypatch.setattr(packed_tokens, "CALL_COST", call_cost)
     model = build(FAMILIES[family]())
     target = TargetModel(loaded(model), chunk_tokens=64)
     assert_lawful(model, target, random_schedule(np.random.default_rng(3), num_sessions=6, num_steps=5))
@@ -385,7 +384,7 @@ def test_missing_weights_are_refused_not_drawn_at_random(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.self_attn.q_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(TargetModelError, match=r"1 weights are missing, model\.layers\.1"):
+    with pytest.raises(TargetModelError, match=r"1 weights are missing, the first is model\.layers\.1"):
         TargetModel.load(str(folder), device="cpu")
 
 
@@ -396,7 +395,7 @@ def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TargetModelError, match=r"holds no config\.json"):
+    with pytest.raises(TargetModelError, match=r"has no config\.json"):
         TargetModel.load(str(tmp_path))
 
 

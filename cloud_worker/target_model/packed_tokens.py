@@ -1,7 +1,7 @@
-"""One row of tokens for many sessions: which token sits where, what it may look at, which logits are wanted.
+"""The new tokens of many sequences side by side: what each may attend to, and which logits are wanted.
 
-Law: a packed token sees exactly the positions 0 .. its own of its own sequence. Everything is computed once
-a forward pass and used by all layers.
+Law: a packed token attends to exactly the positions 0 .. its own of its own sequence. Everything is computed
+once per forward pass and used by all layers.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,19 +10,19 @@ from itertools import accumulate, chain
 
 import torch
 
-FETCH_COST = 8  # to bring a position's key and value here costs about as much as this many queries on it
-MAX_WASTE = 1.3  # padding may cost this factor ...
-CALL_COST = 10_000  # ... and what one call of the attention costs more
+FETCH_COST = 8  # fetching a position's key and value costs about as much as this many queries on it
+MAX_WASTE = 1.3  # padding may multiply the cost by this ...
+CALL_COST = 10_000  # ... and add the cost of one more call of the attention
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The new tokens of one sequence, positions `begin` .. end - 1, and the pages of all up to there."""
+    """The new tokens of one sequence, positions `begin` .. end - 1, and the pages for 0 .. end - 1."""
 
     tokens: Sequence[int]
     begin: int
     pages: tuple[int, ...]
-    num_rows: int  # logits wanted for the last ones
+    num_rows: int  # of logits, for the last tokens
 
     @property
     def end(self) -> int:
@@ -31,29 +31,32 @@ class Piece:
 
     @property
     def cost(self) -> int:
-        """Attention work, in pairs of query and key."""
+        """Attention work, in query-key pairs."""
         return (len(self.tokens) + FETCH_COST) * self.end
 
 
 @dataclass(slots=True)
 class Group:
-    """Pieces of similar size, padded to a common one: B pieces, n new tokens, m pages."""
+    """Pieces of similar size, padded to a common size: B pieces, n new tokens, m pages."""
 
-    queries: torch.Tensor  # [B * n] places in the row; a short piece repeats its first token
-    places: torch.Tensor  # [T'] the entries of `queries` that are no repetition, in the order of the row
+    queries: torch.Tensor  # [B * n] indices of packed tokens; a short piece repeats its first token
+    kept: torch.Tensor  # [T'] indices in `queries` without the repetitions, in packed order
     tables: torch.Tensor  # [B * m] pages; a short table repeats page 0
     positions: torch.Tensor  # [B, n] of the queries
     page_size: int
     _masks: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
 
-    def mask(self, window: int, num_groups: int, dtype: torch.dtype) -> torch.Tensor:
-        """[B, 1, num_groups * n, m * page_size]: 0 where a query may look, else -inf; window 0 is none."""
-        made = self._masks.get((window, num_groups))
+    def mask(self, window: int, num_shared: int, dtype: torch.dtype) -> torch.Tensor:
+        """[B, 1, num_shared * n, m * page_size]: 0 where a query may attend, else -inf; window 0: none.
+
+        `num_shared` is the number of query heads per key head.
+        """
+        made = self._masks.get((window, num_shared))
         if made is None:
-            made = self._masks[window, num_groups] = self._make_mask(window, num_groups, dtype)
+            made = self._masks[window, num_shared] = self._make_mask(window, num_shared, dtype)
         return made
 
-    def _make_mask(self, window: int, num_groups: int, dtype: torch.dtype) -> torch.Tensor:
+    def _make_mask(self, window: int, num_shared: int, dtype: torch.dtype) -> torch.Tensor:
         num_keys = len(self.tables) // len(self.positions) * self.page_size
         keys = torch.arange(num_keys, device=self.tables.device)
         queries = self.positions[:, None, :, None]
@@ -63,12 +66,12 @@ class Group:
         mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
             hidden, float("-inf")
         )
-        return mask.repeat(1, 1, num_groups, 1)
+        return mask.repeat(1, 1, num_shared, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Where each piece begins and ends among the row's tokens and among all positions of all pieces."""
+    """Where each of N pieces ends, among the packed tokens and among all positions of all pieces."""
 
     query_ends: torch.Tensor  # [N + 1] int32, from 0
     key_ends: torch.Tensor  # [N + 1] int32, from 0
@@ -78,32 +81,32 @@ class Spans:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """All pieces side by side: T tokens."""
+class PackedTokens:
+    """All pieces side by side: T tokens in one sequence."""
 
-    tokens: torch.Tensor  # [1, T]
+    ids: torch.Tensor  # [1, T]
     positions: torch.Tensor  # [1, T]
     slots: torch.Tensor  # [T] where keys and values are written: page * page_size + offset
-    wanted: torch.Tensor  # [R] places in the row whose logits are wanted
+    wanted: torch.Tensor  # [R] indices of the tokens whose logits are wanted
     groups: tuple[Group, ...]  # of adjacent pieces
     pieces: Sequence[Piece]
     page_size: int
     _spans: list[Spans] = field(default_factory=list)
 
     def spans(self) -> Spans:
-        """The row for attention without padding; made when first asked for."""
+        """The layout for attention without padding; computed when first asked for."""
         if not self._spans:
             self._spans.append(_spans(self.pieces, self.page_size, self.slots.device))
         return self._spans[0]
 
 
 def order(pieces: Sequence[Piece]) -> list[int]:
-    """Indices of the pieces, so that similar ones are adjacent."""
+    """An order of the pieces in which similar ones are adjacent, as indices."""
     return sorted(range(len(pieces)), key=lambda i: (len(pieces[i].tokens).bit_length(), pieces[i].end))
 
 
-def pack(pieces: Sequence[Piece], page_size: int, device: torch.device) -> Row:
-    """The row of `pieces`, in their order."""
+def pack(pieces: Sequence[Piece], page_size: int, device: torch.device) -> PackedTokens:
+    """Pack the pieces, in their order."""
 
     def tensor(values: Iterable[int]) -> torch.Tensor:
         return torch.tensor(list(values), dtype=torch.long, device=device)
@@ -115,8 +118,8 @@ def pack(pieces: Sequence[Piece], page_size: int, device: torch.device) -> Row:
     for members in _similar(pieces):
         groups.append(_group(members, num_packed, page_size, device))
         num_packed += sum(len(piece.tokens) for piece in members)
-    return Row(
-        tokens=tensor(chain.from_iterable(piece.tokens for piece in pieces))[None],
+    return PackedTokens(
+        ids=tensor(chain.from_iterable(piece.tokens for piece in pieces))[None],
         positions=tensor(chain.from_iterable(range(piece.begin, piece.end) for piece in pieces))[None],
         slots=tensor(chain.from_iterable(_slots(piece, page_size) for piece in pieces)),
         wanted=tensor(chain.from_iterable(wanted)),
@@ -151,16 +154,16 @@ def _padded_cost(pieces: Sequence[Piece]) -> int:
 
 
 def _group(pieces: Sequence[Piece], start: int, page_size: int, device: torch.device) -> Group:
-    """A group whose first token is at place `start` of the row."""
+    """A group whose first token is packed token `start`."""
     longest = max(len(piece.tokens) for piece in pieces)
     num_pages = max(-(-piece.end // page_size) for piece in pieces)
     queries: list[int] = []
-    places: list[int] = []
+    kept: list[int] = []
     positions: list[list[int]] = []
     tables: list[int] = []
     for piece in pieces:
         num_new, num_padding = len(piece.tokens), longest - len(piece.tokens)
-        places += range(len(queries), len(queries) + num_new)
+        kept += range(len(queries), len(queries) + num_new)
         queries += [*range(start, start + num_new), *[start] * num_padding]
         positions.append([*range(piece.begin, piece.end), *[piece.begin] * num_padding])
         table = piece.pages[: -(-piece.end // page_size)]
@@ -168,7 +171,7 @@ def _group(pieces: Sequence[Piece], start: int, page_size: int, device: torch.de
         start += num_new
     return Group(
         queries=torch.tensor(queries, device=device),
-        places=torch.tensor(places, device=device),
+        kept=torch.tensor(kept, device=device),
         tables=torch.tensor(tables, device=device),
         positions=torch.tensor(positions, device=device),
         page_size=page_size,
