@@ -4,6 +4,7 @@ import dataclasses
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def own(kind: type) -> list[dataclasses.Field]:
+def own(kind: type[BrokerConfig]) -> list[dataclasses.Field[Any]]:
     shared = {field.name for field in dataclasses.fields(BrokerConfig)}
     return [field for field in dataclasses.fields(kind) if kind is BrokerConfig or field.name not in shared]
 
@@ -52,7 +53,7 @@ def own(kind: type) -> list[dataclasses.Field]:
         (AgentConfig, "### Agents"),
     ],
 )
-def test_every_setting_is_in_its_table_with_its_default(kind, heading):
+def test_every_setting_is_in_its_table_with_its_default(kind: type[BrokerConfig], heading: str) -> None:
     rows = table(page("docs/operating.md"), heading)
     assert list(rows) == [field.name for field in own(kind)]
     for field in own(kind):
@@ -64,7 +65,7 @@ def test_every_setting_is_in_its_table_with_its_default(kind, heading):
             assert shown == (f"{value:g}" if isinstance(value, float) else str(value)), field.name
 
 
-def test_every_choice_of_a_setting_is_named():
+def test_every_choice_of_a_setting_is_named() -> None:
     text = page("docs/operating.md") + page("docs/method.md")
     for kind in (AgentConfig, WorkerConfig):
         for field in dataclasses.fields(kind):
@@ -72,7 +73,7 @@ def test_every_choice_of_a_setting_is_named():
                 assert f"`{choice}`" in text, f"{field.name}: {choice}"
 
 
-def test_every_scheme_is_described_with_its_threshold():
+def test_every_scheme_is_described_with_its_threshold() -> None:
     method = table(page("docs/method.md"), "## 2. The schemes")
     readme = table(page("README.md"), "**Schemes**")
     assert list(method) == list(SCHEMES)
@@ -82,14 +83,14 @@ def test_every_scheme_is_described_with_its_threshold():
             assert f"{scheme.threshold:g}" in method[scheme.name][1], scheme.name
 
 
-def test_every_field_of_a_report_and_every_fate_is_explained():
+def test_every_field_of_a_report_and_every_fate_is_explained() -> None:
     text = page("docs/integrating.md")
     for name in [field.name for field in dataclasses.fields(Report)] + list(Fate):
         assert f"`{name}`" in text, name
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(path):
+def test_links_lead_somewhere(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if link.startswith("http"):
@@ -102,7 +103,7 @@ def test_links_lead_somewhere(path):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_and_tests_that_a_page_names_exist(path):
+def test_files_and_tests_that_a_page_names_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     folders = "|".join(
         ("common", "edge_agent", "cloud_worker", "evaluation", "mosquitto", "tests", "docs", "examples")
@@ -114,7 +115,7 @@ def test_files_and_tests_that_a_page_names_exist(path):
         assert f"def {name}(" in tests, name
 
 
-def test_the_map_of_the_house_is_complete():
+def test_the_map_of_the_house_is_complete() -> None:
     house = table(page("README.md"), "## The house")
     assert [name for name in house if not (ROOT / name).is_dir()] == []
     tracked = {
@@ -124,13 +125,13 @@ def test_the_map_of_the_house_is_complete():
     assert packages - {name.split("/")[0] for name in house} == set()
 
 
-def test_every_document_is_on_the_first_page():
+def test_every_document_is_on_the_first_page() -> None:
     text = page("README.md")
     for path in (ROOT / "docs").iterdir():
         assert not path.is_file() or f"docs/{path.name}" in text, path.name
 
 
-def test_every_dependency_has_its_reason():
+def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads(page("pyproject.toml"))["project"]
     extras = project["optional-dependencies"]
     required = [*project["dependencies"], *extras["edge"], *extras["cloud"], *extras["export"]]
