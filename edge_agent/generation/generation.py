@@ -66,7 +66,7 @@ class Generation:
                     yield event
 
     async def events(self) -> AsyncGenerator[Emitted]:
-        """As iterating, but each token comes first as a `Tentative`, with a `Retraction` if it is rejected."""
+        """As iterating, but each token is first a `Tentative`, with a `Retraction` if it is rejected."""
         async with self.turn(self):
             began = time.monotonic()
             try:

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,12 +28,14 @@ from evaluation.calibrate.rejection_line import fit_line, isotonic_curve
 from evaluation.calibrate.samples import HYBRID, TARGET, Samples, Seen, Walk
 from evaluation.calibrate.tradeoff import cost, offline_k, operating_points, thresholds
 from evaluation.calibrate.walking import walk_both
+from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.models.pair import load_pair
 from evaluation.models.undelayed import write
 from evaluation.reporting.finished import Finished
 from evaluation.smart_home.held_out import held_out
 from tests.support.processes import answers, generate
+from tests.support.small_models import FolderOf
 
 SLOPE, INTERCEPT = 0.8, 0.1
 TIMEOUT = 120.0
@@ -59,7 +61,7 @@ def made_up(num_prompts: int = 60, tokens_each: int = 40, seed: int = 0) -> list
 # -- statistics with known answers ----------------------------------------------------------------------
 
 
-def test_the_line_is_found_again_and_its_intervals_hold_the_truth():
+def test_the_line_is_found_again_and_its_intervals_hold_the_truth() -> None:
     line = fit_line(Samples.of(made_up()), "right")
     assert line.slope.low < SLOPE < line.slope.high
     assert line.intercept.low < INTERCEPT < line.intercept.high
@@ -67,7 +69,7 @@ def test_the_line_is_found_again_and_its_intervals_hold_the_truth():
     assert line.risk_averse.value == pytest.approx(-INTERCEPT / SLOPE, abs=0.02)
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     hits = 0
     for seed in range(40):
         slope = fit_line(Samples.of(made_up(30, 10, seed)), "right").slope
@@ -75,7 +77,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     assert hits >= 33  # 95 % of 40 are 38; fewer than 33 has probability 0.0005
 
 
-def test_tokens_of_one_prompt_that_move_together_widen_the_interval():
+def test_tokens_of_one_prompt_that_move_together_widen_the_interval() -> None:
     """Each token three times over tells nothing new, and the interval knows it."""
     once = made_up(40, 10)
     thrice = [Walk(walk.seen * 3, walk.ks, walk.tail_mass, walk.truncation_bound) for walk in once]
@@ -83,21 +85,21 @@ def test_tokens_of_one_prompt_that_move_together_widen_the_interval():
     assert second.high - second.low == pytest.approx(first.high - first.low, rel=1e-6)
 
 
-def test_correlations_are_those_of_scipy_whether_a_row_is_weighed_or_repeated():
+def test_correlations_are_those_of_scipy_whether_a_row_is_weighed_or_repeated() -> None:
     rng = np.random.default_rng(1)
     first = np.round(rng.random(500), 1)
     second = first + rng.normal(size=500)
-    weights = rng.integers(0, 4, 500)
-    pearson = correlation(first, second, weights.astype(float))
-    spearman = correlation(
-        Groups.of(first).midranks(weights), Groups.of(second).midranks(weights), weights.astype(float)
-    )
-    first, second = np.repeat(first, weights), np.repeat(second, weights)
-    assert pearson == pytest.approx(stats.pearsonr(first, second).statistic)
-    assert spearman == pytest.approx(stats.spearmanr(first, second).statistic)
+    counts = rng.integers(0, 4, 500)
+    weights = counts.astype(float)
+    pearson = correlation(first, second, weights)
+    spearman = correlation(Groups.of(first).midranks(weights), Groups.of(second).midranks(weights), weights)
+    first, second = np.repeat(first, counts), np.repeat(second, counts)
+    by_scipy: Any = stats.pearsonr(first, second), stats.spearmanr(first, second)  # made while it runs
+    assert pearson == pytest.approx(by_scipy[0].statistic)
+    assert spearman == pytest.approx(by_scipy[1].statistic)
 
 
-def test_auroc_is_the_share_of_pairs_in_the_right_order():
+def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
     rng = np.random.default_rng(2)
     uncertainty = np.round(rng.random(60), 1)
     rejected = (rng.random(60) < uncertainty).astype(float)
@@ -110,7 +112,7 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order():
     assert Groups.of(uncertainty).auroc(rejected, np.ones(60)) == pytest.approx(np.mean(pairs))
 
 
-def test_the_estimator_that_knows_is_found_to_be_the_best():
+def test_the_estimator_that_knows_is_found_to_be_the_best() -> None:
     found = associate(Samples.of(made_up()))
     for figure in ("pearson", "spearman", "auroc"):
         assert found.best(figure) == "right"
@@ -118,7 +120,7 @@ def test_the_estimator_that_knows_is_found_to_be_the_best():
         assert found.of("wrong", figure).value < found.of("right", figure).low
 
 
-def test_an_isotonic_curve_never_falls_and_keeps_the_mean():
+def test_an_isotonic_curve_never_falls_and_keeps_the_mean() -> None:
     samples = Samples.of(made_up())
     uncertainty = samples.uncertainty["right"]
     fitted = isotonic_curve(uncertainty, samples.rejection).at(np.sort(uncertainty))
@@ -126,7 +128,7 @@ def test_an_isotonic_curve_never_falls_and_keeps_the_mean():
     assert fitted.mean() == pytest.approx(samples.rejection.mean())
 
 
-def test_an_operating_point_costs_what_the_policys_own_gate_would_skip():
+def test_an_operating_point_costs_what_the_policys_own_gate_would_skip() -> None:
     samples = Samples.of(made_up(10, 20))
     uncertainty = samples.uncertainty["right"]
     points = operating_points(samples, "right")
@@ -137,7 +139,8 @@ def test_an_operating_point_costs_what_the_policys_own_gate_would_skip():
             Sampling(),
             1,
             point.threshold,
-            estimator=lambda logits, *_: float(logits[0]),  # logits that say their uncertainty themselves
+            # logits that say their uncertainty themselves
+            estimator=lambda logits, _1, _2, _3: float(logits[0]),
         )
         skipped = np.array(
             [policy.propose(np.array([u, 0.0]), 0).decision is Decision.SKIP for u in uncertainty]
@@ -148,12 +151,12 @@ def test_an_operating_point_costs_what_the_policys_own_gate_would_skip():
         assert (risk.value, uplink_rate.value) == pytest.approx((point.risk, point.uplink_rate))
 
 
-def test_the_offline_k_is_the_least_whose_mean_bound_is_tolerated():
+def test_the_offline_k_is_the_least_whose_mean_bound_is_tolerated() -> None:
     samples = Samples.of(made_up(4, 5))
     assert [offline_k(samples, theta) for theta in (0.3, 0.1, 0.05, 0.001)] == [1, 2, 3, 4]
 
 
-def test_uncertainty_that_never_varies_is_refused_in_a_sentence():
+def test_uncertainty_that_never_varies_is_refused_in_a_sentence() -> None:
     seen = (Seen({"right": 0.5}, 0.1, 0.1, 0.1, True, True),) * 5
     walks = [Walk(seen, (1,), (0.1,), (0.1,))] * 3
     with pytest.raises(CalibrationError, match="same uncertainty"):
@@ -163,7 +166,7 @@ def test_uncertainty_that_never_varies_is_refused_in_a_sentence():
 # -- prompts that are done ------------------------------------------------------------------------------
 
 
-def test_a_line_that_a_crash_cut_short_is_dropped_and_the_others_stay(tmp_path: Path):
+def test_a_line_that_a_crash_cut_short_is_dropped_and_the_others_stay(tmp_path: Path) -> None:
     finished = Finished(tmp_path, "one pair")
     finished.add("first", {"a": 0.1})
     finished.add("second", [1])
@@ -176,12 +179,12 @@ def test_a_line_that_a_crash_cut_short_is_dropped_and_the_others_stay(tmp_path: 
     assert Finished(tmp_path, "another pair").get("first") is None
 
 
-def test_a_walk_survives_being_written_and_read():
+def test_a_walk_survives_being_written_and_read() -> None:
     for walk in made_up(2, 3):
         assert Walk.from_json(json.loads(json.dumps(walk.to_json()))) == walk
 
 
-def test_fresh_commands_are_none_of_those_that_quality_is_judged_on():
+def test_fresh_commands_are_none_of_those_that_quality_is_judged_on() -> None:
     assert not set(fresh_commands(300)) & {each.command for each in held_out()}
 
 
@@ -202,12 +205,12 @@ def arguments(tmp_path: Path, *more: str) -> list[str]:
 @pytest.mark.parametrize("family", ["qwen3", "gpt2"])
 def test_any_pair_is_calibrated_and_the_agent_can_read_the_file(
     family: str,
-    draft_folder: Callable[[str], Path],
-    family_folder: Callable[[str], Path],
+    draft_folder: FolderOf,
+    family_folder: FolderOf,
     tmp_path: Path,
     prompts: Path,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     out = tmp_path / "calibration.json"
     pair = ["--draft", str(draft_folder(family)), "--target", str(family_folder(family))]
     command = arguments(tmp_path, *pair, "--prompts", str(prompts), "--out", str(out), "--max-tokens", "24")
@@ -229,7 +232,7 @@ def test_any_pair_is_calibrated_and_the_agent_can_read_the_file(
     assert {"calibration.md", "calibration.csv", "calibration-fit.svg"} <= written
 
 
-def test_rejection_averages_to_the_distance_and_tosses_follow_it():
+def test_rejection_averages_to_the_distance_and_tosses_follow_it() -> None:
     with load_pair() as pair:
         config = AgentConfig(scheme="opportunistic", threshold=0.08)
         walks = [walk_both(pair, config, prompt, 5) for prompt in fresh_commands(4)]
@@ -246,7 +249,7 @@ def test_rejection_averages_to_the_distance_and_tosses_follow_it():
         assert abs(np.mean([one.rejection - one.distance for one in seen])) < 0.02
 
 
-def test_the_text_without_a_link_is_the_text_through_a_broker(broker):
+def test_the_text_without_a_link_is_the_text_through_a_broker(broker: LocalBroker) -> None:
     commands = [each.command for each in held_out(4)]
     config = AgentConfig(broker=broker.url, scheme="opportunistic", threshold=0.3, temperature=1.0, seed=9)
     with LocalWorker(broker.url):
@@ -261,7 +264,7 @@ def num_lines(folder: Path) -> int:
     return sum(path.read_text().count("\n") for path in folder.glob("*.jsonl"))
 
 
-def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(tmp_path: Path):
+def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     def command(name: str) -> list[str]:
         flags = ["--num", "4", "--page", str(tmp_path / name), "--work", str(tmp_path / f"{name}-work")]
         return ["calibrate", *flags, "--out", str(tmp_path / f"{name}.json")]
@@ -291,7 +294,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(tmp_path: P
     assert (tmp_path / "stopped.json").read_text() == (tmp_path / "whole.json").read_text()
 
 
-def test_the_shipped_calibration_belongs_to_the_shipped_pair():
+def test_the_shipped_calibration_belongs_to_the_shipped_pair() -> None:
     calibration = Calibration.from_json((DEMO_FOLDER / "calibration.json").read_text())
     with load_pair() as pair:
         assert calibration.tokenizer == pair.text.fingerprint.hex()
@@ -313,7 +316,7 @@ def test_the_shipped_calibration_belongs_to_the_shipped_pair():
 )
 def test_prompts_that_cannot_be_used_are_named(
     name: str, content: str | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_text(content)
@@ -324,7 +327,7 @@ def test_prompts_that_cannot_be_used_are_named(
     assert str(path) in complaint
 
 
-def test_a_field_of_json_lines_is_taken_as_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_field_of_json_lines_is_taken_as_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "commands.jsonl"
     path.write_text("".join(json.dumps({"command": each.command}) + "\n" for each in held_out(2)))
     out = ["--out", str(tmp_path / "calibration.json")]
@@ -346,7 +349,7 @@ def test_a_field_of_json_lines_is_taken_as_prompt(tmp_path: Path, capsys: pytest
 )
 def test_mistakes_end_in_a_sentence(
     flags: list[str], said: str, tmp_path: Path, prompts: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     if flags[-1] == "--prompts":
         flags = [*flags, str(prompts)]
     assert main(arguments(tmp_path, *flags, "--out", str(tmp_path / "calibration.json"))) == 2
@@ -354,7 +357,7 @@ def test_mistakes_end_in_a_sentence(
 
 
 def test_a_pair_that_shares_no_vocabulary_is_refused(
-    family_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+    family_folder: FolderOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments(tmp_path, "--target", str(family_folder("llama")))) == 2
     assert "different vocabularies" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from common.protocol.fingerprint import fingerprint
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import read_info
 from edge_agent.text.tokenizer import Text
+from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.smart_home.held_out import held_out
 from tests.support.processes import answers, generate, greedy_answers
@@ -23,17 +24,17 @@ def commands(count: int) -> list[str]:
     return [each.command for each in held_out(count)]
 
 
-def test_all_files_together_take_at_most_16_mb():
+def test_all_files_together_take_at_most_16_mb() -> None:
     sizes = [path.stat().st_size for folder in (DRAFT, TARGET) for path in folder.iterdir()]
     assert sum(sizes) <= 16e6
 
 
-def test_both_models_share_one_vocabulary():
+def test_both_models_share_one_vocabulary() -> None:
     text = Text.load(read_info(DRAFT))
     assert text.fingerprint == fingerprint(TargetModel.load("demo").vocabulary)
 
 
-def test_greedy_text_of_50_held_out_commands_is_the_targets_own(broker):
+def test_greedy_text_of_50_held_out_commands_is_the_targets_own(broker: LocalBroker) -> None:
     with LocalWorker(broker.url):
         generations = {
             scheme: asyncio.run(
@@ -47,7 +48,7 @@ def test_greedy_text_of_50_held_out_commands_is_the_targets_own(broker):
         assert {one.session.finish_reason for one in made} == {"stop"}
 
 
-def test_coupled_text_is_the_streamed_text_of_the_target_for_every_seed(broker):
+def test_coupled_text_is_the_streamed_text_of_the_target_for_every_seed(broker: LocalBroker) -> None:
     with LocalWorker(broker.url):
         for seed in (1, 2):
             config = AgentConfig(broker=broker.url, scheme="coupled", temperature=1.0, seed=seed)

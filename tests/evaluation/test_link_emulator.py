@@ -5,6 +5,7 @@ import contextlib
 import socket
 import struct
 import time
+from pathlib import Path
 
 import pytest
 
@@ -33,21 +34,21 @@ async def round_trip(up: Conditions, down: Conditions, payload: bytes) -> float:
         return time.monotonic() - began
 
 
-def test_both_delays_make_the_round_trip():
+def test_both_delays_make_the_round_trip() -> None:
     assert asyncio.run(round_trip(Conditions(0.1), Conditions(0.05), b"x")) >= 0.15
 
 
-def test_a_rate_makes_large_messages_late():
+def test_a_rate_makes_large_messages_late() -> None:
     payload = bytes(range(256)) * 100
     assert asyncio.run(round_trip(Conditions(rate_mbps=1.0), Conditions(), payload)) >= 8e-6 * len(payload)
 
 
-def test_jitter_keeps_the_order():
+def test_jitter_keeps_the_order() -> None:
     payload = bytes(i % 251 for i in range(200_000))
     asyncio.run(round_trip(Conditions(jitter=0.01), Conditions(jitter=0.01), payload))
 
 
-def test_a_cut_ends_connections_and_refuses_new_ones_for_a_while():
+def test_a_cut_ends_connections_and_refuses_new_ones_for_a_while() -> None:
     async def scenario() -> None:
         server = await echo_server()
         async with server, LinkEmulator("127.0.0.1", server.sockets[0].getsockname()[1]) as link:
@@ -68,7 +69,7 @@ def test_a_cut_ends_connections_and_refuses_new_ones_for_a_while():
     asyncio.run(scenario())
 
 
-def test_a_connection_that_is_reset_ends_on_the_other_side_too():
+def test_a_connection_that_is_reset_ends_on_the_other_side_too() -> None:
     async def scenario() -> None:
         ended = asyncio.Event()
 
@@ -92,7 +93,7 @@ def test_a_connection_that_is_reset_ends_on_the_other_side_too():
     asyncio.run(scenario())
 
 
-def test_a_trace_is_replayed_and_repeats(tmp_path):
+def test_a_trace_is_replayed_and_repeats(tmp_path: Path) -> None:
     file = tmp_path / "trace.csv"
     file.write_text("t_s,ul_mbps\n0,8\n1,2\n2,0\n3,1\n")
     trace = Trace.read(file)

@@ -3,10 +3,11 @@
 import subprocess
 import sys
 
+from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 
 
-def test_the_load_generator_presses_a_real_pool_and_says_what_it_saw(broker):
+def test_the_load_generator_presses_a_real_pool_and_says_what_it_saw(broker: LocalBroker) -> None:
     with LocalWorker(broker.url):
         run = press("--broker", broker.url, "--devices", "3", "--seconds", "1", "--tokens", "8")
     assert run.returncode == 0, run.stderr
@@ -14,7 +15,7 @@ def test_the_load_generator_presses_a_real_pool_and_says_what_it_saw(broker):
     assert "correction latency: p50" in run.stdout
 
 
-def test_a_broker_that_is_not_there_is_one_sentence():
+def test_a_broker_that_is_not_there_is_one_sentence() -> None:
     run = press("--broker", "mqtt://127.0.0.1:9")
     assert run.returncode == 1
     assert run.stderr.startswith("load: no broker at 127.0.0.1:9")

@@ -1,7 +1,6 @@
 """`evaluation quality`: scores with known answers, calibrated thresholds, the command on the demo pair."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from evaluation.quality.agreement import agreement
 from evaluation.quality.scores import Answer, score, wilson
 from evaluation.quality.variants import variants
 from evaluation.smart_home.held_out import held_out
+from tests.support.small_models import FolderOf
 
 
 def answer(prompt: int, tokens: tuple[int, ...], *, is_right: bool, num_skipped: int = 0) -> Answer:
@@ -39,19 +39,19 @@ def answer(prompt: int, tokens: tuple[int, ...], *, is_right: bool, num_skipped:
 )
 def test_agreement_counts_the_tokens_that_need_no_edit(
     first: tuple[int, ...], second: tuple[int, ...], same: float
-):
+) -> None:
     assert agreement(first, second) == same
     assert agreement(second, first) == same
 
 
 @pytest.mark.parametrize(("right", "num"), [(0, 20), (7, 20), (200, 200)])
-def test_a_share_has_wilsons_interval(right: int, num: int):
+def test_a_share_has_wilsons_interval(right: int, num: int) -> None:
     expected = binomtest(right, num).proportion_ci(method="wilson")
     found = wilson(right / num, num)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
-def test_a_score_compares_each_answer_with_the_targets_to_the_same_command():
+def test_a_score_compares_each_answer_with_the_targets_to_the_same_command() -> None:
     target = [answer(i, (1, 2, 3, 4), is_right=i < 8) for i in range(10)]
     ours = [
         answer(i, (1, 2, 3, 4) if i % 2 else (1, 2, 3, 5), is_right=i < 6, num_skipped=1) for i in range(10)
@@ -67,19 +67,19 @@ def test_a_score_compares_each_answer_with_the_targets_to_the_same_command():
     assert found.measured_risk is None
 
 
-def test_the_target_differs_from_itself_by_nothing():
+def test_the_target_differs_from_itself_by_nothing() -> None:
     target = [answer(i, (i, 2), is_right=i < 8) for i in range(10)]
     found = score(target, target)
     assert (found.difference.low, found.difference.high) == (0.0, 0.0)
     assert found.relative.value == found.same_tokens.value == found.same_text.value == 1.0
 
 
-def test_answers_to_other_commands_are_not_compared():
+def test_answers_to_other_commands_are_not_compared() -> None:
     with pytest.raises(ValueError, match="same prompts"):
         score([answer(0, (1,), is_right=True)], [answer(1, (1,), is_right=True)])
 
 
-def test_every_scheme_is_judged_at_its_default_and_at_the_calibrations_thresholds():
+def test_every_scheme_is_judged_at_its_default_and_at_the_calibrations_thresholds() -> None:
     calibration = Calibration.from_json((DEMO_FOLDER / "calibration.json").read_text())
     found = variants(calibration, (0.01,))
     assert {each.scheme for each in found} == set(SCHEMES)
@@ -99,7 +99,7 @@ def test_every_scheme_is_judged_at_its_default_and_at_the_calibrations_threshold
 # -- the command ----------------------------------------------------------------------------------------
 
 
-def test_greedy_schemes_that_lose_nothing_write_the_targets_text():
+def test_greedy_schemes_that_lose_nothing_write_the_targets_text() -> None:
     with load_pair() as pair:
         prompts = [pair.prompt(each.command) for each in held_out(6)]
         texts = {}
@@ -110,7 +110,9 @@ def test_greedy_schemes_that_lose_nothing_write_the_targets_text():
     assert all(each == texts["llm"] for each in texts.values())
 
 
-def test_the_command_scores_and_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_scores_and_goes_on_where_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = ["quality", "--num", "2", "--seeds", "1", "--scheme", "coupled", "--scheme", "slm"]
     flags += ["--page", str(tmp_path / "page"), "--work", str(tmp_path / "work")]
     flags += ["--cache", str(tmp_path / "logits")]
@@ -138,12 +140,12 @@ def test_the_command_scores_and_goes_on_where_it_was(tmp_path: Path, capsys: pyt
 )
 def test_mistakes_end_in_a_sentence(
     flags: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     assert main(["quality", "--page", str(tmp_path), "--work", str(tmp_path), *flags]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_a_broken_calibration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_broken_calibration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = tmp_path / "calibration.json"
     broken.write_text("{}")
     flags = ["--page", str(tmp_path), "--work", str(tmp_path), "--calibration", str(broken)]
@@ -152,8 +154,8 @@ def test_a_broken_calibration_is_named(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_pair_that_shares_no_vocabulary_is_refused(
-    draft_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+    draft_folder: FolderOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = ["--page", str(tmp_path), "--work", str(tmp_path), "--draft", str(draft_folder("llama"))]
     assert main(["quality", *flags]) == 2
     assert "different vocabularies" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Logits remembered by prefix are the model's own, across processes, crashes and sessions."""
 
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +12,38 @@ from evaluation.models.cached_logits import NUM_PENDING, CachedDraft, CachedTarg
 from tests.support.fakes import VOCAB_SIZE, FakeModel
 
 
-class Counting(FakeModel):
-    """Both interfaces over the fake model; counts what it is asked."""
+class CountingDraft(FakeModel):
+    """The fake model as a draft model; counts what it is asked."""
 
     max_positions = 512
-    vocabulary = {str(number): number for number in range(VOCAB_SIZE)}  # noqa: RUF012
-    eos_ids = frozenset[int]()
     num_asked = 0
 
-    def logits(self, asked):
+    def logits(self, tokens: Sequence[int]) -> np.ndarray:
         self.num_asked += 1
-        if asked and isinstance(asked[0], Pass):
-            return [self.rows(one.tokens, one.num_rows) for one in asked]
-        return super().logits(asked)
+        return super().logits(tokens)
 
-    def rows(self, tokens, num_rows):
-        ends = range(len(tokens) - num_rows + 1, len(tokens) + 1)
-        return np.stack([super(Counting, self).logits(tokens[:end]) for end in ends])
 
-    def forget(self, session):
+class CountingTarget:
+    """The fake model as a target model; counts what it is asked."""
+
+    def __init__(self, seed: int) -> None:
+        self._model = FakeModel(seed)
+        self.vocabulary: Mapping[str, int] = {str(number): number for number in range(VOCAB_SIZE)}
+        self.eos_ids = frozenset[int]()
+        self.vocab_size = VOCAB_SIZE
+        self.max_positions = 512
+        self.num_asked = 0
+
+    def logits(self, passes: Sequence[Pass]) -> list[np.ndarray]:
+        self.num_asked += 1
+        return [self._model.rows(one.tokens, one.num_rows) for one in passes]
+
+    def forget(self, session: Hashable) -> None:
         pass
 
 
-def test_a_prefix_is_asked_of_the_model_once():
-    model = Counting(1)
+def test_a_prefix_is_asked_of_the_model_once() -> None:
+    model = CountingDraft(1)
     draft = CachedDraft(model, RowStore())
     first, second = draft.logits([1, 2, 3]), draft.logits((1, 2, 3))
     assert model.num_asked == 1
@@ -42,8 +51,8 @@ def test_a_prefix_is_asked_of_the_model_once():
     assert (draft.logits([1, 2, 4]) == FakeModel(1).logits([1, 2, 4])).all()
 
 
-def test_rows_of_a_pass_serve_later_passes_of_other_sessions():
-    model = Counting(1)
+def test_rows_of_a_pass_serve_later_passes_of_other_sessions() -> None:
+    model = CountingTarget(1)
     target = CachedTarget(model, RowStore())
     (rows,) = target.logits([Pass("a", (1, 2, 3, 4, 5), 4)])
     (fewer,) = target.logits([Pass("b", [1, 2, 3], 2)])
@@ -52,8 +61,8 @@ def test_rows_of_a_pass_serve_later_passes_of_other_sessions():
     assert target.logits([Pass("b", [1, 2, 3], 0)])[0].shape == (0, VOCAB_SIZE)
 
 
-def test_only_passes_with_unknown_rows_reach_the_model():
-    model = Counting(1)
+def test_only_passes_with_unknown_rows_reach_the_model() -> None:
+    model = CountingTarget(1)
     target = CachedTarget(model, RowStore())
     target.logits([Pass("a", [1, 2], 1)])
     known, new = target.logits([Pass("a", [1, 2], 1), Pass("b", [3, 4], 2)])
@@ -61,8 +70,8 @@ def test_only_passes_with_unknown_rows_reach_the_model():
     assert (new == FakeModel(1).rows([3, 4], 2)).all()
 
 
-def test_what_a_worker_would_have_to_compute_does_not_depend_on_what_is_remembered():
-    target = CachedTarget(Counting(1), RowStore())
+def test_what_a_worker_would_have_to_compute_does_not_depend_on_what_is_remembered() -> None:
+    target = CachedTarget(CountingTarget(1), RowStore())
     one = Pass("a", list(range(10)), 2)
     target.logits([Pass("other", one.tokens, 10)])
     assert target.num_missing(one) == 10
@@ -73,17 +82,17 @@ def test_what_a_worker_would_have_to_compute_does_not_depend_on_what_is_remember
     assert target.num_missing(one) == 10
 
 
-def test_rows_outlive_the_process(tmp_path: Path):
+def test_rows_outlive_the_process(tmp_path: Path) -> None:
     path = tmp_path / "new" / "rows.sqlite"
     store = RowStore(path)
-    CachedDraft(Counting(1), store).logits([1, 2])
+    CachedDraft(CountingDraft(1), store).logits([1, 2])
     store.close()
-    model = Counting(1)
+    model = CountingDraft(1)
     assert (CachedDraft(model, RowStore(path)).logits([1, 2]) == FakeModel(1).logits([1, 2])).all()
     assert model.num_asked == 0
 
 
-def test_a_crash_costs_the_last_rows_and_no_others(tmp_path: Path):
+def test_a_crash_costs_the_last_rows_and_no_others(tmp_path: Path) -> None:
     path = tmp_path / "rows.sqlite"
     store = RowStore(path)
     for token in range(NUM_PENDING + 1):
@@ -93,7 +102,9 @@ def test_a_crash_costs_the_last_rows_and_no_others(tmp_path: Path):
     assert again.get(prefix_keys([NUM_PENDING])[0]) is None
 
 
-def test_rows_that_memory_has_no_room_for_are_found_on_disk(tmp_path: Path, monkeypatch):
+def test_rows_that_memory_has_no_room_for_are_found_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("evaluation.models.cached_logits.MEMORY_BYTES", 64)
     store = RowStore(tmp_path / "rows.sqlite")
     for token in range(2 * NUM_PENDING + 5):
@@ -104,7 +115,7 @@ def test_rows_that_memory_has_no_room_for_are_found_on_disk(tmp_path: Path, monk
         assert row[0] == token
 
 
-def test_prefix_keys_name_each_prefix_alone():
+def test_prefix_keys_name_each_prefix_alone() -> None:
     assert prefix_keys([5, 6, 7], 3) == [
         prefix_keys([5])[0],
         prefix_keys([5, 6])[0],
@@ -113,7 +124,7 @@ def test_prefix_keys_name_each_prefix_alone():
     assert len({prefix_keys(tokens)[0] for tokens in ([1], [1, 0], [0, 1], [256])}) == 4
 
 
-def test_a_file_that_is_no_cache_is_named_in_the_error(tmp_path: Path):
+def test_a_file_that_is_no_cache_is_named_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "rows.sqlite"
     path.write_text("this is not a database, and long enough to be looked at as one" * 20)
     with pytest.raises(SettingsError, match=r"rows\.sqlite"):

@@ -21,7 +21,7 @@ def loaded_by(program: str) -> set[str]:
 
 
 @pytest.mark.parametrize("package", ["edge_agent", "cloud_worker"])
-def test_help_loads_no_model_library(package):
+def test_help_loads_no_model_library(package: str) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", package, "--help"],
         capture_output=True,
@@ -34,19 +34,19 @@ def test_help_loads_no_model_library(package):
 
 
 @pytest.mark.parametrize("module", ["edge_agent.agent", "edge_agent.cli.commands"])
-def test_the_agent_loads_neither_torch_nor_transformers(module):
+def test_the_agent_loads_neither_torch_nor_transformers(module: str) -> None:
     loaded = loaded_by(f"import {module}")
     assert "onnxruntime" in loaded
     assert not loaded & {"torch", "transformers", "safetensors", "onnx"}
 
 
-def test_the_worker_loads_no_onnx_runtime():
+def test_the_worker_loads_no_onnx_runtime() -> None:
     loaded = loaded_by("import cloud_worker.worker")
     assert "torch" in loaded
     assert not loaded & {"onnxruntime", "onnx", "edge_agent"}
 
 
-def test_the_pure_core_loads_numpy_and_cbor2_at_most():
+def test_the_pure_core_loads_numpy_and_cbor2_at_most() -> None:
     modules = (
         "common.protocol.codec, common.protocol.topics, common.sampling.randomness, "
         "edge_agent.session.session, edge_agent.policy.policy, "

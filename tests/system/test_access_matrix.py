@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Self
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -179,39 +180,43 @@ class RawClient:
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.ended = threading.Event()
         self._codes: queue.Queue[list[int]] = queue.Queue()
-        self._client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2,
+        self.client = paho.Client(
+            CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=paho.MQTTv5,
             reconnect_on_failure=False,
         )
-        self._client.tls_set(ca_certs=broker.ca_file)
-        self._client.username_pw_set(name, broker.password(name))
+        self.client.tls_set(ca_certs=broker.ca_file)
+        self.client.username_pw_set(name, broker.password(name))
         if will:
-            self._client.will_set(**will)
-        self._client.on_connect = lambda *event: self._codes.put([event[3].value])
-        self._client.on_subscribe = lambda *event: self._codes.put([code.value for code in event[3]])
-        self._client.on_publish = lambda *event: self._codes.put([event[3].value])
-        self._client.on_message = lambda *event: self.messages.put((event[2].topic, event[2].payload))
-        self._client.on_disconnect = lambda *_event: self.ended.set()
-        self._client.connect(
+            self.client.will_set(**will)
+        self.client.on_connect = lambda _1, _2, _3, code, _5: self._codes.put([code.value])
+        self.client.on_subscribe = lambda _1, _2, _3, codes, _5: self._codes.put(
+            [code.value for code in codes]
+        )
+        self.client.on_publish = lambda _1, _2, _3, code, _5: self._codes.put([code.value])
+        self.client.on_message = lambda _1, _2, message: self.messages.put(
+            (message.topic, bytes(message.payload))
+        )
+        self.client.on_disconnect = lambda _1, _2, _3, _4, _5: self.ended.set()
+        self.client.connect(
             "127.0.0.1",
             broker.broker.port,
             keepalive=20,
             clean_start=not lasting,
             properties=_lasting() if lasting else None,
         )
-        self._client.loop_start()
+        self.client.loop_start()
         assert self._answer() == [0]
 
     def subscribe(self, *topics: str) -> list[bool]:
         """Which of the subscriptions the broker grants."""
-        self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
+        self.client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
         return [code < 0x80 for code in self._answer()]
 
     def publish(self, topic: str, payload: bytes = b"", *, retain: bool = False) -> bool:
         """Whether the broker takes it."""
-        self._client.publish(topic, payload, qos=1, retain=retain)
+        self.client.publish(topic, payload, qos=1, retain=retain)
         return self._answer()[0] < 0x80
 
     def received(self, seconds: float = 0.3) -> list[tuple[str, bytes]]:
@@ -221,8 +226,8 @@ class RawClient:
 
     def hang_up(self) -> None:
         """Vanish without a word, so that the will is published."""
-        sock = self._client.socket()
-        assert sock is not None
+        sock = self.client.socket()
+        assert isinstance(sock, socket.socket)
         sock.shutdown(2)
         assert self.ended.wait(PATIENCE)
 
@@ -230,8 +235,8 @@ class RawClient:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self.client.disconnect()
+        self.client.loop_stop()
 
     def _answer(self) -> list[int]:
         return self._codes.get(timeout=PATIENCE)
@@ -274,7 +279,7 @@ def test_what_is_refused_reaches_nobody_at_quality_of_service_0_either(productio
         cellar.subscribe("hlm/v1/correction/cellar/+", "hlm/v1/app/cellar/#")
         with RawClient(production, "kitchen") as kitchen:
             for row in SEND:
-                kitchen._client.publish(row.topic, b"from kitchen", qos=0)
+                kitchen.client.publish(row.topic, b"from kitchen", qos=0)
             assert kitchen.publish("hlm/v1/demo/open/kitchen/last")
         expected = ["open/kitchen/s", "draft/w1/kitchen/s", "open/kitchen/last"]
         assert [topic for topic, _ in worker.received()] == [f"hlm/v1/demo/{rest}" for rest in expected]
@@ -381,7 +386,7 @@ def test_without_its_accounts_the_broker_lets_nobody_in(production: ProductionBr
 
 def test_a_packet_above_the_limit_ends_only_its_own_connection(production: ProductionBroker) -> None:
     with RawClient(production, "kitchen") as kitchen, RawClient(production, "cellar") as cellar:
-        kitchen._client.publish("hlm/v1/app/kitchen/ask", bytes(MAX_PAYLOAD_BYTES + 2048))
+        kitchen.client.publish("hlm/v1/app/kitchen/ask", bytes(MAX_PAYLOAD_BYTES + 2048))
         assert kitchen.ended.wait(PATIENCE)
         assert cellar.publish("hlm/v1/app/cellar/ask", bytes(MAX_PAYLOAD_BYTES))
 
@@ -496,7 +501,7 @@ def test_a_renewed_certificate_is_taken_up_by_a_reload_and_the_rules_stay(
     before = served()
     production.offline("certificates", "--host", "broker.example.org")
     assert served() == before
-    production.broker._process.send_signal(signal.SIGHUP)
+    os.kill(production.broker.pid, signal.SIGHUP)
     end = time.monotonic() + PATIENCE
     while served() == before and time.monotonic() < end:
         time.sleep(0.02)

@@ -36,6 +36,9 @@ def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 def test_a_missing_mosquitto_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.local.broker.shutil.which", lambda *_args, **_kwargs: None)
+    def nothing(*_: object, **__: object) -> None:
+        return None
+
+    monkeypatch.setattr("evaluation.local.broker.shutil.which", nothing)
     with pytest.raises(BrokerError, match="mosquitto is not installed: install it"):
         LocalBroker(tmp_path).start()

@@ -16,6 +16,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ from cloud_worker.monitoring.snapshot import Snapshot
 from cloud_worker.monitoring.tally import WorkerTally
 from common.link import Link, LinkError, LinkSettings, LinkStatistics
 from common.process.settings import CommandLine, add_flags, load
-from edge_agent.__main__ import _parser as agent_parser
+from edge_agent.__main__ import _parser as agent_parser  # pyright: ignore[reportPrivateUsage]
 from edge_agent.config import AgentConfig
 from evaluation.local.broker import LocalBroker, free_port, mosquitto_path
+from tests.support.small_models import FolderOf
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -43,7 +45,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 @pytest.fixture(autouse=True)
-def no_variables(monkeypatch):
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CLOUD_WORKER_CONFIG", "EDGE_AGENT_CONFIG"):
         monkeypatch.delenv(name, raising=False)
 
@@ -54,7 +56,7 @@ def worker_config(arguments: list[str]) -> WorkerConfig:
     return load(WorkerConfig, parser.parse_args(arguments), "CLOUD_WORKER_")
 
 
-def set_all(monkeypatch, variables: Mapping[str, object]) -> None:
+def set_all(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, object]) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, str(value))
 
@@ -80,7 +82,7 @@ def command_of(name: str) -> list[str]:
     return shlex.split(line.replace("%i", "one").replace("%d", "/credentials"))
 
 
-def test_the_units_name_settings_that_there_are():
+def test_the_units_name_settings_that_there_are() -> None:
     program, command, *arguments = command_of("hlm-worker@.service")
     config = worker_config(arguments)
     assert (Path(program).name, command) == ("cloud-worker", "run")
@@ -92,7 +94,7 @@ def test_the_units_name_settings_that_there_are():
 
 
 @pytest.mark.parametrize("name", [path.name for path in UNITS if path.suffix == ".service"])
-def test_a_service_has_no_rights_and_time_to_stop(name):
+def test_a_service_has_no_rights_and_time_to_stop(name: str) -> None:
     values = unit(name)
     for key, value in {
         "DynamicUser": "yes",
@@ -109,7 +111,7 @@ def test_a_service_has_no_rights_and_time_to_stop(name):
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_systemd_takes_the_units(tmp_path):
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
     for path in UNITS:
         text = re.sub(r"/opt/hybrid-lm/bin/\S+", sys.executable, path.read_text())
         (tmp_path / path.name).write_text(text)
@@ -124,14 +126,15 @@ def test_systemd_takes_the_units(tmp_path):
     assert (done.returncode, complaints) == (0, [])
 
 
-def test_the_agents_unit_answers_each_line_of_its_socket(tmp_path, draft_folder):
+def test_the_agents_unit_answers_each_line_of_its_socket(tmp_path: Path, draft_folder: FolderOf) -> None:
     settings = tmp_path / "agent.toml"
     settings.write_text(f'model = "{draft_folder("llama")}"\nscheme = "slm"\nmax_tokens = 4\n')
     arguments = [str(settings) if "examples" in one else one for one in command_of("hlm-agent@.service")[1:]]
     ours, its = socket.socketpair()
     ours.settimeout(60)
     command = [sys.executable, "-m", "edge_agent", *arguments]
-    with its, subprocess.Popen(command, stdin=its, stdout=its, stderr=subprocess.PIPE) as process:
+    end = its.fileno()
+    with its, subprocess.Popen(command, stdin=end, stdout=end, stderr=subprocess.PIPE) as process:
         lines = ours.makefile("rw", buffering=1)
         for prompt in ("hello", "again"):
             lines.write(f"{prompt}\n")
@@ -160,7 +163,7 @@ def stages() -> dict[str, list[list[str]]]:
     return found
 
 
-def test_the_images_are_built_from_what_there_is():
+def test_the_images_are_built_from_what_there_is() -> None:
     kept = set(re.findall(r"^!(.*)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE))
     for words in (one for stage in stages().values() for one in stage):
         if words[0] == "COPY" and not words[1].startswith("--from"):
@@ -173,7 +176,7 @@ def test_the_images_are_built_from_what_there_is():
             assert words[1].removeprefix("--from=") in stages()
 
 
-def test_what_runs_is_no_root_and_one_of_our_commands(monkeypatch):
+def test_what_runs_is_no_root_and_one_of_our_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     for target in ("worker", "agent"):
         instructions = stages()[target]
         assert ["USER", "10001"] in instructions
@@ -191,7 +194,7 @@ def compose() -> dict[str, Any]:
     return yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
 
 
-def test_the_compose_files_settings_load_and_its_files_are_there(monkeypatch):
+def test_the_compose_files_settings_load_and_its_files_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     file = compose()
     worker, broker = file["services"]["worker"], file["services"]["mosquitto"]
     set_all(monkeypatch, worker["environment"])
@@ -213,13 +216,13 @@ def test_the_compose_files_settings_load_and_its_files_are_there(monkeypatch):
     or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode != 0,
     reason="docker compose is not installed",
 )
-def test_docker_takes_the_compose_file():
+def test_docker_takes_the_compose_file() -> None:
     command = ["docker", "compose", "-f", str(DEPLOY / "compose" / "compose.yaml"), "config", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_compose_files_broker_starts(tmp_path):
+def test_the_compose_files_broker_starts(tmp_path: Path) -> None:
     with LocalBroker(tmp_path, conf=DEPLOY / "compose" / "mosquitto.conf"):
         pass
 
@@ -244,7 +247,7 @@ def named(kind: str, name: str) -> dict[str, Any]:
     return found
 
 
-def test_every_selector_finds_its_pods():
+def test_every_selector_finds_its_pods() -> None:
     templates = [one["spec"]["template"]["metadata"]["labels"] for one in of_kind(*WORKLOADS)]
     for one in of_kind(*WORKLOADS, "Service", "NetworkPolicy", "PodDisruptionBudget"):
         spec = one["spec"]
@@ -253,7 +256,7 @@ def test_every_selector_finds_its_pods():
         assert any(labels.items() <= template.items() for template in templates), one["metadata"]["name"]
 
 
-def test_everything_that_a_pod_names_is_there():
+def test_everything_that_a_pod_names_is_there() -> None:
     generated = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["configMapGenerator"]
     maps = {one["metadata"]["name"] for one in of_kind("ConfigMap")} | {one["name"] for one in generated}
     assert all((FOLDER / file).exists() for one in generated for file in one["files"])
@@ -271,7 +274,7 @@ def test_everything_that_a_pod_names_is_there():
         assert pod["securityContext"]["runAsNonRoot"] is True
 
 
-def test_every_port_that_is_named_is_open():
+def test_every_port_that_is_named_is_open() -> None:
     ports = {
         (one["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"], port["name"])
         for one in of_kind(*WORKLOADS)
@@ -283,7 +286,7 @@ def test_every_port_that_is_named_is_open():
         assert {(app, port["targetPort"]) for port in service["spec"]["ports"]} <= ports
 
 
-def test_the_workers_settings_load_and_its_probes_are_pages(monkeypatch):
+def test_the_workers_settings_load_and_its_probes_are_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = named("ConfigMap", "hlm-worker")["data"]
     pod = named("Deployment", "hlm-worker")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -299,7 +302,7 @@ def test_the_workers_settings_load_and_its_probes_are_pages(monkeypatch):
     assert ["USER", str(pod["securityContext"]["runAsUser"])] in stages()["worker"]
 
 
-def test_the_autoscaler_looks_at_a_metric_that_workers_have():
+def test_the_autoscaler_looks_at_a_metric_that_workers_have() -> None:
     scaler = named("HorizontalPodAutoscaler", "hlm-worker")["spec"]
     assert "replicas" not in named("Deployment", scaler["scaleTargetRef"]["name"])["spec"]
     (metric,) = (one["pods"]["metric"]["name"] for one in scaler["metrics"])
@@ -310,7 +313,7 @@ def test_the_autoscaler_looks_at_a_metric_that_workers_have():
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-def test_kustomize_renders_all_manifests():
+def test_kustomize_renders_all_manifests() -> None:
     done = subprocess.run(["kubectl", "kustomize", str(FOLDER)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     kinds = sorted(one["kind"] for one in yaml.safe_load_all(done.stdout))
@@ -319,13 +322,16 @@ def test_kustomize_renders_all_manifests():
 
 async def connects(url: str, **settings: str) -> bool:
     try:
-        async with Link(LinkSettings(url, "someone", **settings), subscriptions=["hlm/v1/demo/open/+/+"]):
+        secured = replace(LinkSettings(url, "someone"), **settings)
+        async with Link(secured, subscriptions=["hlm/v1/demo/open/+/+"]):
             return True
     except LinkError:
         return False
 
 
-def test_the_clusters_broker_lets_workers_in_by_one_door_and_asks_devices_at_the_other(tmp_path):
+def test_the_clusters_broker_lets_workers_in_by_one_door_and_asks_devices_at_the_other(
+    tmp_path: Path,
+) -> None:
     workers, devices = free_port(), free_port()
     key, certificate, state = tmp_path / "tls.key", tmp_path / "tls.crt", tmp_path / "dynamic-security.json"
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]

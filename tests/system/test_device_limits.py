@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz.flood import Flood
 from benchmarks.fuzz.messages import GARBAGE, lattice_of
-from benchmarks.support.scripted import VOCABULARY, Script, ScriptedTarget
+from benchmarks.support.scripted import VOCABULARY, Rows, Script, ScriptedTarget
 from cloud_worker.config import WorkerConfig
 from cloud_worker.passes.forward_pass import MAX_CHUNKS, Pass, in_chunks
 from cloud_worker.passes.page_pool import PagePool
@@ -41,13 +41,15 @@ from edge_agent.config import AgentConfig
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from tests.support.fakes import TOKENIZER, VOCAB_SIZE, opening
+from tests.support.narrowing import expect
+from tests.support.small_models import FolderOf, SmallModels
 
 TAKE, REFUSE, DROP = Admission.TAKE, Admission.REFUSE, Admission.DROP
 
 # -- messages a second ---------------------------------------------------------------------------------
 
 
-def test_a_device_may_send_a_burst_and_then_its_rate():
+def test_a_device_may_send_a_burst_and_then_its_rate() -> None:
     rates = DeviceRates(10)
     burst = int(10 * BURST_SECONDS)
     assert [rates.admit("a", 1, 0.0) for _ in range(burst)] == [TAKE] * burst
@@ -56,7 +58,7 @@ def test_a_device_may_send_a_burst_and_then_its_rate():
     assert later == [TAKE] * 10 + [REFUSE]
 
 
-def test_a_flood_is_answered_once_a_second_and_costs_no_other_device():
+def test_a_flood_is_answered_once_a_second_and_costs_no_other_device() -> None:
     rates = DeviceRates(10)
     admissions = [rates.admit("flood", 1, number / 1000) for number in range(10_000)]
     assert admissions.count(REFUSE) <= 10
@@ -64,14 +66,14 @@ def test_a_flood_is_answered_once_a_second_and_costs_no_other_device():
     assert rates.admit("other", 1, 10.0) is TAKE
 
 
-def test_a_long_message_counts_as_several():
+def test_a_long_message_counts_as_several() -> None:
     rates = DeviceRates(10)
     taken = [rates.admit("a", 4 * BYTES_PER_MESSAGE, 0.0) for _ in range(5)]
     assert taken == [TAKE] * 4 + [REFUSE]
     assert DeviceRates(1).admit("a", 100 * BYTES_PER_MESSAGE, 0.0) is TAKE  # or it could never be sent
 
 
-def test_what_takes_long_to_read_counts_as_several():
+def test_what_takes_long_to_read_counts_as_several() -> None:
     rates = DeviceRates(10)
     assert rates.admit("a", 1, 0.0) is TAKE
     rates.charge("a", 12.5 * SECONDS_PER_MESSAGE)
@@ -83,14 +85,16 @@ def test_what_takes_long_to_read_counts_as_several():
     assert len(rates) == 1
 
 
-def test_a_rate_of_zero_takes_everything_and_remembers_nobody():
+def test_a_rate_of_zero_takes_everything_and_remembers_nobody() -> None:
     rates = DeviceRates(0)
     assert {rates.admit(f"d{number}", 1, 0.0) for number in range(100)} == {TAKE}
     assert len(rates) == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 2)), max_size=200))
-def test_the_table_of_buckets_is_bounded_and_a_clock_that_stands_still_gives_nothing(events):
+def test_the_table_of_buckets_is_bounded_and_a_clock_that_stands_still_gives_nothing(
+    events: list[tuple[int, float]],
+) -> None:
     rates, now = DeviceRates(1, max_devices=3), 0.0
     for device, seconds in events:
         now += seconds
@@ -103,7 +107,7 @@ def test_the_table_of_buckets_is_bounded_and_a_clock_that_stands_still_gives_not
 # -- turns ---------------------------------------------------------------------------------------------
 
 
-def test_devices_take_turns_however_many_sessions_wait():
+def test_devices_take_turns_however_many_sessions_wait() -> None:
     queue = FairQueue()
     for number in range(4):
         queue.add(SessionKey("gateway", f"s{number}"))
@@ -117,7 +121,7 @@ def test_devices_take_turns_however_many_sessions_wait():
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "first", "take", "remove"]), st.integers(0, 8))))
-def test_a_session_waits_once_and_is_counted(events):
+def test_a_session_waits_once_and_is_counted(events: list[tuple[str, int]]) -> None:
     queue, waiting = FairQueue(), set()
     for event, number in events:
         key = SessionKey(f"d{number % 3}", f"s{number}")
@@ -132,7 +136,7 @@ def test_a_session_waits_once_and_is_counted(events):
         assert len(queue) == len(waiting)
 
 
-def test_a_full_batch_is_shared_between_devices():
+def test_a_full_batch_is_shared_between_devices() -> None:
     held = Scheduler(Target("w0", TOKENIZER, VOCAB_SIZE, max_tokens=64), Limits(max_batch=4))
     draft = Draft(0, 0, 0, (1, 2, 3), (DraftToken(4),), opening=opening(1))
     for number in range(16):
@@ -154,19 +158,19 @@ def lengths(chunks: Sequence[Pass | None]) -> list[int]:
     return [0 if chunk is None else len(chunk.tokens) for chunk in chunks]
 
 
-def test_many_prompts_of_one_device_slow_another_down_no_more_than_one():
+def test_many_prompts_of_one_device_slow_another_down_no_more_than_one() -> None:
     passes = [prompt(f"s{number}", "gateway") for number in range(4)]
     passes += [prompt("lamp", "lamp", 20), prompt("radio", "radio")]
     chunks = in_chunks(passes, [len(one.tokens) for one in passes], chunk_tokens=64)
     assert lengths(chunks) == [64, 0, 0, 0, 20, 64]
 
 
-def test_a_device_alone_uses_the_whole_batch():
+def test_a_device_alone_uses_the_whole_batch() -> None:
     passes = [prompt(f"s{number}", "gateway") for number in range(3)]
     assert lengths(in_chunks(passes, [100] * 3, chunk_tokens=64)) == [64] * 3
 
 
-def test_a_device_alone_brings_no_more_into_a_pass_than_those_who_come_next_can_wait_for():
+def test_a_device_alone_brings_no_more_into_a_pass_than_those_who_come_next_can_wait_for() -> None:
     passes = [prompt(f"s{number}", "gateway", 600, num_rows=600) for number in range(9)]
     chunks = in_chunks(passes, [600] * 9, chunk_tokens=256)
     assert lengths(chunks) == [600, 600, 0, 0, 0, 0, 0, 0, 0]  # rows are not cut: two are beyond four chunks
@@ -174,13 +178,13 @@ def test_a_device_alone_brings_no_more_into_a_pass_than_those_who_come_next_can_
     assert sum(lengths(in_chunks(passes, [600] * 9, chunk_tokens=256))) == MAX_CHUNKS * 256
 
 
-def test_small_passes_are_never_put_off():
+def test_small_passes_are_never_put_off() -> None:
     passes = [prompt("long", "gateway"), prompt("short", "gateway"), prompt("lamp", "lamp")]
     assert lengths(in_chunks(passes, [100, 8, 8], chunk_tokens=64)) == [64, 100, 100]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 200), st.integers(1, 50)), min_size=1))
-def test_whatever_waits_the_pieces_go_on_and_come_to_an_end(sizes):
+def test_whatever_waits_the_pieces_go_on_and_come_to_an_end(sizes: list[tuple[int, int, int]]) -> None:
     passes = [
         prompt(f"s{index}", f"d{owner}", length, min(rows, length))
         for index, (owner, length, rows) in enumerate(sizes)
@@ -208,7 +212,7 @@ def fill(pool: PagePool, session: str, owner: str, num_pages: int) -> None:
     pool.commit(session, tokens)
 
 
-def test_who_holds_more_than_half_of_the_cache_gives_way_first():
+def test_who_holds_more_than_half_of_the_cache_gives_way_first() -> None:
     pool = PagePool(10, page_size=4)
     fill(pool, "old", "lamp", 2)
     for number in range(4):
@@ -221,7 +225,7 @@ def test_who_holds_more_than_half_of_the_cache_gives_way_first():
     assert pool.cached_tokens("old") == 8
 
 
-def test_a_device_alone_may_use_the_whole_cache():
+def test_a_device_alone_may_use_the_whole_cache() -> None:
     pool = PagePool(10, page_size=4)
     for number in range(5):
         fill(pool, f"s{number}", "gateway", 2)
@@ -229,7 +233,7 @@ def test_a_device_alone_may_use_the_whole_cache():
     assert pool.num_sessions == 5
 
 
-def test_what_waits_of_one_device_is_bounded_in_bytes_over_all_its_sessions():
+def test_what_waits_of_one_device_is_bounded_in_bytes_over_all_its_sessions() -> None:
     dense = Dense(np.ones(VOCAB_SIZE, np.float16))
     draft = Draft(0, 0, 0, (1, 2), (DraftToken(1, dense),), opening=opening(1))
     limit = 3 * draft_bytes(draft)
@@ -239,13 +243,14 @@ def test_what_waits_of_one_device_is_bounded_in_bytes_over_all_its_sessions():
     for number in range(3):
         assert held.receive(SessionKey("flood", f"s{number}"), draft) == []
     (answer,) = held.receive(SessionKey("flood", "s3"), draft)
-    assert (answer.message.reason, answer.message.n) == (Reason.BUSY, 0)
+    refusal = expect(Refusal, answer.message)
+    assert (refusal.reason, refusal.n) == (Reason.BUSY, 0)
     assert held.receive(SessionKey("lamp", "s"), draft) == []
     held.next_batch()
     assert held.receive(SessionKey("flood", "s3"), draft) == []
 
 
-def test_the_bytes_of_a_backlog_are_those_of_its_drafts():
+def test_the_bytes_of_a_backlog_are_those_of_its_drafts() -> None:
     backlog = Backlog(max_tokens=100)
     draft = Draft(0, 0, 5, (1, 2), (DraftToken(1, lattice_of(8, 0)), DraftToken(2)))
     assert draft_bytes(draft) == 5 * BYTES_PER_TOKEN + 2 * 8 * 8
@@ -264,7 +269,7 @@ POISON, CURSED = 13, 17
 class FragileTarget(ScriptedTarget):
     """A model that fails where one token occurs, and cannot know another one."""
 
-    def logits(self, passes):
+    def logits(self, passes: Sequence[Pass]) -> list[Rows]:
         """As the script, or not at all."""
         time.sleep(0.1)
         if any(POISON in one.tokens for one in passes):
@@ -299,14 +304,14 @@ async def answers_of(broker_url: str, rounds: Sequence[dict[str, int]]) -> list[
     return heard
 
 
-def test_only_the_task_that_fails_is_refused_and_not_for_ever(broker):
+def test_only_the_task_that_fails_is_refused_and_not_for_ever(broker: LocalBroker) -> None:
     sound = {f"sound{number}": number for number in range(5)}
     rounds = [{**sound, "poison": POISON, "cursed": CURSED}, *[{"poison": POISON}] * (MAX_FAILURES - 1)]
     first, *later = asyncio.run(answers_of(broker.url, rounds))
     assert all(isinstance(first[session], Correction) for session in sound)
     assert isinstance(first["cursed"], Refusal)
     assert first["cursed"].reason is Reason.BAD_REQUEST
-    told = [first["poison"], *(answers["poison"] for answers in later)]
+    told = [expect(Refusal, answers["poison"]) for answers in (first, *later)]
     assert [one.reason for one in told] == [Reason.BUSY] * (MAX_FAILURES - 1) + [Reason.BAD_REQUEST]
     assert [one.retry_after for one in told] == [1.0, 2.0, 4.0, 8.0, 0.0]
 
@@ -315,7 +320,9 @@ def test_only_the_task_that_fails_is_refused_and_not_for_ever(broker):
 
 
 @pytest.fixture(scope="module")
-def slow_taker(tmp_path_factory, models):
+def slow_taker(
+    tmp_path_factory: pytest.TempPathFactory, models: SmallModels
+) -> Iterator[tuple[LocalBroker, LocalWorker]]:
     flags = ("--model", str(models.target("llama")), "--max-rate-per-device", "30")
     with (
         LocalBroker(tmp_path_factory.mktemp("flooded")) as broker,
@@ -324,7 +331,7 @@ def slow_taker(tmp_path_factory, models):
         yield broker, worker
 
 
-async def text_of(broker_url: str, draft: Path) -> list[int]:
+async def text_of(broker_url: str, draft: Path) -> list[int | None]:
     config = AgentConfig(
         broker=broker_url, model=str(draft), device="good", seed=7, temperature=1.0, max_tokens=40,
         on_cloud_loss="wait",
@@ -336,11 +343,13 @@ async def text_of(broker_url: str, draft: Path) -> list[int]:
         return found
 
 
-def test_a_flood_leaves_the_text_of_another_device_as_it_is(slow_taker, draft_folder):
+def test_a_flood_leaves_the_text_of_another_device_as_it_is(
+    slow_taker: tuple[LocalBroker, LocalWorker], draft_folder: FolderOf
+) -> None:
     broker, worker = slow_taker
     flood = Flood(broker.port, opening(), 3, devices=("attacker",))
 
-    async def siege() -> tuple[list[int], list[list[int]]]:
+    async def siege() -> tuple[list[int | None], list[list[int | None]]]:
         before = await text_of(broker.url, draft_folder("llama"))
         attack = asyncio.create_task(asyncio.to_thread(flood.send, 20_000))
         during = [await text_of(broker.url, draft_folder("llama"))]
@@ -356,7 +365,7 @@ def test_a_flood_leaves_the_text_of_another_device_as_it_is(slow_taker, draft_fo
     assert "Traceback" not in worker.log
 
 
-def test_the_answers_to_a_flood_are_no_flood(slow_taker):
+def test_the_answers_to_a_flood_are_no_flood(slow_taker: tuple[LocalBroker, LocalWorker]) -> None:
     broker, _ = slow_taker
     topic = Topics().draft("demo", "victim", "loud", "s")
 
@@ -378,7 +387,9 @@ def test_the_answers_to_a_flood_are_no_flood(slow_taker):
     assert 60 <= asyncio.run(num_answers()) < 500
 
 
-def test_a_device_that_was_too_fast_is_told_when_to_come_back(slow_taker):
+def test_a_device_that_was_too_fast_is_told_when_to_come_back(
+    slow_taker: tuple[LocalBroker, LocalWorker],
+) -> None:
     broker, _ = slow_taker
     draft = Draft(5, 0, 9, (), (DraftToken(1),), check=1)
     topic = Topics().draft("demo", "victim", "hasty", "s")

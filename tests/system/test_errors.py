@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ import pytest
 from cloud_worker.__main__ import main as cloud_worker
 from evaluation.local.broker import LocalBroker, free_port
 from evaluation.local.worker import LocalWorker
+from tests.support.narrowing import present
+from tests.support.small_models import FolderOf, SmallModels
 
 INTERRUPTED = 130
 TIMEOUT = 120.0  # for a machine that is busy; nothing here takes seconds on a quiet one
@@ -23,20 +25,31 @@ MAX_CONTEXT = 200  # of the worker: less than the draft model takes
 
 LOG_LINE = re.compile(r"^(edge-agent: (DEBUG|INFO|WARNING)|\d{4}-\d\d-\d\d )")
 
+Spoil = Callable[[Path], object]  # breaks something in a model folder
+
 
 def command(package: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", package, *arguments]
 
 
-def start(*arguments: str, **settings) -> subprocess.Popen[str]:
+def start(*arguments: str) -> subprocess.Popen[str]:
     """`edge-agent` with pipes on every side."""
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(command("edge_agent", *arguments), **pipes, text=True, **settings)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command("edge_agent", *arguments), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
 
 
-def run(*arguments: str, **settings) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, env: Mapping[str, str] | None = None, input: str | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command("edge_agent", *arguments), capture_output=True, text=True, timeout=TIMEOUT, **settings
+        command("edge_agent", *arguments),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        env=env,
+        input=input,
     )
 
 
@@ -77,18 +90,20 @@ def copied(source: Path, folder: Path) -> Path:
         (("chat", "--device", "a/b"), ("a/b",)),
     ],
 )
-def test_wrong_usage_is_one_sentence_and_code_2(arguments, words, tmp_path):
+def test_wrong_usage_is_one_sentence_and_code_2(
+    arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path
+) -> None:
     (tmp_path / "broken.toml").write_text("scheme = ")
     (tmp_path / "unknown.toml").write_text('modle = "x"')
     check(run(*[part.format(tmp=tmp_path) for part in arguments]), 2, *words)
 
 
-def test_an_unknown_variable_is_one_sentence():
+def test_an_unknown_variable_is_one_sentence() -> None:
     done = run("generate", "hi", env=os.environ | {"EDGE_AGENT_MODLE": "x"})
     check(done, 2, "EDGE_AGENT_MODLE", "did you mean model?")
 
 
-def test_a_hub_that_cannot_be_reached_is_one_sentence_without_a_second_try():
+def test_a_hub_that_cannot_be_reached_is_one_sentence_without_a_second_try() -> None:
     """The address is this machine's own, where nobody listens, so no network is asked."""
     unreachable = {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HUB_OFFLINE": "0"}
     done = run("generate", "hi", "--model", "some-org/some-model", env=os.environ | unreachable)
@@ -96,7 +111,7 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence_without_a_second_try():
     assert len(done.stderr.splitlines()) == 1  # it retried for 26 s, and said so twice each time
 
 
-def test_a_missing_model_is_one_sentence(tmp_path):
+def test_a_missing_model_is_one_sentence(tmp_path: Path) -> None:
     check(run("generate", "hi", "--model", str(tmp_path / "none")), 1, "none", "folder")
 
 
@@ -110,64 +125,68 @@ def cut_graph(folder: Path) -> None:
     graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
 
 
-@pytest.mark.parametrize(
-    ("spoil", "word"),
-    [
-        (corrupt_graph, "model.onnx"),
-        (cut_graph, "model.onnx"),
-        (lambda folder: (folder / "model.onnx").write_bytes(b""), "model.onnx"),
-        (lambda folder: (folder / "model.onnx").unlink(), "ONNX"),
-        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json"),
-        (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
-        (lambda folder: (folder / "generation_config.json").write_bytes(b"\xff"), "generation_config.json"),
-        (lambda folder: (folder / "chat_template.jinja").write_text("{% if %}"), "template"),
-        (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xff\xfe"), "template"),
-    ],
-)
-def test_a_spoiled_model_folder_is_one_sentence(spoil: Callable, word, tmp_path, draft_folder):
+SPOILT_DRAFTS: list[tuple[Spoil, str]] = [
+    (corrupt_graph, "model.onnx"),
+    (cut_graph, "model.onnx"),
+    (lambda folder: (folder / "model.onnx").write_bytes(b""), "model.onnx"),
+    (lambda folder: (folder / "model.onnx").unlink(), "ONNX"),
+    (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json"),
+    (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json"),
+    (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
+    (lambda folder: (folder / "generation_config.json").write_bytes(b"\xff"), "generation_config.json"),
+    (lambda folder: (folder / "chat_template.jinja").write_text("{% if %}"), "template"),
+    (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xff\xfe"), "template"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "word"), SPOILT_DRAFTS)
+def test_a_spoiled_model_folder_is_one_sentence(
+    spoil: Spoil, word: str, tmp_path: Path, draft_folder: FolderOf
+) -> None:
     folder = copied(draft_folder("llama"), tmp_path / "spoiled")
     spoil(folder)
     check(run("generate", "hi", "--scheme", "slm", "--quiet", "--model", str(folder)), 1, word)
 
 
-def local(draft_folder: Callable[[str], Path], *arguments: str) -> list[str]:
+def local(draft_folder: FolderOf, *arguments: str) -> list[str]:
     """A generation that needs no cloud."""
     return ["generate", "--scheme", "slm", "--quiet", "--model", str(draft_folder("llama")), *arguments]
 
 
-def test_a_prompt_that_is_too_long_is_one_sentence(draft_folder):
+def test_a_prompt_that_is_too_long_is_one_sentence(draft_folder: FolderOf) -> None:
     check(run(*local(draft_folder, "light " * 600)), 1, "the prompt has", "512")
 
 
-def test_an_empty_prompt_is_one_sentence(tmp_path, draft_folder):
+def test_an_empty_prompt_is_one_sentence(tmp_path: Path, draft_folder: FolderOf) -> None:
     folder = copied(draft_folder("llama"), tmp_path / "plain")
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
     check(run("generate", "", "--raw", "--scheme", "slm", "--model", str(folder)), 1, "empty")
 
 
-def test_a_prompt_that_is_no_text_is_one_sentence(draft_folder):
+def test_a_prompt_that_is_no_text_is_one_sentence(draft_folder: FolderOf) -> None:
     arguments = [os.fsencode(part) for part in command("edge_agent", *local(draft_folder))]
     done = subprocess.run([*arguments, b"caf\xe9"], capture_output=True, timeout=TIMEOUT)
     check_sentence(done.stderr.decode(), "not valid Unicode")
     assert done.returncode == 1
 
 
-def test_typed_bytes_that_are_no_text_are_replaced_and_the_answer_comes(draft_folder):
+def test_typed_bytes_that_are_no_text_are_replaced_and_the_answer_comes(draft_folder: FolderOf) -> None:
     arguments = command("edge_agent", *local(draft_folder, "-", "--max-tokens", "3", "--json"))
     done = subprocess.run(arguments, input=b"caf\xe9\n\n", capture_output=True, timeout=TIMEOUT, check=True)
     (answer,) = map(json.loads, done.stdout.splitlines())
     assert answer["prompt"] == "caf\N{REPLACEMENT CHARACTER}"
 
 
-def test_a_terminal_that_lacks_a_character_shows_another(draft_folder):
+def test_a_terminal_that_lacks_a_character_shows_another(draft_folder: FolderOf) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = run(*local(draft_folder, "Öffne 今日 🙂", "--max-tokens", "60", "--seed", "1"), env=environment)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_line_that_cannot_be_answered_does_not_keep_those_after_it_from_their_answers(draft_folder):
+def test_a_line_that_cannot_be_answered_does_not_keep_those_after_it_from_their_answers(
+    draft_folder: FolderOf,
+) -> None:
     model = ("--model", str(draft_folder("llama")), "--scheme", "slm", "--max-tokens", "4")
     done = run("generate", "-", "--json", *model, input="light " * 3000 + "\nturn on the light\n")
     check(done, 1, "shorten it")
@@ -176,29 +195,29 @@ def test_a_line_that_cannot_be_answered_does_not_keep_those_after_it_from_their_
     assert (answered["error"], answered["num_tokens"]) == (None, 4)
 
 
-def test_a_full_disk_is_one_sentence(draft_folder):
+def test_a_full_disk_is_one_sentence(draft_folder: FolderOf) -> None:
     with open("/dev/full", "w") as full:
         arguments = command("edge_agent", *local(draft_folder, "hi"))
         done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT)
     check(done, 1, "No space left")
 
 
-def test_an_output_that_nobody_reads_is_one_sentence(draft_folder):
+def test_an_output_that_nobody_reads_is_one_sentence(draft_folder: FolderOf) -> None:
     agent = start(*local(draft_folder, "-", "--max-tokens", "40"))
-    agent.stdin.write("one\ntwo\nthree\n" * 50)
-    agent.stdin.flush()
-    agent.stdout.readline()
-    agent.stdout.close()  # as `| head -1` does
-    said = agent.stderr.read()
+    present(agent.stdin).write("one\ntwo\nthree\n" * 50)
+    present(agent.stdin).flush()
+    present(agent.stdout).readline()
+    present(agent.stdout).close()  # as `| head -1` does
+    said = present(agent.stderr).read()
     assert agent.wait(TIMEOUT) == 1
     check_sentence(said, "cannot write the answer (Broken pipe)")
-    agent.stdin.close()
+    present(agent.stdin).close()
 
 
 # -- the broker ----------------------------------------------------------------------------------------
 
 
-def asking(draft_folder: Callable[[str], Path], broker_url: str, *arguments: str) -> list[str]:
+def asking(draft_folder: FolderOf, broker_url: str, *arguments: str) -> list[str]:
     """A generation that asks the cloud."""
     model = str(draft_folder("llama"))
     return ["generate", "hi", "--quiet", "--model", model, "--broker", broker_url, *arguments]
@@ -215,20 +234,20 @@ def asking(draft_folder: Callable[[str], Path], broker_url: str, *arguments: str
         ("mqtt://me:secret@localhost", "user name or password"),
     ],
 )
-def test_a_wrong_broker_url_is_one_sentence(url, word, draft_folder):
+def test_a_wrong_broker_url_is_one_sentence(url: str, word: str, draft_folder: FolderOf) -> None:
     done = run(*asking(draft_folder, url))
     assert done.returncode in (1, 2)
     check_sentence(done.stderr, word)
     assert "secret" not in done.stderr
 
 
-def test_a_missing_broker_is_one_sentence(draft_folder):
+def test_a_missing_broker_is_one_sentence(draft_folder: FolderOf) -> None:
     port = free_port()
     done = run(*asking(draft_folder, f"mqtt://127.0.0.1:{port}"))
     check(done, 1, f"no broker at 127.0.0.1:{port}", "start mosquitto")
 
 
-def test_a_missing_broker_is_one_sentence_for_those_who_wait_a_while_too(draft_folder):
+def test_a_missing_broker_is_one_sentence_for_those_who_wait_a_while_too(draft_folder: FolderOf) -> None:
     url = f"mqtt://127.0.0.1:{free_port()}"
     done = run(
         *asking(draft_folder, url, "--on-cloud-loss", "local", "--scheme", "llm", "--cloud-timeout", "1")
@@ -249,14 +268,16 @@ def guarded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBr
         yield broker
 
 
-def test_a_wrong_password_is_one_sentence(guarded_broker, draft_folder):
+def test_a_wrong_password_is_one_sentence(guarded_broker: LocalBroker, draft_folder: FolderOf) -> None:
     environment = os.environ | {"EDGE_AGENT_USERNAME": "device", "EDGE_AGENT_PASSWORD": "wrong"}
     done = run(*asking(draft_folder, guarded_broker.url), env=environment)
     check(done, 1, "refused the user name or password")
     assert "wrong" not in done.stderr
 
 
-def test_a_missing_password_file_is_one_sentence(guarded_broker, draft_folder, tmp_path):
+def test_a_missing_password_file_is_one_sentence(
+    guarded_broker: LocalBroker, draft_folder: FolderOf, tmp_path: Path
+) -> None:
     flags = ("--username", "device", "--password-file", str(tmp_path / "none"))
     check(run(*asking(draft_folder, guarded_broker.url, *flags)), 2, "password file", "No such file")
 
@@ -278,34 +299,42 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("--config", "/nowhere/at-all.toml"), "at-all.toml"),
     ],
 )
-def test_a_worker_that_cannot_start_says_one_sentence(arguments, word, capsys):
+def test_a_worker_that_cannot_start_says_one_sentence(
+    arguments: tuple[str, ...], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     check_sentence(refused(capsys, *arguments), word)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "word"),
-    [
-        (lambda folder: (folder / "config.json").unlink(), "config.json"),
-        (lambda folder: (folder / "config.json").write_text("{"), "config"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer"),
-        (lambda folder: (folder / "tokenizer.json").write_text("no JSON"), "tokenizer"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "model"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "model"),
-    ],
-)
-def test_a_spoiled_target_model_is_one_sentence(spoil: Callable, word, capfd, tmp_path, family_folder):
+SPOILT_TARGETS: list[tuple[Spoil, str]] = [
+    (lambda folder: (folder / "config.json").unlink(), "config.json"),
+    (lambda folder: (folder / "config.json").write_text("{"), "config"),
+    (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer"),
+    (lambda folder: (folder / "tokenizer.json").write_text("no JSON"), "tokenizer"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(b""), "model"),
+    (lambda folder: (folder / "model.safetensors").unlink(), "model"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "word"), SPOILT_TARGETS)
+def test_a_spoiled_target_model_is_one_sentence(
+    spoil: Spoil, word: str, capfd: pytest.CaptureFixture[str], tmp_path: Path, family_folder: FolderOf
+) -> None:
     folder = copied(family_folder("llama"), tmp_path / "spoiled")
     spoil(folder)
     check_sentence(refused(capfd, "--model", str(folder)), word, "spoiled")
 
 
-def test_a_worker_without_a_broker_says_one_sentence(capsys, family_folder):
+def test_a_worker_without_a_broker_says_one_sentence(
+    capsys: pytest.CaptureFixture[str], family_folder: FolderOf
+) -> None:
     url = f"mqtt://127.0.0.1:{free_port()}"
     said = refused(capsys, "--model", str(family_folder("llama")), "--broker", url)
     check_sentence(said, "no broker at", "start mosquitto")
 
 
-def test_a_worker_with_a_wrong_password_says_one_sentence(capsys, family_folder, guarded_broker, tmp_path):
+def test_a_worker_with_a_wrong_password_says_one_sentence(
+    capsys: pytest.CaptureFixture[str], family_folder: FolderOf, guarded_broker: LocalBroker, tmp_path: Path
+) -> None:
     (tmp_path / "password").write_text("wrong\n")
     flags = ("--username", "device", "--password-file", str(tmp_path / "password"))
     model = str(family_folder("llama"))
@@ -313,7 +342,9 @@ def test_a_worker_with_a_wrong_password_says_one_sentence(capsys, family_folder,
     check_sentence(said, "refused the user name or password")
 
 
-def test_a_worker_process_with_corrupt_weights_says_one_sentence(tmp_path, family_folder):
+def test_a_worker_process_with_corrupt_weights_says_one_sentence(
+    tmp_path: Path, family_folder: FolderOf
+) -> None:
     folder = copied(family_folder("llama"), tmp_path / "corrupt")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -322,7 +353,7 @@ def test_a_worker_process_with_corrupt_weights_says_one_sentence(tmp_path, famil
     check(done, 1, "corrupt")
 
 
-def test_ctrl_c_while_a_worker_starts_is_one_sentence(family_folder):
+def test_ctrl_c_while_a_worker_starts_is_one_sentence(family_folder: FolderOf) -> None:
     arguments = command("cloud_worker", "run", "--model", str(family_folder("llama")))
     worker = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
     maps = Path(f"/proc/{worker.pid}/maps")
@@ -338,14 +369,16 @@ def test_ctrl_c_while_a_worker_starts_is_one_sentence(family_folder):
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, models) -> Iterator[LocalBroker]:
+def served(tmp_path_factory: pytest.TempPathFactory, models: SmallModels) -> Iterator[LocalBroker]:
     """A broker with one worker, which takes fewer tokens than the draft model."""
     flags = ("--model", str(models.target("llama")), "--max-context", str(MAX_CONTEXT))
     with LocalBroker(tmp_path_factory.mktemp("served")) as broker, LocalWorker(broker.url, *flags):
         yield broker
 
 
-def test_models_of_two_families_are_one_sentence(served, draft_folder, tmp_path):
+def test_models_of_two_families_are_one_sentence(
+    served: LocalBroker, draft_folder: FolderOf, tmp_path: Path
+) -> None:
     folder = copied(draft_folder("llama"), tmp_path / "other")
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = tokenizer["model"]["vocab"]
@@ -358,7 +391,9 @@ def test_models_of_two_families_are_one_sentence(served, draft_folder, tmp_path)
     check(done, 1, "vocabulary", "one family")
 
 
-def test_a_prompt_that_is_too_long_for_the_worker_is_one_sentence(served, draft_folder):
+def test_a_prompt_that_is_too_long_for_the_worker_is_one_sentence(
+    served: LocalBroker, draft_folder: FolderOf
+) -> None:
     done = run(
         *("generate", "turn on the light " * 20, "--quiet", "--scheme", "hlm"),
         *("--model", str(draft_folder("llama")), "--broker", served.url),
@@ -366,35 +401,39 @@ def test_a_prompt_that_is_too_long_for_the_worker_is_one_sentence(served, draft_
     check(done, 1, f"takes {MAX_CONTEXT}", "shorten the prompt")
 
 
-def test_an_empty_pool_is_one_sentence(served, draft_folder):
+def test_an_empty_pool_is_one_sentence(served: LocalBroker, draft_folder: FolderOf) -> None:
     flags = ("--pool", "nobody", "--cloud-timeout", "1", "--scheme", "hlm")
     done = run(*asking(draft_folder, served.url, *flags))
     check(done, 1, "no worker answered for 1 s", "no worker serves pool nobody", "cloud-worker run")
 
 
-def test_a_failure_is_in_the_json_too(served, draft_folder):
+def test_a_failure_is_in_the_json_too(served: LocalBroker, draft_folder: FolderOf) -> None:
     flags = ("--pool", "nobody", "--cloud-timeout", "0.5", "--scheme", "hlm", "--json")
     done = run(*asking(draft_folder, served.url, *flags))
     assert done.returncode == 1
     assert "no worker serves pool nobody" in json.loads(done.stdout)["error"]
 
 
-def test_ctrl_c_in_the_middle_of_a_generation_is_one_sentence(served, draft_folder):
+def test_ctrl_c_in_the_middle_of_a_generation_is_one_sentence(
+    served: LocalBroker, draft_folder: FolderOf
+) -> None:
     arguments = asking(draft_folder, served.url, "--max-tokens", "100", "--scheme", "hlm")
     agent = start(*["-" if part == "hi" else part for part in arguments])
-    agent.stdin.write("turn on the light\n" * 1000)
-    agent.stdin.flush()
-    assert agent.stdout.read(1)
+    present(agent.stdin).write("turn on the light\n" * 1000)
+    present(agent.stdin).flush()
+    assert present(agent.stdout).read(1)
     agent.send_signal(signal.SIGINT)
     _, said = agent.communicate(timeout=TIMEOUT)
     check_sentence(said, "interrupted")
     assert agent.returncode == INTERRUPTED
 
 
-def test_ctrl_c_while_waiting_for_a_worker_is_one_sentence(served, draft_folder):
+def test_ctrl_c_while_waiting_for_a_worker_is_one_sentence(
+    served: LocalBroker, draft_folder: FolderOf
+) -> None:
     flags = ("--pool", "nobody", "--on-cloud-loss", "wait", "--scheme", "hlm", "--log-level", "warning")
     agent = start(*asking(draft_folder, served.url, *flags))
-    waiting = agent.stderr.readline()
+    waiting = present(agent.stderr).readline()
     agent.send_signal(signal.SIGINT)
     _, said = agent.communicate(timeout=TIMEOUT)
     assert "no worker listens in pool nobody" in waiting
@@ -403,19 +442,21 @@ def test_ctrl_c_while_waiting_for_a_worker_is_one_sentence(served, draft_folder)
 
 
 @pytest.mark.parametrize("chatting", [True, False])
-def test_ctrl_c_while_nothing_is_typed_is_one_sentence(served, draft_folder, chatting):
+def test_ctrl_c_while_nothing_is_typed_is_one_sentence(
+    served: LocalBroker, draft_folder: FolderOf, chatting: bool
+) -> None:
     talk = ["chat"] if chatting else ["generate", "-", "--show-tokens"]
     flags = ["--model", str(draft_folder("llama")), "--broker", served.url, "--quiet"]
     agent = start(*talk, *flags)
-    agent.stderr.readline()  # how to end it, or the legend: it waits for input from now on
+    present(agent.stderr).readline()  # how to end it, or the legend: it waits for input from now on
     agent.send_signal(signal.SIGINT)
     agent.wait(TIMEOUT)  # its input is still open
-    check_sentence(agent.stderr.read(), "interrupted")
+    check_sentence(present(agent.stderr).read(), "interrupted")
     assert agent.returncode == INTERRUPTED
     agent.communicate()
 
 
-def test_a_chat_ends_with_its_input(served, draft_folder):
+def test_a_chat_ends_with_its_input(served: LocalBroker, draft_folder: FolderOf) -> None:
     flags = ("--model", str(draft_folder("llama")), "--broker", served.url, "--max-tokens", "5", "--quiet")
     done = run("chat", *flags, input="hello\n\nwhat is the time?\n")
     assert done.returncode == 0

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import pickle
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from benchmarks.fuzz.flood import Flood
 from benchmarks.fuzz.messages import GARBAGE
 from cloud_worker.session.backlog import MAX_DRAFTS
-from cloud_worker.session.job import MAX_CHAIN_ROWS
+from cloud_worker.session.job import MAX_CHAIN_ROWS, Job
 from cloud_worker.session.judging import judge
 from cloud_worker.session.session import CloudSession, Target
 from common.link import Link, LinkSettings, Received
@@ -38,6 +38,7 @@ from common.protocol.messages import (
     Opening,
     Reason,
     Refusal,
+    ToDevice,
 )
 from common.protocol.topics import Topics
 from common.sampling.distribution import Sampling, TopK
@@ -46,6 +47,8 @@ from edge_agent.config import AgentConfig
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel
+from tests.support.narrowing import expect, present
+from tests.support.small_models import FolderOf, SmallModels
 from tests.support.wire_messages import draft_tokens
 
 # -- the pure session ----------------------------------------------------------------------------------
@@ -107,9 +110,12 @@ NOTHING = Draft(
 @example([(NOTHING, False), "begin", "finish"])
 @settings(max_examples=80, deadline=None)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_no_sequence_of_valid_messages_makes_a_session_raise_or_grow(script):
+def test_no_sequence_of_valid_messages_makes_a_session_raise_or_grow(
+    script: list[str | tuple[Draft, bool]],
+) -> None:
     session = CloudSession(Target("w0", TOKENIZER, VOCAB_SIZE, MAX_TOKENS))
-    answers, job = [], None
+    answers: list[ToDevice] = []
+    job: Job | None = None
     for step in [*script, "finish", "begin", "finish"]:
         match step:
             case (draft, fits):
@@ -125,6 +131,8 @@ def test_no_sequence_of_valid_messages_makes_a_session_raise_or_grow(script):
             case "fail" if job is not None:
                 answers += session.abandon("no", retry_after=1.0)
                 job = None
+            case str():
+                pass  # not now
         assert len(session.tokens) <= MAX_TOKENS
         assert job is None or len(job.tokens) <= MAX_TOKENS
     for answer in answers:
@@ -133,63 +141,63 @@ def test_no_sequence_of_valid_messages_makes_a_session_raise_or_grow(script):
             assert answer.token is None or 0 <= answer.token < VOCAB_SIZE
 
 
-def test_a_flood_during_a_pass_is_bounded_and_told_so():
+def test_a_flood_during_a_pass_is_bounded_and_told_so() -> None:
     session = CloudSession(Target("w0", TOKENIZER, VOCAB_SIZE, MAX_TOKENS))
     opening = Opening(TOKENIZER, VOCAB_SIZE, Sampling(), 1)
     session.receive(Draft(0, 0, 0, (1,), (DraftToken(2),), opening=opening))
     session.next_job()
-    answers = []
+    answers: list[ToDevice] = []
     for n in range(1, 5000):
         answers += session.receive(Draft(n, 0, 5, (1,), (DraftToken(2),) * 20))
     assert len(answers) == 5000 - 1 - MAX_DRAFTS
-    assert {answer.reason for answer in answers} == {Reason.BUSY}
+    assert {expect(Refusal, answer).reason for answer in answers} == {Reason.BUSY}
     assert len(pickle.dumps(session)) < 100_000
 
 
-def test_long_contexts_are_not_kept_waiting():
+def test_long_contexts_are_not_kept_waiting() -> None:
     session = CloudSession(Target("w0", TOKENIZER, VOCAB_SIZE, MAX_TOKENS))
     opening = Opening(TOKENIZER, VOCAB_SIZE, Sampling(), 1)
     session.receive(Draft(0, 0, 0, (1,), (DraftToken(2),), opening=opening))
     session.next_job()
     for n in range(1, 10):
         (answer,) = session.receive(Draft(n, 0, 0, (7,) * 100_000, (DraftToken(2),), opening=opening))
-        assert answer.reason is Reason.TOO_LONG
+        assert expect(Refusal, answer).reason is Reason.TOO_LONG
     answers = [
         session.receive(Draft(n, 0, 0, (7,) * 35, (DraftToken(2),), opening=opening)) for n in range(10, 20)
     ]
     assert [bool(answer) for answer in answers] == [False] * 2 + [True] * 8
 
 
-def test_a_worker_computes_no_more_logits_than_it_must():
+def test_a_worker_computes_no_more_logits_than_it_must() -> None:
     session = CloudSession(Target("w0", TOKENIZER, VOCAB_SIZE, 5000))
     opening = Opening(TOKENIZER, VOCAB_SIZE, Sampling(0.0), 1)
     session.receive(Draft(0, 0, 0, (1,) * 4000, (), 0, num_context_probs=3000, opening=opening))
     job, (refusal,) = session.next_job()
     assert job is None
-    assert refusal.reason is Reason.BAD_REQUEST
+    assert expect(Refusal, refusal).reason is Reason.BAD_REQUEST
     session.receive(Draft(1, 0, 0, (1,) * 4000, (), 0, num_context_probs=MAX_CONTEXT_PROBS, opening=opening))
     held = [1] * 4000
     for n in range(2, 40):
         session.receive(Draft(n, 0, len(held), (), (DraftToken(1),) * 64, check=prefix_check(held)))
         held += [1] * 64
-    job, _ = session.next_job()
+    job = present(session.next_job()[0])
     assert job.num_rows <= MAX_CHAIN_ROWS
     # a context behind a block would be rows too, since the block's own are wanted
     session = CloudSession(Target("w0", TOKENIZER, VOCAB_SIZE, 9000))
     session.receive(Draft(0, 0, 0, (1,) * 20, (DraftToken(1),), opening=opening))
     held = [1] * 21
     session.receive(Draft(1, 0, 21, (1,) * 8000, (DraftToken(1),), check=prefix_check(held)))
-    job, _ = session.next_job()
+    job = present(session.next_job()[0])
     assert [draft.n for draft in job.drafts] == [0]
     session.complete(judge(job, MODEL.rows(job.tokens, job.num_rows)), 1.0)
 
 
-def test_what_is_remembered_for_replay_is_bounded():
+def test_what_is_remembered_for_replay_is_bounded() -> None:
     session = CloudSession(Target("w0", TOKENIZER, VOCAB_SIZE, MAX_TOKENS))
     opening = Opening(TOKENIZER, VOCAB_SIZE, Sampling(0.0), 1)
     for n in range(300):
         session.receive(Draft(n, 0, 0, (1,) * 30, (DraftToken(2),), num_context_probs=20, opening=opening))
-        job, _ = session.next_job()
+        job = present(session.next_job()[0])
         session.complete(judge(job, MODEL.rows(job.tokens, job.num_rows)), 1.0)
     assert len(pickle.dumps(session)) < 20_000
 
@@ -202,7 +210,9 @@ SEED = 7
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory, models) -> Iterator[tuple[LocalBroker, LocalWorker]]:
+def attacked(
+    tmp_path_factory: pytest.TempPathFactory, models: SmallModels
+) -> Iterator[tuple[LocalBroker, LocalWorker]]:
     flags = ("--model", str(models.target("llama")), "--cache-mb", "64", "--max-rate-per-device", "0")
     with (
         LocalBroker(tmp_path_factory.mktemp("attacked")) as broker,
@@ -212,7 +222,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, models) -> Iterator[tuple
 
 
 @pytest.fixture(scope="module")
-def opening(models) -> Opening:
+def opening(models: SmallModels) -> Opening:
     vocabulary = Tokenizer.from_file(str(models.target("llama") / "tokenizer.json")).get_vocab()
     return Opening(fingerprint(vocabulary), max(vocabulary.values()) + 1, Sampling(), 1)
 
@@ -228,14 +238,21 @@ async def attack(port: int, opening: Opening, count: int, seed: int) -> None:
     await asyncio.to_thread(flood.send, count, lambda: time.sleep(0.05))
 
 
-def config(broker_url: str, draft: Path, **changes) -> AgentConfig:
-    changes = {"scheme": "lossless", "device": "good", "cloud_timeout": 60.0} | changes
-    return AgentConfig(
-        broker=broker_url, model=str(draft), seed=SEED, temperature=1.0, max_tokens=60, **changes
+def config(broker_url: str, draft: Path, **changes: str | float) -> AgentConfig:
+    usual = AgentConfig(
+        broker=broker_url,
+        model=str(draft),
+        scheme="lossless",
+        seed=SEED,
+        temperature=1.0,
+        max_tokens=60,
+        device="good",
+        cloud_timeout=60.0,
     )
+    return replace(usual, **changes)
 
 
-async def text_of(settings: AgentConfig) -> list[int]:
+async def text_of(settings: AgentConfig) -> list[int | None]:
     """One generation of the well-behaved device."""
     async with EdgeAgent.open(settings) as agent:
         generation = agent.generate(PROMPT)
@@ -246,12 +263,12 @@ async def text_of(settings: AgentConfig) -> list[int]:
 
 @pytest.mark.parametrize("count", [3000])
 def test_thousands_of_hostile_messages_change_nothing_for_a_well_behaved_device(
-    count, attacked, opening, draft_folder
-):
+    count: int, attacked: tuple[LocalBroker, LocalWorker], opening: Opening, draft_folder: FolderOf
+) -> None:
     broker, worker = attacked
     good = config(broker.url, draft_folder("llama"))
 
-    async def siege() -> tuple[list[int], list[list[int]], list[int]]:
+    async def siege() -> tuple[list[int | None], list[list[int | None]], list[int | None]]:
         before = await text_of(good)
         attackers = [asyncio.create_task(attack(broker.port, opening, count // 2, seed)) for seed in (1, 2)]
         during = [await text_of(good)]
@@ -280,7 +297,9 @@ async def answers_to(
 
 
 @pytest.mark.parametrize("payload", GARBAGE[:6], ids=lambda payload: payload[:4].hex() or "empty")
-def test_garbage_is_answered_with_its_mistake(payload, attacked):
+def test_garbage_is_answered_with_its_mistake(
+    payload: bytes, attacked: tuple[LocalBroker, LocalWorker]
+) -> None:
     broker, _ = attacked
     device = "babbler"  # whom nobody else's answers reach late
     topic = Topics().draft("demo", "victim", device, "s")
@@ -288,7 +307,9 @@ def test_garbage_is_answered_with_its_mistake(payload, attacked):
     assert cbor2.loads(answer.payload)[7] == Reason.BAD_REQUEST
 
 
-def test_a_device_with_a_thousand_sessions_holds_its_share_of_them_only(attacked, opening, draft_folder):
+def test_a_device_with_a_thousand_sessions_holds_its_share_of_them_only(
+    attacked: tuple[LocalBroker, LocalWorker], opening: Opening, draft_folder: FolderOf
+) -> None:
     broker, worker = attacked
     draft = Draft(0, 0, 0, (1, 2, 3), (), bonus=1, opening=opening)
     sent = [(Topics().open("demo", "attacker", f"s{i}"), encode(draft)) for i in range(1000)]
@@ -327,7 +348,7 @@ def lies(draft: Draft, worker: str = "liar") -> list[bytes]:
 @asynccontextmanager
 async def false_worker(
     broker_url: str, pool: str, answer: Callable[[Draft], list[bytes]]
-) -> AsyncIterator[None]:
+) -> AsyncGenerator[None]:
     """A worker of that pool whose answers are made up."""
     topics = Topics()
     subscriptions = [topics.open_filter(pool), f"hlm/v1/{pool}/draft/+/+/+"]
@@ -351,7 +372,7 @@ async def false_worker(
 
 async def generation_with(
     settings: AgentConfig, answer: Callable[[Draft], list[bytes]]
-) -> tuple[list[int], str | None]:
+) -> tuple[list[int | None], str | None]:
     """The text and the failure of a generation whose worker answers so."""
     async with (
         false_worker(settings.broker, settings.pool, answer),
@@ -363,7 +384,9 @@ async def generation_with(
         return found, generation.session.failure
 
 
-def test_lies_are_ignored_and_the_true_answer_among_them_counts(broker, draft_folder):
+def test_lies_are_ignored_and_the_true_answer_among_them_counts(
+    broker: LocalBroker, draft_folder: FolderOf
+) -> None:
     def answer(draft: Draft) -> list[bytes]:
         truth = Correction(draft.n, len(draft.block), 5 if draft.bonus else None, "honest")
         return [*lies(draft), encode(truth), *lies(draft)]
@@ -376,21 +399,26 @@ def test_lies_are_ignored_and_the_true_answer_among_them_counts(broker, draft_fo
         assert all(token is None or 0 <= token < 384 for token in found)
 
 
+ANSWERS: list[Callable[[Draft], list[bytes]]] = [
+    lies,
+    lambda draft: lies(draft) * 30,
+    lambda draft: [encode(Refusal(draft.n, Reason.NEED_CONTEXT, "liar", have=0))],
+    lambda draft: [encode(Refusal(draft.n, Reason.NEED_CONTEXT, "liar", have=2**32 - 1))] * 3,
+    lambda draft: [encode(Refusal(draft.n, Reason.BUSY, "liar", retry_after=3600.0))],
+    lambda draft: [encode(Refusal(draft.n, Reason.BUSY, "liar", retry_after=0.0))],
+    lambda _: [encode(Refusal(None, Reason.BUSY, "liar"))] * 3,
+    lambda draft: [encode(Refusal(draft.n, Reason.BAD_REQUEST, "liar", "\x1b[31mno\n" * 20))],
+]
+
+
 @pytest.mark.parametrize(
     "answer",
-    [
-        lies,
-        lambda draft: lies(draft) * 30,
-        lambda draft: [encode(Refusal(draft.n, Reason.NEED_CONTEXT, "liar", have=0))],
-        lambda draft: [encode(Refusal(draft.n, Reason.NEED_CONTEXT, "liar", have=2**32 - 1))] * 3,
-        lambda draft: [encode(Refusal(draft.n, Reason.BUSY, "liar", retry_after=3600.0))],
-        lambda draft: [encode(Refusal(draft.n, Reason.BUSY, "liar", retry_after=0.0))],
-        lambda _: [encode(Refusal(None, Reason.BUSY, "liar"))] * 3,
-        lambda draft: [encode(Refusal(draft.n, Reason.BAD_REQUEST, "liar", "\x1b[31mno\n" * 20))],
-    ],
+    ANSWERS,
     ids=["lies", "flood", "no_context", "too_much_context", "busy_for_long", "busy", "leaving", "refused"],
 )
-def test_a_worker_that_never_says_anything_true_costs_the_cloud_timeout_only(answer, broker, draft_folder):
+def test_a_worker_that_never_says_anything_true_costs_the_cloud_timeout_only(
+    answer: Callable[[Draft], list[bytes]], broker: LocalBroker, draft_folder: FolderOf
+) -> None:
     settings = config(broker.url, draft_folder("llama"), scheme="hlm", cloud_timeout=1.0)
     found, failure = asyncio.run(generation_with(settings, answer))
     assert found == []
@@ -398,7 +426,7 @@ def test_a_worker_that_never_says_anything_true_costs_the_cloud_timeout_only(ans
     assert failure.isprintable()
 
 
-def test_zz_the_worker_still_stops_in_an_orderly_way(attacked):
+def test_zz_the_worker_still_stops_in_an_orderly_way(attacked: tuple[LocalBroker, LocalWorker]) -> None:
     _, worker = attacked
     assert worker.stop() == 0
     assert "Traceback" not in worker.log

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from evaluation.local.broker import LocalBroker, free_port
 from evaluation.local.worker import LocalWorker
 from tests.repository.test_import_rules import loaded_by
 from tests.support.circle import Circle
+from tests.support.small_models import FolderOf
 
 Samples = dict[str, float]
 
@@ -57,7 +58,7 @@ def get(url: str) -> tuple[int, str]:
 # -- values -------------------------------------------------------------------------------------------
 
 
-def test_a_histogram_counts_up_to_each_bound():
+def test_a_histogram_counts_up_to_each_bound() -> None:
     histogram = Histogram((1, 2, 4))
     for value in (0.5, 1, 1.5, 4, 9):
         histogram.add(value)
@@ -65,7 +66,7 @@ def test_a_histogram_counts_up_to_each_bound():
     assert (histogram.sum, histogram.num_values) == (16, 5)
 
 
-def test_a_scrape_of_a_worker_shows_its_snapshot():
+def test_a_scrape_of_a_worker_shows_its_snapshot() -> None:
     tally = WorkerTally()
     tally.num_by_fate[WorkerFate.ACCEPTED] = 7
     tally.num_by_fate[WorkerFate.REJECTED] = 3
@@ -98,7 +99,7 @@ def test_a_scrape_of_a_worker_shows_its_snapshot():
     assert {name: shown.get(name) for name in expected} == expected
 
 
-def test_a_running_generation_counts_once_before_and_after_its_end():
+def test_a_running_generation_counts_once_before_and_after_its_end() -> None:
     circle, totals = Circle(max_tokens=12), Totals()
     with totals.counting(circle.edge):
         assert totals.is_generating
@@ -114,7 +115,7 @@ def test_a_running_generation_counts_once_before_and_after_its_end():
     assert totals.num_refusals[Reason.BUSY] == 1
 
 
-def test_the_document_names_every_metric_and_no_other():
+def test_the_document_names_every_metric_and_no_other() -> None:
     snapshot = Snapshot(State.ONLINE, WorkerTally(), LinkStatistics(), True, 0, 0, 0, 0, 0, 0.0)
     totals = Totals(_round_trip=0.1)
     pages = [
@@ -137,7 +138,7 @@ def families(names: set[str]) -> set[str]:
 # -- pages --------------------------------------------------------------------------------------------
 
 
-def test_pages_are_found_by_their_path_and_nothing_else_is_there():
+def test_pages_are_found_by_their_path_and_nothing_else_is_there() -> None:
     port = free_port()
     with HttpPages("127.0.0.1", port, {"/health": lambda: HttpPage.text("no", status=503)}):
         assert get(f"http://127.0.0.1:{port}/health?x=1") == (503, "no\n")
@@ -148,7 +149,7 @@ def test_pages_are_found_by_their_path_and_nothing_else_is_there():
         assert gone.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_an_event_loop_that_hangs_is_not_healthy(monkeypatch):
+def test_an_event_loop_that_hangs_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.process.http_pages.LOOP_TIMEOUT", 0.1)
 
     async def hang() -> HttpPage:
@@ -161,13 +162,13 @@ def test_an_event_loop_that_hangs_is_not_healthy(monkeypatch):
     assert (page.status, page.body) == (503, b"the event loop has been blocked for 0.1 s\n")
 
 
-def test_a_loop_that_has_ended_is_not_healthy():
+def test_a_loop_that_has_ended_is_not_healthy() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     assert made_in(loop, lambda: HttpPage.text("well")).status == 503
 
 
-def test_without_metrics_the_library_is_not_loaded():
+def test_without_metrics_the_library_is_not_loaded() -> None:
     assert "prometheus_client" not in loaded_by("import edge_agent.cli.commands, cloud_worker.__main__")
 
 
@@ -189,7 +190,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory, family_folder) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, family_folder: FolderOf) -> Iterator[Served]:
     """A broker and one worker with its pages; the worker's first answers come while it loads."""
     port = free_port()
     arguments = ("--model", str(family_folder("llama")), "--metrics-port", str(port))
@@ -203,14 +204,14 @@ def served(tmp_path_factory, family_folder) -> Iterator[Served]:
             worker.kill()
 
 
-def until(test, timeout: float = 60.0) -> None:
+def until(test: Callable[[], bool], timeout: float = 60.0) -> None:
     end = time.monotonic() + timeout
     while not test():
         assert time.monotonic() < end
         time.sleep(0.05)
 
 
-def test_health_follows_a_worker_and_metrics_show_what_it_did(served, draft_folder):
+def test_health_follows_a_worker_and_metrics_show_what_it_did(served: Served, draft_folder: FolderOf) -> None:
     answers: set[tuple[int, str]] = set()
 
     def is_ready() -> bool:
@@ -248,7 +249,7 @@ def test_health_follows_a_worker_and_metrics_show_what_it_did(served, draft_fold
     assert served.metrics["hlm_worker_connects_total"] == 2
 
 
-def test_a_model_that_hangs_is_seen():
+def test_a_model_that_hangs_is_seen() -> None:
     snapshot = Snapshot(
         State.ONLINE,
         WorkerTally(),
@@ -295,7 +296,7 @@ async def generate_and_scrape(served: Served, model: str) -> tuple[Samples, Samp
     return samples(text), worker
 
 
-def test_a_port_that_is_taken_is_one_sentence(served):
+def test_a_port_that_is_taken_is_one_sentence(served: Served) -> None:
     port = served.url.rpartition(":")[2]
     command = [sys.executable, "-m", "cloud_worker", "run", "--metrics-port", port]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

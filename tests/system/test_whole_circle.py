@@ -1,6 +1,7 @@
 """Real processes: mosquitto, workers with transformers models, agents with their ONNX twins."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,17 @@ from edge_agent.config import AgentConfig
 from edge_agent.generation.generation import Generation
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker, LocalWorkers
+from tests.support.narrowing import present
 from tests.support.processes import answers, generate, greedy_answers
-from tests.support.small_models import FAMILIES
+from tests.support.small_models import FAMILIES, FolderOf
 
 PROMPTS = ("turn on the kitchen light", "What is the temperature?", "Öffne das Fenster 🙂")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_text_is_the_targets_own_through_the_broker(family, broker, family_folder, draft_folder):
+def test_greedy_text_is_the_targets_own_through_the_broker(
+    family: str, broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
+) -> None:
     target, draft = family_folder(family), draft_folder(family)
     with LocalWorker(broker.url, "--model", str(target)):
         for scheme, window in (("lossless", 1), ("lossless", 4), ("coupled", 4), ("llm", 1), ("hlm", 1)):
@@ -32,11 +36,14 @@ def test_greedy_text_is_the_targets_own_through_the_broker(family, broker, famil
             assert answers(generations) == greedy_answers(target, generations), scheme
 
 
-def circle_config(broker: LocalBroker, draft: Path, **settings) -> AgentConfig:
-    return AgentConfig(broker=broker.url, model=str(draft), temperature=1.0, max_tokens=60, **settings)
+def circle_config(broker: LocalBroker, draft: Path, **settings: str | int) -> AgentConfig:
+    usual = AgentConfig(broker=broker.url, model=str(draft), temperature=1.0, max_tokens=60)
+    return replace(usual, **settings)
 
 
-def test_a_killed_worker_changes_nothing_in_the_text(broker, family_folder, draft_folder):
+def test_a_killed_worker_changes_nothing_in_the_text(
+    broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
+) -> None:
     arguments = ("--model", str(family_folder("llama")))
     with LocalWorkers(broker.url, *arguments, names=("first", "second")) as workers:
         for scheme in ("lossless", "coupled", "opportunistic", "cu-hlm-online", "llm"):
@@ -45,7 +52,7 @@ def test_a_killed_worker_changes_nothing_in_the_text(broker, family_folder, draf
             killed: list[LocalWorker] = []
 
             def kill(generation: Generation, killed: list[LocalWorker] = killed) -> None:
-                killed.append(workers[generation.session.worker])
+                killed.append(workers[present(generation.session.worker)])
                 killed[0].kill()
 
             disturbed = asyncio.run(generate(config, PROMPTS[0], midway=kill))
@@ -55,7 +62,9 @@ def test_a_killed_worker_changes_nothing_in_the_text(broker, family_folder, draf
             killed[0].wait_ready()
 
 
-def test_a_restarted_broker_changes_nothing_in_the_text(broker, family_folder, draft_folder):
+def test_a_restarted_broker_changes_nothing_in_the_text(
+    broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
+) -> None:
     with LocalWorker(broker.url, "--model", str(family_folder("llama"))):
         for scheme in ("lossless", "llm"):
             config = circle_config(broker, draft_folder("llama"), scheme=scheme, seed=5)
@@ -71,7 +80,9 @@ def test_a_restarted_broker_changes_nothing_in_the_text(broker, family_folder, d
             assert tally.num_resent > 0 or tally.num_uplinks > calm.num_uplinks
 
 
-def test_several_workers_share_the_sessions_and_sigterm_loses_nothing(broker, family_folder, draft_folder):
+def test_several_workers_share_the_sessions_and_sigterm_loses_nothing(
+    broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
+) -> None:
     config = circle_config(broker, draft_folder("llama"), seed=2)
     arguments = ("--model", str(family_folder("llama")))
     with LocalWorkers(broker.url, *arguments, names=("first", "second")) as workers:
@@ -81,7 +92,7 @@ def test_several_workers_share_the_sessions_and_sigterm_loses_nothing(broker, fa
         codes: list[int] = []
 
         def stop(generation: Generation) -> None:
-            codes.append(workers[generation.session.worker].stop())
+            codes.append(workers[present(generation.session.worker)].stop())
 
         disturbed = asyncio.run(generate(config, PROMPTS[0], midway=stop))
     assert answers(disturbed) == answers(generations)[:1]
