@@ -281,7 +281,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(tmp_path: P
     _, said = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130
     assert "Traceback" not in said
-    assert "the same command goes on from here" in said
+    assert "the same command resumes" in said
     (work,) = (tmp_path / "stopped-work").glob("*.jsonl")
     done = work.read_text()
     assert 1 <= num_lines(tmp_path / "stopped-work") < 4
