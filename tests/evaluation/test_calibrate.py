@@ -306,7 +306,7 @@ def test_the_shipped_calibration_belongs_to_the_shipped_pair():
     ("name", "content", "said"),
     [
         ("missing.txt", None, "cannot read the prompts"),
-        ("empty.txt", "\n \n", "holds no prompt"),
+        ("empty.txt", "\n \n", "has no prompts"),
         ("prompts.jsonl", '{"command": "x"}\n', "its fields: command"),
         ("broken.jsonl", '{"prompt": \n', "line 1"),
     ],
@@ -336,7 +336,7 @@ def test_a_field_of_json_lines_is_taken_as_prompt(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--draft", "/no/such/folder"], "give prompts that your pair is meant for"),
+        (["--draft", "/no/such/folder"], "a pair of your own needs its own prompts"),
         (["--draft", "/no/such/folder", "--prompts"], "no model folder"),
         (["--target", "/no/such/folder"], "there is no folder"),
         (["--num", "0"], "--num must be at least 1"),
