@@ -1,1 +1,1 @@
-"""Measurements: each script prints ratios of things measured side by side in one run, with medians."""
+"""Benchmarks: each measures what it compares side by side in one run, and prints medians and ratios."""

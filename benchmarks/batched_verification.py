@@ -1,12 +1,12 @@
-"""Verifications per second: all sessions in one packed pass, against one session after the other.
+"""Compare verifications per second: all sessions in one packed pass, or one session after another.
 
-A random model shaped like SmolLM2-135M in float32 on the CPU; every verification adds a few tokens to a past
-and takes some back, as a rejection does. Runs are interleaved; the medians and their ratio are printed.
+The model has random weights and the shape of SmolLM2-135M, in float32 on the CPU. Each verification adds a
+few tokens to a session's past and takes some back, as a rejection does. The runs of both engines are
+interleaved; the medians and their ratio are printed.
 
-    python benchmarks/batched_verification.py --sessions 16 --past 200 --new 4 --threads 2
+    python -m benchmarks.batched_verification --sessions 16 --past 200 --new 4 --threads 2
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -21,13 +21,14 @@ from cloud_worker.target_model.layers import layer_shapes
 from cloud_worker.target_model.packed_engine import PackedEngine
 from cloud_worker.target_model.padded import attend_padded
 from cloud_worker.target_model.serial import SerialEngine
+from evaluation.help_format import command_line
 
 MAX_TOKENS = 16384
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def build_model() -> PreTrainedModel:
-    """Random weights in the shape of SmolLM2-135M."""
+    """Return a model with random weights and the shape of SmolLM2-135M."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=49152,
@@ -43,7 +44,7 @@ def build_model() -> PreTrainedModel:
 
 
 class Sessions:
-    """Sequences around `past` tokens long that get a block, lose it and get another, as rejections do."""
+    """Sequences of about `past` tokens that get a block, lose it and get another, as after a rejection."""
 
     def __init__(self, num_sessions: int, past: int, num_new: int, spread: int) -> None:
         self._draw = np.random.default_rng(0)
@@ -53,7 +54,7 @@ class Sessions:
         ]
 
     def passes(self) -> list[Pass]:
-        """One verification per session: fresh draft tokens after the same past."""
+        """Return one verification per session: new draft tokens after the same past."""
         return [
             Pass(index, past + self._tokens(self._num_new), self._num_new)
             for index, past in enumerate(self._pasts)
@@ -64,7 +65,7 @@ class Sessions:
 
 
 def seconds(engine: Engine, passes: list[Pass], clock: Callable[[], float]) -> float:
-    """How long an engine takes for one batch."""
+    """Return how long an engine takes for one batch."""
     start = clock()
     engine.logits(passes)
     return clock() - start
@@ -73,7 +74,7 @@ def seconds(engine: Engine, passes: list[Pass], clock: Callable[[], float]) -> f
 def compare(
     engines: dict[str, Engine], sessions: Sessions, num_runs: int, clock: str
 ) -> dict[str, list[float]]:
-    """Seconds of every run of each engine, taking turns."""
+    """Return the seconds of every run by engine; the engines take turns."""
     for engine in engines.values():
         engine.logits(sessions.passes())
     times: dict[str, list[float]] = {name: [] for name in engines}
@@ -86,16 +87,16 @@ def compare(
 
 def main() -> None:
     """Print one line per number of sessions."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 16])
+    parser = command_line("benchmarks.batched_verification", __doc__)
+    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 16], help="numbers of sessions")
     parser.add_argument("--past", type=int, default=200, help="tokens before the block")
-    parser.add_argument("--spread", type=int, default=20, help="pasts differ by up to this many tokens")
-    parser.add_argument("--new", type=int, default=4, help="tokens of a block")
-    parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: where other processes disturb")
+    parser.add_argument("--spread", type=int, default=20, help="vary the past by up to this many tokens")
+    parser.add_argument("--new", type=int, default=4, help="tokens in a block")
+    parser.add_argument("--runs", type=int, default=9, help="runs of each engine")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: as torch chooses")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="use cpu if other processes run on this machine"
+    )
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

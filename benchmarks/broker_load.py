@@ -1,13 +1,12 @@
-"""What a message, a ping and a connection cost mosquitto, and how long a hop takes.
+"""Measure what a message, a ping and a connection cost mosquitto, and how long one hop takes.
 
     python -m benchmarks.broker_load
 
-Devices and workers are bare connections that write whole packets, so the broker is what is measured: its own
-processor time a message (which other processes do not disturb), not how fast this program is. A device
-sends 80 bytes to a worker's topic, the worker sends them back, one at a time for each device. Linux only.
+Devices and workers are bare connections that write prepared packets, so the figures describe the broker and
+not this program: the broker's processor time per message, which other processes do not affect. A device sends
+80 bytes to a worker's topic and the worker sends them back, one message in flight per device. Linux only.
 """
 
-import argparse
 import asyncio
 import random
 import statistics
@@ -16,12 +15,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks.support.process_time import cpu_seconds, resident_bytes
+from evaluation.help_format import command_line
 from evaluation.local.broker import LocalBroker
 
-PAYLOAD = bytes(80)  # a draft of one token with 16 ids is as long
+PAYLOAD = bytes(80)  # the size of a draft of one token with 16 ids
 NUM_WORKERS = 4
 PING = bytes([0xC0, 0])
-IDLE_RATE = 200.0  # messages a second at which the latency of a hop is measured
+IDLE_RATE = 200.0  # messages per second at which the latency of a hop is measured
 
 
 def _packet(first: int, body: bytes) -> bytes:
@@ -38,12 +38,12 @@ def _text(text: str) -> bytes:
 
 
 def publish(topic: str, payload: bytes = PAYLOAD) -> bytes:
-    """A whole PUBLISH packet of MQTT 5, QoS 0, without properties."""
+    """Return a whole PUBLISH packet of MQTT 5, QoS 0, without properties."""
     return _packet(0x30, _text(topic) + b"\0" + payload)
 
 
 class Connection(asyncio.Protocol):
-    """An MQTT 5 client with one subscription; `arrived` is called for each packet that is not an answer."""
+    """An MQTT 5 client with one subscription; `arrived` is set by each message and each ping response."""
 
     def __init__(self, name: str, topic: str) -> None:
         self.num_arrived = 0
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
         self.ready: asyncio.Event = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say hello and subscribe."""
+        """Send CONNECT and SUBSCRIBE."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         transport.write(self._hello)
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What so many connections cost; times in seconds, `rate` in messages a second."""
+    """What this many connections cost; times in seconds, `rate` in messages per second."""
 
     num_devices: int
     rate: float
@@ -95,7 +95,7 @@ class Load:
 
 
 async def connect(port: int, names: Sequence[str], topics: Sequence[str]) -> list[Connection]:
-    """One connection a name, subscribed."""
+    """Open one connection per name, each subscribed to its topic."""
     loop = asyncio.get_running_loop()
     opened: list[Connection] = []
     for name, topic in zip(names, topics, strict=True):
@@ -109,14 +109,14 @@ async def connect(port: int, names: Sequence[str], topics: Sequence[str]) -> lis
 
 
 class Crowd:
-    """Devices, and workers that echo; each device has a worker of its own choice."""
+    """Devices and the workers; each device sends to one of the workers."""
 
     def __init__(self, devices: list[Connection], workers: list[Connection]) -> None:
         self.devices, self.workers = devices, workers
 
     @classmethod
     async def open(cls, port: int, num_devices: int) -> "Crowd":
-        """Connect them all."""
+        """Connect all of them."""
         names = [f"w{number}" for number in range(num_devices)]
         devices = await connect(
             port, [f"d{number}" for number in range(num_devices)], [f"down/{n}" for n in names]
@@ -127,17 +127,17 @@ class Crowd:
         return cls(devices, echoes)
 
     def topic(self, number: int) -> str:
-        """Where a device sends to."""
+        """Return the topic that a device sends to."""
         return f"up/{number % NUM_WORKERS}/{number}"
 
     def close(self) -> None:
-        """Hang up."""
+        """Close every connection."""
         for connection in (*self.devices, *self.workers):
             connection.transport.abort()
 
 
 async def one_way(crowd: Crowd, seconds: float, rng: random.Random) -> list[float]:
-    """Latencies of single hops from devices to workers, at a rate that leaves the broker idle."""
+    """Return latencies of single hops from devices to workers, at a rate that leaves the broker idle."""
     hops: list[float] = []
     ends = time.perf_counter() + seconds
     while time.perf_counter() < ends:
@@ -153,7 +153,7 @@ async def one_way(crowd: Crowd, seconds: float, rng: random.Random) -> list[floa
 
 
 async def flood(crowd: Crowd, pid: int, num_messages: int, at_once: int) -> tuple[float, float]:
-    """Messages a second and the broker's processor seconds a message, `at_once` of them under way."""
+    """Return messages per second and the broker's processor seconds per message, `at_once` in flight."""
     before, began = cpu_seconds(pid), time.perf_counter()
     start = sum(worker.num_arrived for worker in crowd.workers)
     num_sent = 0
@@ -169,7 +169,7 @@ async def flood(crowd: Crowd, pid: int, num_messages: int, at_once: int) -> tupl
 
 
 async def pings(crowd: Crowd, pid: int, rounds: int) -> float:
-    """The broker's processor seconds a ping, each device in turn."""
+    """Return the broker's processor seconds per ping; every device pings once per round."""
     before = cpu_seconds(pid)
     for _ in range(rounds):
         start = sum(device.num_arrived for device in crowd.devices)
@@ -183,7 +183,7 @@ async def pings(crowd: Crowd, pid: int, rounds: int) -> float:
 async def measure(
     broker: LocalBroker, num_devices: int, num_messages: int, seconds: float
 ) -> tuple[Load, list[float], float, float]:
-    """The load, the hops, seconds a ping and bytes a connection."""
+    """Return the load, the hops, the seconds per ping and the bytes per connection."""
     pid = broker.pid
     empty = resident_bytes(pid)
     crowd = await Crowd.open(broker.port, num_devices)
@@ -213,17 +213,19 @@ def broker_time(
         "per_ping": per_ping,
         "hops": cuts,
         "connection_bytes": held,
-        "source": f"mosquitto with {num_devices[-1]} connections, {len(PAYLOAD)} bytes a message, QoS 0",
+        "source": f"mosquitto with {num_devices[-1]} connections, {len(PAYLOAD)} bytes per message, QoS 0",
         "loads": [asdict(each) for each in loads],
     }, loads
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.broker_load", description=__doc__)
-    parser.add_argument("--devices", type=int, nargs="+", default=[10, 100, 1000, 4000])
-    parser.add_argument("--messages", type=int, default=40_000, help="at full speed, for each row")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of latencies, for each row")
+    parser = command_line("benchmarks.broker_load", __doc__)
+    parser.add_argument(
+        "--devices", type=int, nargs="+", default=[10, 100, 1000, 4000], help="connections, one row each"
+    )
+    parser.add_argument("--messages", type=int, default=40_000, help="messages at full speed, per row")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure latencies, per row")
     flags = parser.parse_args()
     found, loads = broker_time(flags.devices, flags.messages, flags.seconds)
     print(f"{'devices':>8} {'messages/s':>11} {'cpu us':>8} {'hop p50 us':>11} {'hop p99 us':>11}")
@@ -231,8 +233,8 @@ def main() -> None:
         times = f"{1e6 * load.per_message:8.1f} {1e6 * load.hop_p50:11.0f} {1e6 * load.hop_p99:11.0f}"
         print(f"{load.num_devices:8d} {load.rate:11.0f} {times}")
     print(
-        f"a ping: {1e6 * float(str(found['per_ping'])):.1f} us; "
-        f"a connection: {found['connection_bytes']:.0f} bytes"
+        f"{1e6 * float(str(found['per_ping'])):.1f} us per ping; "
+        f"{found['connection_bytes']:.0f} bytes per connection"
     )
 
 

@@ -1,12 +1,12 @@
-"""How many sessions a worker carries, and how workers add up.
+"""Measure how many sessions one worker carries, and how throughput grows with more workers.
 
     python -m benchmarks.capacity
 
-First table: one worker whose forward pass takes a set time, 1 to 64 sessions that verify blocks without a
-pause; the latency of a correction as the devices see it. Second table: 1, 2, 4, 8 workers with the same
-sessions each. Broker, links, codec, scheduler and the devices' state machines are the real ones, in real
-processes; only the models are scripted. All of it shares this machine, so the second table ends where the
-machine does.
+The first table: one worker whose forward pass takes a fixed time, and 1 to 64 sessions that verify blocks
+without a pause; latencies are those of a correction, as the device sees it. The second table: 1, 2, 4 and 8
+workers with 8 sessions each. Broker, links, codec, scheduler and the devices' state machines are real and run
+in real processes; only the models are scripted. Everything shares this machine, which limits the second
+table.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack
 
 from benchmarks.support.device import Device
 from common.link import LinkSettings
+from evaluation.help_format import command_line
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorkers
 
@@ -26,7 +27,7 @@ BLOCK_LENGTH = 4
 
 
 async def load(broker_url: str, num_devices: int, num_tokens: int) -> tuple[list[float], float]:
-    """Latencies in seconds, and tokens a second of all devices together."""
+    """Return latencies in seconds, and the tokens per second of all devices together."""
     settings = LinkSettings(url=broker_url)
     async with AsyncExitStack() as stack:
         devices = [
@@ -43,7 +44,7 @@ async def load(broker_url: str, num_devices: int, num_tokens: int) -> tuple[list
 
 
 def measure(num_workers: int, num_devices: int, flags: argparse.Namespace) -> tuple[list[float], float]:
-    """A fresh broker with fresh workers under one load."""
+    """Put one load on a new broker with new workers."""
     program = [sys.executable, "-m", "benchmarks.support.scripted", "--pass-ms", str(flags.pass_ms)]
     names = [f"worker{number}" for number in range(num_workers)]
     with LocalBroker() as broker, LocalWorkers(broker.url, names=names, program=program):
@@ -51,16 +52,16 @@ def measure(num_workers: int, num_devices: int, flags: argparse.Namespace) -> tu
 
 
 def line(name: str, latencies: Sequence[float], rate: float) -> str:
-    """A row: p50 and p99 of the latency, and the throughput."""
+    """Return a row: p50 and p99 of the latency, and the throughput."""
     cuts = statistics.quantiles(latencies, n=100)
     return f"{name:>12} {1000 * cuts[49]:9.1f} {1000 * cuts[98]:9.1f} {rate:10.0f}"
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.capacity", description=__doc__)
-    parser.add_argument("--pass-ms", type=float, default=60.0, help="a forward pass of the target")
-    parser.add_argument("--tokens", type=int, default=60, help="of each session")
+    parser = command_line("benchmarks.capacity", __doc__)
+    parser.add_argument("--pass-ms", type=float, default=60.0, help="how long a forward pass takes")
+    parser.add_argument("--tokens", type=int, default=60, help="tokens per session")
     flags = parser.parse_args()
     heads = f"{'p50 ms':>9} {'p99 ms':>9} {'tokens/s':>10}"
     print(f"{'sessions':>12} {heads}", flush=True)

@@ -1,12 +1,12 @@
-"""Everything breaks, and the texts stay the same: `make chaos`.
-
-Agents generate while workers are killed, stopped and started, the broker is killed and started, and links of
-agents or of workers are cut, all at random times. Every generation must end, every lossless and coupled text
-must equal that of an undisturbed run, and the process with the agents must keep its memory and its tasks; the
-exit code says so. The memory of broker and workers is reported beside it, with a note where one was started
-again. Nothing is simulated: real mosquitto, real worker processes, real models.
+"""Break everything while agents generate, and check that the texts stay the same (`make chaos`).
 
     python -m benchmarks.chaos --generations 200 --agents 8 --workers 3
+
+At random times workers are killed, stopped and started, the broker is killed and started, and the links of
+agents or workers are cut. The exit code is 0 if every generation ended, every lossless and coupled text
+equals that of an undisturbed run, and the process with the agents leaked neither memory nor tasks. The memory
+of the broker and the workers is reported too, with a note where one was restarted. Nothing is simulated:
+mosquitto, the worker processes and the models are real.
 """
 
 import argparse
@@ -23,17 +23,18 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from benchmarks.support.link_emulator import LinkEmulator
-from benchmarks.support.memory_watch import HEADING, MemoryWatch, count_tasks
+from benchmarks.support.memory_sampler import HEADING, MemorySampler, count_tasks
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.generation.generation import Generation
 from edge_agent.session.settings import OnCloudLoss
+from evaluation.help_format import command_line
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker, LocalWorkers
 from evaluation.smart_home.held_out import held_out
 
 SCHEMES = ("lossless", "coupled")
-MAX_GROWTH_MIB = 64.0  # of the process with all agents, over the disturbed run
+MAX_GROWTH_MIB = 64.0  # allowed to the process with all agents over the disturbed run
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """The different texts of each case, and what it took to get them."""
+    """The different texts of each case, and what they took to generate."""
 
     texts: dict[Case, set[str]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Outcome:
     seconds: float = 0.0
 
     def add(self, case: Case, generation: Generation) -> None:
-        """A generation has ended."""
+        """Count a generation that has ended."""
         self.texts.setdefault(case, set()).add(generation.text)
         self.num_generations += 1
         self.num_resent += generation.session.tally.num_resent
@@ -64,18 +65,18 @@ class Outcome:
             self.failures.append(generation.failure)
 
     def changed(self, calm: "Outcome") -> list[Case]:
-        """The cases with any other text than in an undisturbed run."""
+        """Return the cases whose texts differ from those of an undisturbed run."""
         return [case for case, texts in self.texts.items() if texts != calm.texts[case]]
 
 
 def cases(count: int) -> list[Case]:
-    """Held-out commands under both lossless schemes, each with a seed of its own."""
+    """Return held-out commands under both lossless schemes, each with its own seed."""
     prompts = [one.command for one in held_out()]
     return [Case(prompts[i % len(prompts)], SCHEMES[i % len(SCHEMES)], i) for i in range(count)]
 
 
 async def generate_all(broker_url: str, todo: Iterator[Case], num_agents: int) -> Outcome:
-    """Share the cases among agents that run side by side, one device each."""
+    """Share the cases among agents that run concurrently, one device each."""
     outcome, began = Outcome(), time.monotonic()
 
     async def device(number: int) -> None:
@@ -109,7 +110,7 @@ async def generate_all(broker_url: str, todo: Iterator[Case], num_agents: int) -
 
 
 class Trouble:
-    """Breaks one thing after another until it is told to stop; counts what it did."""
+    """Breaks one thing after another until it is cancelled, and counts the faults."""
 
     def __init__(
         self,
@@ -122,9 +123,9 @@ class Trouble:
         broker_weight: float = 1.0,
         worker_link: LinkEmulator | None = None,
     ) -> None:
-        """`pause`: least and most seconds between faults; `broker_weight`: how often the broker is chosen.
+        """`pause` is the range of seconds between faults, `broker_weight` how often the broker is chosen.
 
-        Agents come through `link`, workers through `worker_link`, if there is one.
+        Agents connect through `link`, and workers through `worker_link` if there is one.
         """
         self._broker, self._workers, self._link, self._worker_link = broker, workers, link, worker_link
         self._random = random.Random(seed)
@@ -134,7 +135,7 @@ class Trouble:
         self.restarted: set[str] = set()
 
     async def run(self) -> None:
-        """One fault after the other."""
+        """Cause one fault after another."""
         faults = {
             self._kill_worker: 1.0,
             self._stop_worker: 1.0,
@@ -162,7 +163,7 @@ class Trouble:
         self.restarted.add(worker.name)
         try:
             await asyncio.to_thread(worker.stop)
-        except subprocess.TimeoutExpired:  # a machine that is too busy: as a service manager would
+        except subprocess.TimeoutExpired:  # the machine is too busy: kill it, as a service manager would
             self.counts["stop that took too long"] += 1
             await asyncio.to_thread(worker.kill)
         worker.launch()
@@ -184,7 +185,7 @@ class Trouble:
 
 
 async def run(flags: argparse.Namespace) -> int:
-    """The undisturbed run, the disturbed one, and the comparison."""
+    """Run undisturbed, then disturbed, and compare."""
     todo, num_tasks = cases(flags.generations), count_tasks()
     names = [f"worker{number}" for number in range(flags.workers)]
     async with AsyncExitStack() as stack:
@@ -192,60 +193,58 @@ async def run(flags: argparse.Namespace) -> int:
         link = await stack.enter_async_context(LinkEmulator("127.0.0.1", broker.port))
         worker_link = await stack.enter_async_context(LinkEmulator("127.0.0.1", broker.port))
         pool = LocalWorkers(worker_link.url, "--num-threads", "1", names=names)
-        await asyncio.to_thread(stack.enter_context, pool)  # they connect through this very loop
+        await asyncio.to_thread(stack.enter_context, pool)  # a thread: they connect through this event loop
         workers = [pool[name] for name in names]
         calm = await generate_all(link.url, iter(todo), flags.agents)
         trouble = Trouble(broker, workers, link, flags.seed, worker_link=worker_link)
-        watch = MemoryWatch(lambda: pids(broker, workers, trouble))
+        memory = MemorySampler(lambda: pids(broker, workers, trouble))
         async with asyncio.TaskGroup() as group:
-            running = (group.create_task(trouble.run()), group.create_task(watch.run(0.5)))
+            running = (group.create_task(trouble.run()), group.create_task(memory.run(0.5)))
             disturbed = await generate_all(link.url, iter(todo), flags.agents)
             for task in running:
                 task.cancel()
     num_tasks_left = count_tasks()
     print(
         f"{calm.num_generations} generations undisturbed: {calm.seconds:.0f} s, "
-        f"{calm.num_resent} drafts repeated"
+        f"{calm.num_resent} drafts resent"
     )
     changed = report(disturbed, calm, trouble)
     print(f"  tasks {num_tasks} -> {num_tasks_left}\n{HEADING}")
     leaks = num_tasks_left > num_tasks
-    for growth in watch.growth(warm_up=0.2 * disturbed.seconds):
-        print(f"{growth}  (started again)" if growth.name in trouble.restarted else growth)
+    for growth in memory.growth(warm_up=0.2 * disturbed.seconds):
+        print(f"{growth}  (restarted)" if growth.name in trouble.restarted else growth)
         leaks |= growth.name == "agents" and growth.last_mib - growth.first_mib > MAX_GROWTH_MIB
     is_whole = disturbed.num_generations == len(todo)
     return 1 if changed or calm.failures or disturbed.failures or leaks or not is_whole else 0
 
 
 def pids(broker: LocalBroker, workers: Sequence[LocalWorker], trouble: Trouble) -> dict[str, int]:
-    """The processes that are there now."""
+    """Return the processes that are running now, by name."""
     found = {"agents": os.getpid()} | {worker.name: worker.pid for worker in workers}
     return found | ({"broker": broker.pid} if trouble.has_broker else {})
 
 
 def report(disturbed: Outcome, calm: Outcome, trouble: Trouble) -> list[Case]:
-    """Print what the faults did; the cases whose text changed."""
+    """Print what the faults did, and return the cases whose text changed."""
     changed = disturbed.changed(calm)
     print(f"{disturbed.num_generations} under {trouble}:")
-    print(
-        f"  {disturbed.seconds:.0f} s, {disturbed.num_resent} drafts repeated, {len(changed)} texts changed"
-    )
-    for sentence in sorted({*calm.failures, *disturbed.failures}):
-        print(f"  failed: {sentence}")
+    print(f"  {disturbed.seconds:.0f} s, {disturbed.num_resent} drafts resent, {len(changed)} texts changed")
+    for failure in sorted({*calm.failures, *disturbed.failures}):
+        print(f"  failed: {failure}")
     for case in changed[:5]:
         print(f"  changed: {case}\n    {calm.texts[case]}\n    {disturbed.texts[case]}")
     return changed
 
 
 def main() -> int:
-    """Run and compare; 0 when nothing changed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
-    parser.add_argument("--generations", type=int, default=200)
-    parser.add_argument("--agents", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=1, help="of the faults")
+    """Run and compare; return 0 if nothing changed, 1 otherwise."""
+    parser = command_line("benchmarks.chaos", __doc__)
+    parser.add_argument("--generations", type=int, default=200, help="generations per run")
+    parser.add_argument("--agents", type=int, default=8, help="agents that generate concurrently")
+    parser.add_argument("--workers", type=int, default=3, help="worker processes")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the faults")
     flags = parser.parse_args()
-    logging.basicConfig(level="ERROR")  # lost connections are what this is about
+    logging.basicConfig(level="ERROR")  # lost connections are expected here
     return asyncio.run(run(flags))
 
 

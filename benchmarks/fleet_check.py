@@ -1,15 +1,17 @@
-"""The fleet's simulation against real processes: one worker, sessions that verify without a pause.
+"""Check the fleet simulation against real processes: one worker, and sessions that verify without a pause.
 
     python -m benchmarks.fleet_check
 
-Real: broker, worker process with a scripted target of a set pass time, and devices with the agent's protocol
-code, as in benchmarks.capacity. Simulated: the same sessions through evaluation.fleet, with the broker and
-the loop of evaluation/fleet/inputs.json. Rejections do not occur. Of the real run only the device is taken
-over: what a draft token took there, timer and processor included, as the sessions with one draft in flight
-tell by what they did not spend waiting. Sessions begin one after the other within a block's time; those that
-begin together would go on in step, and wait for each other's processor time. A latency ends when the answer
-arrives, though a device looks at it only after the token that it is drafting. Ends with 1 where a figure is
-further off than TOLERANCES.
+The real run has a broker, a worker process with a scripted target that takes a fixed time per pass, and
+devices with the agent's protocol code, as in benchmarks.capacity. The simulated run puts the same sessions
+through evaluation.fleet, with the broker and worker loop of evaluation/fleet/inputs.json. There are no
+rejections.
+
+The simulation takes only one figure from the real run: the time per draft token on the device, timer and
+processor included. It is measured on the sessions with one draft in flight, as the time they did not spend
+waiting. Sessions begin at random within the time of one block; if they began together they would stay in step
+and wait for each other's processor time. A latency ends when the answer arrives, although a device handles it
+only after the token that it is drafting. The exit code is 1 if a figure is outside the tolerances.
 """
 
 import argparse
@@ -37,6 +39,7 @@ from evaluation.fleet.world.broker import Broker
 from evaluation.fleet.world.pool import Gauge, Pool
 from evaluation.fleet.world.session import DeviceTime, Session
 from evaluation.fleet.world.worker import Process, Worker, WorkerTime
+from evaluation.help_format import command_line
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.reporting.results import RESULTS, Cell, header, markdown_table, write_csv, write_section
@@ -45,7 +48,7 @@ TOLERANCES = {"p50 ms": 0.15, "p99 ms": 0.35, "tokens/s": 0.15}
 HEADINGS = (
     "sessions",
     "window",
-    "ms a draft token",
+    "ms per draft token",
     *(f"{name}{column}" for name in TOLERANCES for column in (" real", " simulated", " off")),
     "devices busy",
 )
@@ -54,9 +57,10 @@ BLOCK_LENGTH = 4
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Seconds, and tokens a second; `draft_seconds` a token on the device where one draft was in flight.
+    """Latencies in seconds, and `rate` in tokens per second.
 
-    `busy` is the share of a processor core that all devices together took.
+    `draft_seconds` is the time per draft token, measured with one draft in flight; `busy` is the share of a
+    processor core that all devices together took.
     """
 
     p50: float
@@ -67,18 +71,18 @@ class Seen:
 
     @classmethod
     def of(cls, latencies: Sequence[float], lengths: Sequence[float], num_tokens: int) -> "Seen":
-        """From all round trips, and from all sessions of `num_tokens` each."""
+        """Summarise all round trips, and all sessions of `num_tokens` each."""
         cuts = statistics.quantiles(latencies, n=100)
         return cls(cuts[49], cuts[98], len(lengths) * num_tokens / statistics.fmean(lengths))
 
     @property
     def figures(self) -> tuple[float, float, float]:
-        """In the order of TOLERANCES."""
+        """The figures in the order of TOLERANCES."""
         return 1000 * self.p50, 1000 * self.p99, self.rate
 
 
 def starts(run: int, num_sessions: int, flags: argparse.Namespace) -> list[float]:
-    """When each session of a run begins, in seconds: at random within the time of a block."""
+    """Return when each session of a run begins, in seconds: at random within the time of a block."""
     rng = random.Random(run)
     most = (BLOCK_LENGTH * flags.draft_ms + flags.pass_ms) / 1000
     return [rng.uniform(0.0, most) for _ in range(num_sessions)]
@@ -87,7 +91,7 @@ def starts(run: int, num_sessions: int, flags: argparse.Namespace) -> list[float
 def simulated(
     run: int, inputs: Inputs, num_sessions: int, window: int, draft_seconds: float, flags: argparse.Namespace
 ) -> Seen:
-    """The same in virtual time."""
+    """Run the same sessions in virtual time."""
     rng, env, gauge = random.Random(1), simpy.Environment(), Gauge(0.0)
     passes = PassTime(flags.pass_ms / 1000, 0.0, 0.0, "given", leaves_core=True)  # it sleeps
     worker = Worker(env, 0, WorkerTime(passes, inputs.loop), Limits(), rng)
@@ -115,18 +119,18 @@ class Stamped:
         self._arrived: asyncio.Queue[Received] = asyncio.Queue()
 
     async def send(self, topic: str, payload: bytes, *, qos: int, expiry: int) -> None:
-        """Pass it on."""
+        """Note the time of a draft, and send."""
         message = decode_to_worker(payload)
         if isinstance(message, Draft):
             self._sent_at.setdefault(message.n, time.monotonic())
         await self._link.send(topic, payload, qos=qos, expiry=expiry)
 
     async def receive(self) -> Received:
-        """The next message, whenever it arrived."""
+        """Return the next message that `listen` has taken in."""
         return await self._arrived.get()
 
     async def listen(self) -> None:
-        """Until it is cancelled."""
+        """Take in messages until cancelled."""
         while True:
             received = await self._link.receive()
             message = decode_to_device(received.payload)
@@ -136,7 +140,7 @@ class Stamped:
 
 
 async def _generate(device: Device, after: float, window: int, flags: argparse.Namespace) -> float:
-    """Seconds of a session that begins `after` so many."""
+    """Run a session that begins `after` that many seconds; return how long it took."""
     await asyncio.sleep(after)
     began, draft_seconds = time.monotonic(), flags.draft_ms / 1000
     await device.generate(flags.tokens, block_length=BLOCK_LENGTH, window=window, draft_seconds=draft_seconds)
@@ -164,13 +168,13 @@ async def _load(run: int, url: str, num_sessions: int, window: int, flags: argpa
 
 
 def median(runs: Sequence[Seen]) -> Seen:
-    """Of each figure."""
+    """Return the median of each figure."""
     names = ("p50", "p99", "rate", "draft_seconds", "busy")
     return Seen(*(statistics.median(getattr(run, name) for run in runs) for name in names))
 
 
 def compare(url: str, inputs: Inputs, flags: argparse.Namespace) -> tuple[list[list[Cell]], list[str]]:
-    """The rows of the table, and what is out of tolerance in words."""
+    """Return the rows of the table, and a description of each figure outside its tolerance."""
     rows, faults, drafting = list[list[Cell]](), list[str](), dict[int, float]()
     for window in (1, 4):
         for count in flags.sessions:
@@ -191,21 +195,23 @@ def compare(url: str, inputs: Inputs, flags: argparse.Namespace) -> tuple[list[l
 
 
 def verdict(rows: Sequence[Sequence[Cell]], faults: Sequence[str]) -> str:
-    """What the table says against the tolerances, in a sentence."""
+    """Return the tolerances and the figures outside them, in words."""
     allowed = ", ".join(f"{name.removesuffix(' ms')} {share:.0%}" for name, share in TOLERANCES.items())
-    found = f"Tolerated: {allowed}. Of {len(rows) * len(TOLERANCES)} figures {len(faults)} are further off"
+    found = f"Tolerances: {allowed}. {len(faults)} of {len(rows) * len(TOLERANCES)} figures are outside them"
     return f"{found}: {'; '.join(faults)}." if faults else f"{found}."
 
 
 def main() -> int:
-    """Measure, simulate, print and write; 1 where they disagree."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_check", description=__doc__)
-    parser.add_argument("--pass-ms", type=float, default=60.0)
-    parser.add_argument("--draft-ms", type=float, default=40.0)
-    parser.add_argument("--tokens", type=int, default=60, help="of each session")
-    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 16, 32])
-    parser.add_argument("--runs", type=int, default=5, help="of each load; the median counts")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/results/fleet.md")
+    """Measure, simulate, print and write; return 1 if they disagree."""
+    parser = command_line("benchmarks.fleet_check", __doc__)
+    parser.add_argument("--pass-ms", type=float, default=60.0, help="how long a forward pass takes")
+    parser.add_argument("--draft-ms", type=float, default=40.0, help="how long a draft token takes")
+    parser.add_argument("--tokens", type=int, default=60, help="tokens per session")
+    parser.add_argument(
+        "--sessions", type=int, nargs="+", default=[1, 4, 16, 32], help="numbers of sessions, one row each"
+    )
+    parser.add_argument("--runs", type=int, default=5, help="runs per row; the medians are compared")
+    parser.add_argument("--write", action="store_true", help="write the table to docs/results/fleet.md")
     flags = parser.parse_args()
     program = [sys.executable, "-m", "benchmarks.support.scripted", "--pass-ms", str(flags.pass_ms)]
     with LocalBroker() as broker, LocalWorker(broker.url, program=program):

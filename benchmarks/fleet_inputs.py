@@ -1,9 +1,9 @@
-"""Measure what `python -m evaluation fleet` needs: the pair's texts, pass times, worker's loop, broker.
+"""Measure what `python -m evaluation fleet` needs: the pair's texts, pass times, worker loop and broker.
 
     python -m benchmarks.fleet_inputs
 
-Writes evaluation/fleet/inputs.json, with the machine and the date. The profile of a GPU is not measured:
-it is computed from published figures, and says so in its name and source.
+The figures go to evaluation/fleet/inputs.json, with the machine and the date. The GPU profile is not
+measured but computed from published figures; its name and source say so.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from benchmarks.service_time import PASTS, RUNS, target_time
 from edge_agent.policy.schemes import SCHEMES
 from evaluation.fleet.collect import collect
 from evaluation.fleet.inputs import INPUTS, PassTime
+from evaluation.help_format import command_line
 from evaluation.models.pair import add_pair_flags, open_pair
 from evaluation.reporting.results import header
 from evaluation.smart_home.held_out import held_out
@@ -26,14 +27,14 @@ from evaluation.smart_home.held_out import held_out
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A roofline: weights and caches read at `bandwidth` bytes/s, products at `operations` a second."""
+    """A roofline: `bandwidth` in bytes per second for weights and caches, `operations` per second."""
 
     bandwidth: float
     operations: float
-    efficiency: float  # the share of both that is reached: assumed
+    efficiency: float  # the share of both that is reached; an assumption
 
     def target(self, num_parameters: float, cache_bytes: float, source: str) -> PassTime:
-        """Pass times of a model in bfloat16; `cache_bytes` are a session's keys and values."""
+        """Return the pass times of a model in bfloat16; `cache_bytes` is the key-value cache of a session."""
         return PassTime(
             fixed=2 * num_parameters / self.bandwidth / self.efficiency,
             per_session=cache_bytes / self.bandwidth / self.efficiency,
@@ -53,8 +54,8 @@ H100_SOURCE = (
 )
 
 
-def command_line(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> str:
-    """What to type for these flags: those that are not at their defaults."""
+def typed(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> str:
+    """Return the command to type for these flags; defaults are left out."""
     words = ["python -m benchmarks.fleet_inputs"]
     for name, value in vars(flags).items():
         if value != parser.get_default(name):
@@ -64,12 +65,12 @@ def command_line(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> 
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_inputs", description=__doc__)
+    parser = command_line("benchmarks.fleet_inputs", __doc__)
     add_pair_flags(parser)
-    parser.add_argument("--commands", type=int, default=60, help="held-out commands for the texts")
-    parser.add_argument("--runs", type=int, default=RUNS, help="of each forward pass")
+    parser.add_argument("--commands", type=int, default=60, help="held-out commands to answer")
+    parser.add_argument("--runs", type=int, default=RUNS, help="runs of each forward pass")
     parser.add_argument("--devices", type=int, default=4000, help="connections to the broker")
-    parser.add_argument("--output", type=Path, default=INPUTS)
+    parser.add_argument("--output", type=Path, default=INPUTS, help="the file to write")
     flags = parser.parse_args()
     with open_pair(flags) as pair:
         prompts = [pair.prompt(each.command) for each in held_out(flags.commands)]
@@ -82,7 +83,7 @@ def main() -> None:
     targets = {f"{name}-cpu": asdict(target_time(name, flags.runs)) for name in PASTS}
     targets["assumed-h100-llama-8b"] = asdict(H100.target(LLAMA_8B, LLAMA_8B_CACHE, H100_SOURCE))
     broker, _ = broker_time([10, 100, 1000, flags.devices], 40_000, 5.0)
-    source = header(command_line(parser, flags))
+    source = header(typed(parser, flags))
     found = {"source": source, "broker": broker, "loop": asdict(loop), "targets": targets, "schemes": schemes}
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     flags.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -1,18 +1,17 @@
-"""Does drafting ahead hide the round trip? Tokens a second of lossless generation over a slow link.
+"""Measure whether drafting ahead hides the round trip: lossless tokens per second on a slow link.
 
     python -m benchmarks.hidden_round_trip
 
-A real broker behind the link emulator, a real worker and agent with the demo pair, both models slowed to set
-times. Two sets of held-out commands: the first ones, and those with the longest answers. All ways run in turn
-on the same prompts. A rate is all tokens over all seconds of a set (in brackets the median over its texts).
-The texts of all lossless ways must be equal, or the benchmark fails.
+A real broker runs behind the link emulator; a real worker and a real agent use the demo pair, both models
+slowed to fixed times. There are two sets of held-out commands: the first ones, and those with the longest
+answers. Every variant answers the same prompts. A rate is all tokens over all seconds of a set, with the
+median over its texts in brackets. All lossless variants must write the same texts, or the benchmark fails.
 
-The bound is what no pipeline without a second draft can pass, computed from what was counted: each token is
-drafted once, each rejection is learnt a round trip and a forward pass after its token was drafted, and so is
-the end of a text. Where whole long blocks are accepted, stop and wait is not far below it.
+The bound is a rate that no pipeline with a single draft can exceed. It follows from the counts: each token is
+drafted once, and the agent learns of a rejection, and of the end of a text, one round trip and one forward
+pass after the token was drafted. Where long blocks are accepted whole, stop and wait comes close to it.
 """
 
-import argparse
 import asyncio
 import json
 import statistics
@@ -26,6 +25,7 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.source import resolve
+from evaluation.help_format import command_line
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.smart_home.held_out import held_out
@@ -37,8 +37,8 @@ STREAMED = "the target model alone, streamed"
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way to generate."""
+class Variant:
+    """A scheme with its window and block length; `block_length` None adapts it."""
 
     name: str
     scheme: str
@@ -46,18 +46,18 @@ class Way:
     block_length: int | None
 
 
-WAYS = (
-    Way(TOKEN_AT_A_TIME, "lossless", 1, 1),
-    *(Way(f"blocks of {length}, stop and wait", "lossless", 1, length) for length in BLOCKS),
-    Way("adaptive blocks, stop and wait", "lossless", 1, None),
-    Way(OURS, "lossless", 8, None),
-    Way(STREAMED, "llm", 1, None),
+VARIANTS = (
+    Variant(TOKEN_AT_A_TIME, "lossless", 1, 1),
+    *(Variant(f"blocks of {length}, stop and wait", "lossless", 1, length) for length in BLOCKS),
+    Variant("adaptive blocks, stop and wait", "lossless", 1, None),
+    Variant(OURS, "lossless", 8, None),
+    Variant(STREAMED, "llm", 1, None),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One text: what it took, and what decides how fast it could have been."""
+    """One text: what it took, and the counts that limit how fast it could have been."""
 
     text: str
     num_tokens: int
@@ -67,7 +67,7 @@ class Sample:
 
     @property
     def rate(self) -> float:
-        """Tokens a second."""
+        """Tokens per second."""
         return self.num_tokens / self.seconds
 
 
@@ -80,14 +80,14 @@ class Times:
     forward_pass: float
 
     def bound(self, samples: Sequence[Sample]) -> float:
-        """Tokens a second of a pipeline that never waits but for rejections and the end of each text."""
+        """Return the tokens per second of a pipeline that waits only for rejections and each text's end."""
         num_waits = sum(sample.num_rejections + 1 for sample in samples)
         num_tokens = sum(sample.num_tokens for sample in samples)
         return num_tokens / (num_tokens * self.draft + num_waits * (self.round_trip + self.forward_pass))
 
 
 def prompt_sets(count: int) -> dict[str, list[str]]:
-    """The first held-out commands, and those whose right answers are the longest."""
+    """Return the first held-out commands, and those whose expected answers are the longest."""
     commands = held_out()
     longest = sorted(commands, key=lambda one: len(json.dumps(one.actions)), reverse=True)
     return {
@@ -99,33 +99,33 @@ def prompt_sets(count: int) -> dict[str, list[str]]:
 async def measure(
     prompts: Sequence[str], times: Times, settings: Mapping[str, float | None]
 ) -> dict[str, list[Sample]]:
-    """A sample for each prompt, by way."""
+    """Return a sample per prompt, by the name of the variant."""
     delay = Conditions(times.round_trip / 2)
     samples: dict[str, list[Sample]] = {}
     program = [sys.executable, "-m", "benchmarks.support.slowed", "--pass-ms", str(1000 * times.forward_pass)]
     with LocalBroker() as broker, LocalWorker(broker.url, program=program):
         async with LinkEmulator("127.0.0.1", broker.port, delay, delay) as link:
-            for way in WAYS:
+            for variant in VARIANTS:
                 config = AgentConfig(
                     broker=link.url,
-                    scheme=way.scheme,
-                    window=way.window,
-                    block_length=way.block_length,
+                    scheme=variant.scheme,
+                    window=variant.window,
+                    block_length=variant.block_length,
                     seed=1,
                     **settings,  # pyright: ignore[reportArgumentType]
                 )
                 async with EdgeAgent.open(config, model=slowed_draft(times.draft)) as agent:
                     await sample(agent, prompts[0])  # the first one fills caches
-                    samples[way.name] = [await sample(agent, prompt) for prompt in prompts]
-    lossless = [samples[way.name] for way in WAYS if way.scheme == "lossless"]
+                    samples[variant.name] = [await sample(agent, prompt) for prompt in prompts]
+    lossless = [samples[variant.name] for variant in VARIANTS if variant.scheme == "lossless"]
     for texts in zip(*lossless, strict=True):
         if len({one.text for one in texts}) > 1:
-            raise RuntimeError("the lossless ways gave different texts")
+            raise RuntimeError("the lossless variants wrote different texts")
     return samples
 
 
 async def sample(agent: EdgeAgent, prompt: str) -> Sample:
-    """One generation."""
+    """Generate one text."""
     generation = agent.generate(prompt)
     async for _ in generation:
         pass
@@ -140,17 +140,17 @@ async def sample(agent: EdgeAgent, prompt: str) -> Sample:
 
 
 def slowed_draft(seconds: float) -> SlowedDraft:
-    """The demo draft model at the speed of a small device."""
+    """Return the demo draft model, slowed to the speed of a small device."""
     return SlowedDraft(DraftModel.load(resolve("demo"), num_threads=1), seconds)
 
 
 def overall(samples: Sequence[Sample]) -> float:
-    """All tokens over all seconds."""
+    """Return all tokens over all seconds."""
     return sum(one.num_tokens for one in samples) / sum(one.seconds for one in samples)
 
 
 def report(samples: Mapping[str, Sequence[Sample]], times: Times) -> Iterator[str]:
-    """The rates, the ratios that are claimed, and how near they are to what is possible."""
+    """Yield the rates, the ratios that are claimed, and how close they come to the bound."""
     rates = {name: overall(values) for name, values in samples.items()}
     for name, values in samples.items():
         median = statistics.median(one.rate for one in values)
@@ -170,17 +170,17 @@ def report(samples: Mapping[str, Sequence[Sample]], times: Times) -> Iterator[st
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.hidden_round_trip",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line("benchmarks.hidden_round_trip", __doc__)
+    parser.add_argument("--round-trip-ms", type=float, default=100.0, help="round trip of the emulated link")
+    parser.add_argument("--draft-ms", type=float, default=20.0, help="how long a draft token takes")
+    parser.add_argument("--pass-ms", type=float, default=60.0, help="how long a forward pass takes")
+    parser.add_argument("--prompts", type=int, default=8, help="prompts per set")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="uncertainty above which a block is sent at once (default: the scheme's)",
     )
-    parser.add_argument("--round-trip-ms", type=float, default=100.0)
-    parser.add_argument("--draft-ms", type=float, default=20.0)
-    parser.add_argument("--pass-ms", type=float, default=60.0)
-    parser.add_argument("--prompts", type=int, default=8, help="of each set")
-    parser.add_argument("--threshold", type=float, help="uncertainty at which a block is flushed")
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature")
     flags = parser.parse_args()
     times = Times(flags.round_trip_ms / 1000, flags.draft_ms / 1000, flags.pass_ms / 1000)
     settings = {"threshold": flags.threshold, "temperature": flags.temperature}

@@ -1,11 +1,12 @@
-"""Put load on a pool that is running: many devices with the agents' real protocol code, no draft models.
+"""Put load on a running pool: many devices with the agents' real protocol code, but without draft models.
 
     python -m benchmarks.load --broker mqtt://HOST --pool mine --model LARGE --devices 32 --seconds 60
 
 Each device connects, generates one answer after another and waits for every correction. It claims the
-vocabulary of `--model` (any folder or name that an agent takes), so a real pool serves it. Its draft tokens
-are made up: a real target rejects nearly all, so a block costs a verification and gains one token. With an
-account of a production broker all devices share its name, and the worker's limits for one device apply.
+vocabulary of `--model` (any folder or name that an agent takes), so that a real pool serves it. Its draft
+tokens are made up: a real target rejects nearly all of them, so a block costs a verification and gains one
+token. With an account of a production broker all devices share one name, and the worker's limits for one
+device apply.
 """
 
 import argparse
@@ -25,10 +26,11 @@ from edge_agent.config import ENV_PREFIX
 from edge_agent.draft_model.files import ModelError, read_info
 from edge_agent.draft_model.source import resolve
 from edge_agent.text.tokenizer import Text
+from evaluation.help_format import HelpFormatter
 
 
 async def press(config: BrokerConfig, place: Place, flags: argparse.Namespace) -> list[Device]:
-    """Run the devices for the set time; those that were answered, refused or failed tell it themselves."""
+    """Run the devices for the set time and return them, with what each one measured."""
     async with AsyncExitStack() as stack:
         devices = [
             await stack.enter_async_context(
@@ -48,7 +50,7 @@ async def press(config: BrokerConfig, place: Place, flags: argparse.Namespace) -
 
 
 async def keep_busy(device: Device, end: float, flags: argparse.Namespace) -> None:
-    """One generation after another until `end`, or until one fails."""
+    """Generate one text after another until `end`, or until one fails."""
     while time.monotonic() < end and device.failure is None:
         await device.generate(
             flags.tokens,
@@ -59,12 +61,12 @@ async def keep_busy(device: Device, end: float, flags: argparse.Namespace) -> No
 
 
 def report(devices: list[Device], seconds: float) -> str:
-    """What the devices saw."""
+    """Return what the devices measured, in words."""
     latencies = [latency for device in devices for latency in device.latencies]
     failures = sorted({device.failure for device in devices if device.failure})
     lines = [
-        f"{len(devices)} devices, {len(latencies)} corrections, {len(latencies) / seconds:.0f} a second",
-        f"{sum(device.num_tokens for device in devices) / seconds:.0f} tokens a second, "
+        f"{len(devices)} devices, {len(latencies)} corrections, {len(latencies) / seconds:.0f} per second",
+        f"{sum(device.num_tokens for device in devices) / seconds:.0f} tokens per second, "
         f"{sum(device.num_refusals for device in devices)} refusals",
     ]
     if len(latencies) > 1:
@@ -74,24 +76,20 @@ def report(devices: list[Device], seconds: float) -> str:
 
 
 def place_of(config: BrokerConfig, model: str) -> Place:
-    """The pool, and the vocabulary of a draft model that fits it."""
+    """Return the pool, and the vocabulary of a draft model that fits it."""
     text = Text.load(read_info(resolve(model)))
     return Place(config.pool, text.fingerprint, text.vocab_size, Topics(config.root))
 
 
 def main() -> int:
-    """Measure and print; 1 when the pool cannot be reached or a device failed."""
-    parser = CommandLine(
-        prog="python -m benchmarks.load",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", default="demo", help="a draft model whose vocabulary the pool takes")
-    parser.add_argument("--devices", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=30.0, help="no generation begins after that")
-    parser.add_argument("--tokens", type=int, default=60, help="of each generation")
-    parser.add_argument("--block-length", type=int, default=4)
-    parser.add_argument("--window", type=int, default=1, help="drafts in flight")
+    """Measure and print; return 1 if the pool cannot be reached or a device failed."""
+    parser = CommandLine(prog="python -m benchmarks.load", description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--model", default="demo", help="a draft model whose vocabulary the pool serves")
+    parser.add_argument("--devices", type=int, default=8, help="devices that generate concurrently")
+    parser.add_argument("--seconds", type=float, default=30.0, help="begin no generation after that")
+    parser.add_argument("--tokens", type=int, default=60, help="tokens per generation")
+    parser.add_argument("--block-length", type=int, default=4, help="draft tokens per block")
+    parser.add_argument("--window", type=int, default=1, help="drafts in flight per device")
     parser.add_argument("--draft-ms", type=float, default=0.0, help="how long a draft token takes")
     add_flags(parser, BrokerConfig, ENV_PREFIX)
     flags = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Processor time of a worker beside its model: reading during a pass, answering between two.
+"""Measure a worker's processor time apart from its model: reading during a pass, answering between passes.
 
     python -m benchmarks.loop_time
 
-A real worker process with a scripted target that sleeps, so the loop has a core to itself; 2, 8 and 32
-devices that verify without a pause give passes with few and with many drafts. The target looks at the
-process's clock when a pass begins and when it ends. Linux only.
+The worker is a real process with a scripted target that sleeps, so its event loop has a core to itself. Runs
+with 2, 8 and 32 devices, which verify without a pause, give passes with few and with many drafts. The target
+reads the process's clock when a pass begins and when it ends. Linux only.
 """
 
 import argparse
@@ -30,17 +30,21 @@ from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
 from cloud_worker.worker import Worker, serve
 from evaluation.fleet.inputs import LoopTime
+from evaluation.help_format import command_line
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 
 NUM_DEVICES = (2, 8, 32)
-PASS_SECONDS = 0.04  # long enough for every device to draft its next block meanwhile
-NUM_WARM = 20  # passes that are not counted
+PASS_SECONDS = 0.04  # long enough for every device to draft its next block
+NUM_WARM = 20  # passes that do not count
 MARK = "passes: "
 
 
 class TimedTarget(ScriptedTarget):
-    """`passes` are drafts, and the process's seconds during a pass and from there to the next."""
+    """A scripted target that times the process.
+
+    `passes` holds the drafts of each pass, and the processor seconds during it and from its end to the next.
+    """
 
     def __init__(self) -> None:
         super().__init__(Script())
@@ -48,7 +52,7 @@ class TimedTarget(ScriptedTarget):
         self.passes: list[tuple[int, float, float]] = []
 
     def logits(self, passes: Sequence[Pass]) -> list[Rows]:
-        """The script's rows, after the set time; one draft a pass of a session."""
+        """Return the script's rows after the set time; each session has one draft in a pass."""
         began = time.process_time()
         if self._ended is not None:
             num_drafts, during, at = self._ended
@@ -61,7 +65,7 @@ class TimedTarget(ScriptedTarget):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Means over the passes under one load: drafts, and seconds beside the model."""
+    """Means over the passes of one load: drafts, and seconds apart from the model."""
 
     num_drafts: float
     reading: float
@@ -69,7 +73,7 @@ class Seen:
 
 
 def seen(num_devices: int, num_tokens: int) -> Seen:
-    """One load on a fresh worker."""
+    """Put one load on a new worker."""
     program = [sys.executable, "-m", "benchmarks.loop_time"]
     with LocalBroker() as broker, LocalWorker(broker.url, program=program) as worker:
         asyncio.run(load(broker.url, num_devices, num_tokens))
@@ -80,7 +84,7 @@ def seen(num_devices: int, num_tokens: int) -> Seen:
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Seconds a draft and a pass; the squares of the relative errors are minimised, none below zero."""
+    """Fit seconds per draft and per pass, both at least 0, by least squares of the relative errors."""
     terms = np.array([[num_drafts, 1.0] for num_drafts, _ in points])
     seconds = np.array([each for _, each in points])
     found, _ = nnls(terms / seconds[:, None], np.ones(len(points)))
@@ -88,20 +92,20 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def loop_time(num_tokens: int = 400) -> tuple[LoopTime, list[Seen]]:
-    """The section `loop` of the fleet's inputs, and what it was fitted to."""
+    """Return the section `loop` of the fleet's inputs, and the means that it was fitted to."""
     loads = [seen(count, num_tokens) for count in NUM_DEVICES]
     reading, reading_a_pass = _line([(each.num_drafts, each.reading) for each in loads])
     answering, answering_a_pass = _line([(each.num_drafts, each.answering) for each in loads])
     batches = ", ".join(f"{each.num_drafts:.2g}" for each in loads)
     source = (
         "measured: processor time of a worker process whose model sleeps, "
-        f"a line through {batches} drafts a pass"
+        f"a line through {batches} drafts per pass"
     )
     return LoopTime(reading, reading_a_pass, answering, answering_a_pass, source), loads
 
 
 def work(broker: str, name: str) -> None:
-    """Be the worker until it is stopped, then say what was seen."""
+    """Run as the worker until stopped, then print what was measured."""
     config = WorkerConfig(broker=broker, worker=name, max_rate_per_device=0.0)
     model = TimedTarget()
     asyncio.run(serve(Worker(config, cast("TargetModel", model)), HealthPages(config)))
@@ -109,9 +113,9 @@ def work(broker: str, name: str) -> None:
 
 
 def main() -> None:
-    """Measure and print, or be the worker that is measured."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.loop_time", description=__doc__)
-    parser.add_argument("--tokens", type=int, default=400, help="of each device")
+    """Measure and print, or run as the worker that is measured."""
+    parser = command_line("benchmarks.loop_time", __doc__)
+    parser.add_argument("--tokens", type=int, default=400, help="tokens per device")
     parser.add_argument("--broker", help=argparse.SUPPRESS)
     parser.add_argument("--worker", default="timed", help=argparse.SUPPRESS)
     flags = parser.parse_args()
@@ -122,7 +126,7 @@ def main() -> None:
     found, loads = loop_time(flags.tokens)
     for each in loads:
         parts = f"reading {1000 * each.reading:.2f} ms, answering {1000 * each.answering:.2f} ms"
-        print(f"{each.num_drafts:6.1f} drafts a pass: {parts}")
+        print(f"{each.num_drafts:6.1f} drafts per pass: {parts}")
     for name, value in asdict(found).items():
         print(f"{name}: {value if isinstance(value, str) else f'{1000 * value:.3f} ms'}")
 

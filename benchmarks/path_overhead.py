@@ -1,9 +1,9 @@
-"""What the path costs: a verification by a target that answers at once, against a bare MQTT echo.
+"""Measure what the path costs: a verification by a target that answers at once, against a bare MQTT echo.
 
     python -m benchmarks.path_overhead
 
-Both in one run, in turn, through the same broker with another process at the far end: aiomqtt echoing a
-payload of the same size, and a worker with a scripted target. Medians of round trips, and their ratio.
+Both go through the same broker in turn, with another process at the far end: aiomqtt echoing a payload of the
+same size, and a worker with a scripted target. The medians of the round trips and their ratio are printed.
 """
 
 import argparse
@@ -18,20 +18,21 @@ import aiomqtt
 
 from benchmarks.support.device import Device
 from common.link import LinkSettings
+from evaluation.help_format import command_line
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 
-PAYLOAD = bytes(80)  # a draft of one token with 16 ids is as long
+PAYLOAD = bytes(80)  # the size of a draft of one token with 16 ids
 NO_DELAY = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 
 
 def client(port: int) -> aiomqtt.Client:
-    """A plain client, with the one option without which everything takes 40 ms."""
+    """Return a plain client with TCP_NODELAY, without which every message takes 40 ms."""
     return aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5, socket_options=NO_DELAY)
 
 
 async def echo(port: int) -> None:
-    """The far end of the comparison: send everything back."""
+    """Run the far end of the comparison: send everything back."""
     async with client(port) as connection:
         await connection.subscribe("there")
         print("listening", flush=True)
@@ -40,7 +41,7 @@ async def echo(port: int) -> None:
 
 
 async def echo_round_trips(port: int, count: int) -> list[float]:
-    """Seconds of each echo."""
+    """Return the seconds of each echo."""
     async with client(port) as connection:
         await connection.subscribe("back")
         messages, seconds = aiter(connection.messages), list[float]()
@@ -53,14 +54,14 @@ async def echo_round_trips(port: int, count: int) -> list[float]:
 
 
 async def verification_round_trips(broker_url: str, count: int) -> list[float]:
-    """Seconds of each verification of a one-token draft."""
+    """Return the seconds of each verification of a one-token draft."""
     async with Device.open(LinkSettings(url=broker_url), "device") as device:
         await device.generate(count, block_length=1)
         return device.latencies
 
 
 async def measure(broker: LocalBroker, rounds: int, count: int) -> tuple[list[float], list[float]]:
-    """Medians of each round, echo and verification in turn."""
+    """Return the median of each round; echoes and verifications take turns."""
     echoes, verifications = list[float](), list[float]()
     for _ in range(rounds):
         echoes.append(statistics.median(await echo_round_trips(broker.port, count)))
@@ -70,9 +71,9 @@ async def measure(broker: LocalBroker, rounds: int, count: int) -> tuple[list[fl
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.path_overhead", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--count", type=int, default=300, help="round trips a round")
+    parser = command_line("benchmarks.path_overhead", __doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of both")
+    parser.add_argument("--count", type=int, default=300, help="round trips per round")
     parser.add_argument("--echo", type=int, metavar="PORT", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.echo:
@@ -84,7 +85,7 @@ def main() -> None:
         other = subprocess.Popen(command, stdout=subprocess.PIPE)
         try:
             assert other.stdout is not None
-            other.stdout.readline()  # it has subscribed
+            other.stdout.readline()  # wait until it has subscribed
             echoes, verifications = asyncio.run(measure(broker, flags.rounds, flags.count))
         finally:
             other.terminate()
@@ -94,7 +95,7 @@ def main() -> None:
     print(f"bare aiomqtt echo:         {1000 * statistics.median(echoes):6.2f} ms")
     print(f"verification round trip:   {1000 * statistics.median(verifications):6.2f} ms")
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-    print(f"ratio, round by round:     {statistics.median(ratios):6.2f} ({spread})")
+    print(f"ratio within a round:      {statistics.median(ratios):6.2f} ({spread})")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""How long a forward pass takes, by sessions and new tokens.
+"""Measure how long a forward pass takes, by sessions and new tokens.
 
     python -m benchmarks.service_time
 
-Two target models on this machine: the demo pair's, and one shaped like SmolLM2-135M with random weights.
-Times are processor time on one thread, which other processes disturb least, fitted by
-`fixed + per_session * sessions + per_token * new tokens` (least squares, no term below zero). Every measured
-time over its fitted one is kept, so that a simulation can draw from what was measured.
+Two target models are timed on this machine: the demo pair's, and one shaped like SmolLM2-135M with random
+weights. Times are processor time of one thread, which other processes affect least. They are fitted by `fixed
++ per_session * sessions + per_token * new tokens` (least squares, no term below zero). The ratio of every
+measured time to its fitted time is kept, so that a simulation can draw from the measurements.
 """
 
-import argparse
 import itertools
 import statistics
 import time
@@ -28,16 +27,17 @@ from cloud_worker.target_model.loading import load as load_model
 from cloud_worker.target_model.packed_engine import PackedEngine
 from cloud_worker.target_model.padded import attend_padded
 from evaluation.fleet.inputs import PassTime
+from evaluation.help_format import command_line
 
 RUNS = 9
-COUNTS, BLOCKS = (1, 4, 16), (1, 4, 8)  # sessions in a pass, new tokens of each
+COUNTS, BLOCKS = (1, 4, 16), (1, 4, 8)  # sessions in a pass, new tokens per session
 VOCABULARIES = {"demo": 1000, "smollm2-135m": 49152}
 PASTS = {"demo": 60, "smollm2-135m": 100}
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One point of the grid, in seconds, one a run."""
+    """One point of the grid; `runs` are in seconds."""
 
     num_sessions: int
     num_tokens: int
@@ -45,12 +45,12 @@ class Timed:
 
     @property
     def seconds(self) -> float:
-        """The median."""
+        """The median of the runs."""
         return statistics.median(self.runs)
 
 
 def engine(name: str) -> Engine:
-    """The packed engine that a worker uses, on the CPU in float32."""
+    """Return the packed engine that a worker uses, on the CPU in float32."""
     model = (
         load_model("demo", device="cpu", dtype="float32", device_map=None).model
         if name == "demo"
@@ -60,7 +60,7 @@ def engine(name: str) -> Engine:
 
 
 def timings(name: str, runs: int) -> list[Timed]:
-    """The grid, the runs of all points in turn; every pass finds its past in the cache."""
+    """Time the grid, all points once per run; every pass finds its past in the cache."""
     vocab_size, past = VOCABULARIES[name], PASTS[name]
     batches = {new: Sessions(max(COUNTS), past, new, past // 10).passes() for new in BLOCKS}
     torch.set_num_threads(1)
@@ -79,7 +79,7 @@ def timings(name: str, runs: int) -> list[Timed]:
 
 
 def fit(points: Sequence[Timed]) -> tuple[tuple[float, float, float], float]:
-    """fixed, per_session, per_token; and the largest relative error (their squares are minimised)."""
+    """Fit fixed, per_session and per_token; return them and the largest relative error."""
     terms = np.array([[1.0, each.num_sessions, each.num_tokens] for each in points])
     seconds = np.array([each.seconds for each in points])
     found, _ = nnls(terms / seconds[:, None], np.ones(len(points)))
@@ -88,7 +88,7 @@ def fit(points: Sequence[Timed]) -> tuple[tuple[float, float, float], float]:
 
 
 def target_time(name: str, runs: int) -> PassTime:
-    """A profile of the fleet's inputs, measured here."""
+    """Return a profile of the fleet's inputs, measured on this machine."""
     points = timings(name, runs)
     (fixed, per_session, per_token), error = fit(points)
     source = (
@@ -106,15 +106,15 @@ def target_time(name: str, runs: int) -> PassTime:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.service_time", description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=PASTS, default=list(PASTS))
-    parser.add_argument("--runs", type=int, default=RUNS)
+    parser = command_line("benchmarks.service_time", __doc__)
+    parser.add_argument("--models", nargs="+", choices=PASTS, default=list(PASTS), help="the models to time")
+    parser.add_argument("--runs", type=int, default=RUNS, help="runs of each pass")
     flags = parser.parse_args()
     for name in flags.models:
         found = target_time(name, flags.runs)
         parts = ("fixed", "per_session", "per_token")
         print(name, ", ".join(f"{part} {1000 * getattr(found, part):.3f} ms" for part in parts))
-        print(f"    {found.source}; measured over fitted {found.ratios[0]} to {found.ratios[-1]}")
+        print(f"    {found.source}; ratio of measured to fitted {found.ratios[0]} to {found.ratios[-1]}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Is the simulation right? The same generations, really and simulated, on links of three rates and delays.
+"""Check the simulation: run the same generations for real and simulated, on links of three rates and delays.
 
     python -m benchmarks.simulation_check
 
-The prompts are some in which the target rejects draft tokens, so that replacements and void drafts are
-compared too; hlm, which takes seconds a token on the slow link, gets fewer of them.
+The target rejects some draft tokens of the chosen prompts, so that replacements and void drafts are compared
+too. hlm, which takes seconds per token on the slow link, gets fewer prompts.
 
-Really: mosquitto behind the link emulator, a worker process and an agent with the demo pair, both models
-slowed to set times. Simulated: the same settings, prompts and seeds, with the computing times that the real
-run had (on a busy machine they are a little longer than set). Texts must be equal, and tokens a second and
-bytes within 15 %, or the exit code says so. The table goes into docs/results.
+The real run has mosquitto behind the link emulator, a worker process and an agent with the demo pair, both
+models slowed to fixed times. The simulated run has the same settings, prompts and seeds, and the computing
+times that the real run had (a little longer than set on a busy machine). The exit code is 0 if all texts are
+equal and tokens per second and bytes agree within 15 %. The table goes to docs/results.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from benchmarks.support.slowed import SlowedDraft
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.draft_model import Logits
+from evaluation.help_format import command_line
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.models.pair import Pair, default_cache, load_pair
@@ -44,7 +45,7 @@ SCHEMES = ("hlm", "u-hlm", "cu-hlm-offline", "opportunistic", "lossless", "coupl
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A link, the same both ways."""
+    """A link that is the same in both directions."""
 
     kbps: float
     delay_ms: float
@@ -58,7 +59,7 @@ SETTINGS = (Setting(128, 100), Setting(512, 25), Setting(4000, 50))
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came of the prompts: bytes are whole MQTT packets."""
+    """The results of all prompts; bytes are whole MQTT packets."""
 
     texts: tuple[tuple[int, ...], ...]
     tokens_per_second: float
@@ -70,7 +71,7 @@ class Found:
 
 @dataclass(slots=True)
 class Counted:
-    """The draft model with a count of its calls."""
+    """A draft model that counts its calls."""
 
     model: SlowedDraft
     num_calls: int = 0
@@ -87,13 +88,13 @@ class Counted:
 
 
 def chosen(scheme: str, flags: argparse.Namespace) -> list[tuple[int, HeldOut]]:
-    """The commands of a scheme, each with its place in the list, which is its seed."""
+    """Return the commands for a scheme, each with its place in the list, which is its seed."""
     count = flags.hlm_prompts if scheme == "hlm" else flags.prompts
     return list(enumerate(held_out(count, first=flags.first), flags.first))
 
 
 async def real(broker: LocalBroker, setting: Setting, scheme: str, flags: argparse.Namespace) -> Found:
-    """Through processes and sockets."""
+    """Run the generations through real processes and sockets."""
     conditions = Conditions(setting.delay_ms / 1000, rate_mbps=setting.kbps / 1000)
     texts: list[tuple[int, ...]] = []
     seconds = drafting = 0.0
@@ -111,7 +112,7 @@ async def real(broker: LocalBroker, setting: Setting, scheme: str, flags: argpar
                 drafting += generation.clock.drafting
                 tally = generation.session.tally
                 num_rejections += tally.num_tested - tally.num_accepted
-                if tally.num_uplinks:  # else no pass was made, and none was timed
+                if tally.num_uplinks:  # otherwise there was no pass to time
                     pass_seconds.append(generation.session.block_length.verify_time)
             statistics = agent.link_statistics
     num_tokens = sum(map(len, texts))
@@ -128,7 +129,7 @@ async def real(broker: LocalBroker, setting: Setting, scheme: str, flags: argpar
 def simulated(
     pair: Pair, setting: Setting, scheme: str, compute: Compute, flags: argparse.Namespace
 ) -> Found:
-    """The same in virtual time."""
+    """Run the same generations in virtual time."""
     direction = Direction(FixedRate(1000 * setting.kbps), setting.delay_ms / 1000)
     world = World(
         lambda seed: Channel(direction, direction, seed),
@@ -160,20 +161,20 @@ class Line:
     simulated: Found
 
     def errors(self) -> tuple[float, float, float]:
-        """Simulated over real, less 1: tokens a second, bytes up, bytes down."""
+        """Return simulated / real - 1 of tokens per second, bytes up and bytes down."""
         names = ("tokens_per_second", "bytes_up", "bytes_down")
         one, two, three = (getattr(self.simulated, name) / getattr(self.real, name) - 1 for name in names)
         return one, two, three
 
     @property
     def holds(self) -> bool:
-        """Equal texts, and every figure within the tolerance."""
+        """Whether the texts are equal and every figure is within the tolerance."""
         near = all(abs(error) <= TOLERANCE for error in self.errors())
         return near and self.real.texts == self.simulated.texts
 
 
 def compare(flags: argparse.Namespace) -> list[Line]:
-    """Every scheme on every link."""
+    """Run every scheme on every link, both ways."""
     lines: list[Line] = []
     program = [sys.executable, "-m", "benchmarks.support.slowed", "--pass-ms", str(flags.pass_ms)]
     with ExitStack() as stack:
@@ -190,7 +191,7 @@ def compare(flags: argparse.Namespace) -> list[Line]:
 
 
 def row(line: Line) -> list[str | float]:
-    """A row of the table."""
+    """Return a row of the table."""
     speed, up, down = line.errors()
     return [
         str(line.setting),
@@ -225,12 +226,12 @@ HEADINGS = (
 
 
 def write(lines: Sequence[Line], flags: argparse.Namespace, folder: Path) -> None:
-    """The table and its CSV."""
+    """Write the table and its CSV file."""
     command = shlex.join(["python", "-m", "benchmarks.simulation_check", *sys.argv[1:]])
     about = (
-        f"{header(command)}\n\nThe held-out commands from number {flags.first} on, {flags.prompts} each, "
+        f"{header(command)}\n\n{flags.prompts} held-out commands per scheme, from number {flags.first} on, "
         f"{flags.hlm_prompts} for hlm; the draft model takes "
-        f"{flags.draft_ms:g} ms a token, the target {flags.pass_ms:g} ms a pass."
+        f"{flags.draft_ms:g} ms per token, the target model {flags.pass_ms:g} ms per pass."
     )
     rows = [row(line) for line in lines]
     write_csv(folder / "simulation-check.csv", HEADINGS, rows)
@@ -240,15 +241,15 @@ def write(lines: Sequence[Line], flags: argparse.Namespace, folder: Path) -> Non
 
 
 def main() -> int:
-    """Compare, write, and say whether all agree."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation_check", description=__doc__)
-    parser.add_argument("--draft-ms", type=float, default=80.0)
-    parser.add_argument("--pass-ms", type=float, default=160.0)
-    parser.add_argument("--first", type=int, default=11, help="of the held-out commands")
-    parser.add_argument("--prompts", type=int, default=2)
-    parser.add_argument("--hlm-prompts", type=int, default=1)
-    parser.add_argument("--schemes", default=",".join(SCHEMES))
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    """Compare and write; return 0 if all agree, 1 otherwise."""
+    parser = command_line("benchmarks.simulation_check", __doc__)
+    parser.add_argument("--draft-ms", type=float, default=80.0, help="how long a draft token takes")
+    parser.add_argument("--pass-ms", type=float, default=160.0, help="how long a forward pass takes")
+    parser.add_argument("--first", type=int, default=11, help="the first held-out command")
+    parser.add_argument("--prompts", type=int, default=2, help="commands per scheme")
+    parser.add_argument("--hlm-prompts", type=int, default=1, help="commands for hlm")
+    parser.add_argument("--schemes", default=",".join(SCHEMES), help="schemes, separated by commas")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder to write (default: docs/results)")
     flags = parser.parse_args()
     lines = compare(flags)
     write(lines, flags, flags.out)

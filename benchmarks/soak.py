@@ -1,12 +1,12 @@
-"""Twenty minutes of load with faults, and the memory of every process that lives through them: `make soak`.
+"""Run twenty minutes of load with faults, and check that no process leaks (`make soak`).
 
     python -m benchmarks.soak --minutes 20
 
-As benchmarks/chaos.py, with the same faults at a slower pace, but one worker is spared. After a warm-up its
-memory, the broker's (which is restarted now and then: its samples go on in the new process) and that of the
-process with all agents and the link emulator must be flat, by the Theil-Sen slope; so must open files
-and the agents' tasks be, and every text must be that of an undisturbed run. Workers that are killed on
-purpose are shown, and not judged.
+The faults are those of benchmarks.chaos at a slower pace, but one worker is spared. After a warm-up the
+memory of three processes must be flat, by the Theil-Sen slope: the spared worker, the broker (restarted now
+and then; its samples continue in the new process) and the process with all agents and the link emulator.
+Their open files and the agents' tasks must be flat too, and every text must equal that of an undisturbed run.
+Workers that are killed on purpose are shown but not judged.
 """
 
 import argparse
@@ -22,42 +22,43 @@ import numpy as np
 
 from benchmarks.chaos import Trouble, cases, generate_all, report
 from benchmarks.support.link_emulator import LinkEmulator
-from benchmarks.support.memory_watch import HEADING, Growth, MemoryWatch, count_tasks
+from benchmarks.support.memory_sampler import HEADING, Growth, MemorySampler, count_tasks
+from evaluation.help_format import command_line
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker, LocalWorkers
 
 INTERVAL = 2.0  # seconds between samples
-WARM_UP = 0.25  # of the time
-MAX_SLOPE_MIB = 1.0  # a minute
+WARM_UP = 0.25  # as a share of the run
+MAX_SLOPE_MIB = 1.0  # per minute
 MAX_MORE_FILES = 8
-MAX_MORE_TASKS = 16  # of connections that come and go
+MAX_MORE_TASKS = 16  # connections that come and go have some
 SPARED = "steady"
 
 
 def faults_of(growth: Growth) -> list[str]:
-    """What is wrong with one process."""
+    """Return what is wrong with one process."""
     found: list[str] = []
     if growth.mib_per_minute > MAX_SLOPE_MIB:
-        found.append(f"{growth.name} grows by {growth.mib_per_minute:.2f} MiB a minute")
+        found.append(f"{growth.name} grows by {growth.mib_per_minute:.2f} MiB per minute")
     if growth.last_files > growth.first_files + MAX_MORE_FILES:
-        found.append(f"{growth.name} opens files: {growth.first_files} -> {growth.last_files}")
+        found.append(f"{growth.name} keeps files open: {growth.first_files} -> {growth.last_files}")
     return found
 
 
-async def count_in_turn(counts: list[int]) -> None:
-    """How many tasks there are, again and again."""
+async def sample_tasks(counts: list[int]) -> None:
+    """Append the number of tasks at every interval."""
     while True:
         await asyncio.sleep(INTERVAL)
         counts.append(count_tasks())
 
 
 def middle(counts: Sequence[int]) -> float:
-    """The median; 0 of nothing."""
+    """Return the median, or 0 if there are no counts."""
     return float(np.median(counts)) if counts else 0.0
 
 
 async def run(flags: argparse.Namespace) -> int:
-    """The undisturbed texts, then the load with faults, then the verdict."""
+    """Generate the undisturbed texts, then load with faults, then judge."""
     todo = cases(flags.cases)
     names = [SPARED, *(f"worker{number}" for number in range(1, flags.workers))]
     counts: list[int] = []
@@ -68,11 +69,11 @@ async def run(flags: argparse.Namespace) -> int:
             pause = (0.4 * flags.pause, 1.6 * flags.pause)
             victims = [workers[name] for name in names if name != SPARED]
             trouble = Trouble(broker, victims, link, flags.seed, pause=pause, broker_weight=0.1)
-            watch = MemoryWatch(lambda: pids(broker, {name: workers[name] for name in names}, trouble))
+            memory = MemorySampler(lambda: pids(broker, {name: workers[name] for name in names}, trouble))
             end = time.monotonic() + 60 * flags.minutes
             endless = itertools.takewhile(lambda _: time.monotonic() < end, itertools.cycle(todo))
             async with asyncio.TaskGroup() as group:
-                work = (trouble.run(), watch.run(INTERVAL), count_in_turn(counts))
+                work = (trouble.run(), memory.run(INTERVAL), sample_tasks(counts))
                 running = [group.create_task(one) for one in work]
                 loaded = await generate_all(link.url, endless, flags.agents)
                 for task in running:
@@ -80,44 +81,42 @@ async def run(flags: argparse.Namespace) -> int:
         num_tasks_left = count_tasks()
     changed = report(loaded, calm, trouble)
     faults = [f"{len(changed)} texts changed"] if changed else []
-    faults += [f"failed: {sentence}" for sentence in {*calm.failures, *loaded.failures}]
+    faults += [f"failed: {failure}" for failure in {*calm.failures, *loaded.failures}]
     print(HEADING)
-    for growth in watch.growth(warm_up=WARM_UP * loaded.seconds):
+    for growth in memory.growth(warm_up=WARM_UP * loaded.seconds):
         is_judged = growth.name in ("agents", "broker", SPARED)
-        print(growth if is_judged else f"{growth}  (killed and started again, not judged)")
+        print(growth if is_judged else f"{growth}  (killed and restarted, not judged)")
         faults += faults_of(growth) if is_judged else []
     kept = counts[int(WARM_UP * len(counts)) :]
     edge = max(1, len(kept) // 10)
     first, last = middle(kept[:edge]), middle(kept[-edge:])
-    print(
-        f"tasks of the agents: {first:.0f} -> {last:.0f} under load, {num_tasks} -> {num_tasks_left} without"
-    )
+    print(f"agents' tasks: {first:.0f} -> {last:.0f} under load, {num_tasks} -> {num_tasks_left} idle")
     if last > first + MAX_MORE_TASKS or num_tasks_left > num_tasks:
-        faults.append("tasks are left behind")
+        faults.append("tasks are leaked")
     print(
-        f"bounds: {MAX_SLOPE_MIB:g} MiB a minute after {WARM_UP:.0%} of the time, "
+        f"limits: {MAX_SLOPE_MIB:g} MiB per minute after {WARM_UP:.0%} of the time, "
         f"{MAX_MORE_FILES} more files, {MAX_MORE_TASKS} more tasks: {'; '.join(faults) or 'kept'}"
     )
     return 1 if faults else 0
 
 
 def pids(broker: LocalBroker, workers: dict[str, LocalWorker], trouble: Trouble) -> dict[str, int]:
-    """The processes that are there now."""
+    """Return the processes that are running now, by name."""
     found = {"agents": os.getpid()} | {name: worker.pid for name, worker in workers.items()}
     return found | ({"broker": broker.pid} if trouble.has_broker else {})
 
 
 def main() -> int:
-    """0 when all is flat."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--agents", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=3, help="one of them is spared")
-    parser.add_argument("--cases", type=int, default=40, help="different generations, again and again")
-    parser.add_argument("--pause", type=float, default=5.0, help="seconds between faults, on average")
-    parser.add_argument("--seed", type=int, default=1, help="of the faults")
+    """Run and judge; return 0 if nothing leaked and no text changed, 1 otherwise."""
+    parser = command_line("benchmarks.soak", __doc__)
+    parser.add_argument("--minutes", type=float, default=20.0, help="how long to run")
+    parser.add_argument("--agents", type=int, default=8, help="agents that generate concurrently")
+    parser.add_argument("--workers", type=int, default=3, help="worker processes, one of them spared")
+    parser.add_argument("--cases", type=int, default=40, help="different generations, repeated until the end")
+    parser.add_argument("--pause", type=float, default=5.0, help="mean seconds between faults")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the faults")
     flags = parser.parse_args()
-    logging.basicConfig(level="ERROR")  # lost connections are what this is about
+    logging.basicConfig(level="ERROR")  # lost connections are expected here
     return asyncio.run(run(flags))
 
 

@@ -1,1 +1,1 @@
-"""Experiments above both ends: the demo pair's recipe, the demo, measurements."""
+"""The researcher's side, above both ends: measurements, simulations, the demo and the demo pair's recipe."""

@@ -1,35 +1,38 @@
-"""`python -m evaluation`: the researcher's commands; each is a module that is loaded when asked for."""
+"""The researcher's commands: measure, simulate and compare the schemes."""
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
 from common.process.settings import CommandLine, SettingsError
+from evaluation.help_format import HelpFormatter
 
 COMMANDS = {
-    "calibrate": "how a pair's uncertainty foretells rejection, and the thresholds that follow",
-    "simulate": "schemes over channels and speeds, in virtual time with the real code of both ends",
-    "fleet": "how many devices a pool of workers carries, simulated up to a million",
-    "risk": "whether a steered threshold keeps the measured risk where a fixed one does not",
-    "quality": "what each scheme's text is worth on held-out commands",
-    "bytes": "what a verified token costs on the wire: plain, packed, and the least that is possible",
+    "calibrate": "measure how well uncertainty predicts rejection, and derive thresholds",
+    "simulate": "simulate schemes over channels and speeds, with the real code of both ends",
+    "fleet": "simulate how many devices a pool of workers carries, up to a million",
+    "risk": "check that a steered threshold keeps the measured risk where a fixed one does not",
+    "quality": "score the texts of each scheme on held-out commands",
+    "bytes": "count what a verified token costs on the wire: plain, packed, and the lower bound",
 }
 
-KEPT = ("calibrate", "simulate", "quality")  # what they have done is on the disk
+RESUMABLE = ("calibrate", "simulate", "quality")  # they keep finished work on the disk
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (0: done, 1: could not, 2: wrong usage, 130: interrupted)."""
+    """Run a command and return its exit code (0: done, 1: failed, 2: wrong usage, 130: interrupted)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     chosen = next((each for each in arguments if not each.startswith("-")), None)
-    parser = CommandLine(prog="python -m evaluation", description=__doc__)
+    parser = CommandLine(
+        prog="python -m evaluation",
+        description=__doc__,
+        epilog="Give a command with --help to see its flags.",
+        formatter_class=HelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        if name == chosen:
+        command = commands.add_parser(name, help=summary, formatter_class=HelpFormatter)
+        if name == chosen:  # the others are not imported
             module = importlib.import_module(f"evaluation.{name}.command")
             command.description = module.__doc__
             module.add_flags(command)
@@ -41,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"evaluation {flags.command}: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
     except KeyboardInterrupt:
-        what_now = "the same command goes on from here" if flags.command in KEPT else "it will begin anew"
-        print(f"evaluation {flags.command}: interrupted; {what_now}", file=sys.stderr)
+        effect = "resumes" if flags.command in RESUMABLE else "starts over"
+        print(f"evaluation {flags.command}: interrupted; the same command {effect}", file=sys.stderr)
         return 130
 
 

@@ -1,1 +1,1 @@
-"""Hostile messages against a live worker."""
+"""Send hostile messages to a live worker."""

@@ -1,4 +1,4 @@
-"""What a worker under attack counts, read from its metrics page as an operator's Prometheus would."""
+"""The counters of a worker under attack, read from its metrics page as an operator's Prometheus would."""
 
 import time
 import urllib.request
@@ -11,7 +11,7 @@ PREFIX = "hlm_worker_"
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Messages since the worker began, and what became of them."""
+    """The messages since the worker started, and what became of them."""
 
     received: int
     uplinks: int
@@ -25,7 +25,7 @@ class Counts:
 
     @classmethod
     def read(cls, port: int) -> "Counts":
-        """A scrape of a worker of this machine."""
+        """Scrape a worker on this machine."""
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             families = text_string_to_metric_families(answer.read().decode())
         values: dict[str, dict[str, int]] = {}
@@ -48,7 +48,7 @@ class Counts:
 
     @classmethod
     def settled(cls, port: int) -> "Counts":
-        """The scrape in which nothing waits to be read, or the last one of ten seconds."""
+        """Scrape until no message waits to be read, for ten seconds at most."""
         end = time.monotonic() + 10
         while (counts := cls.read(port)).unaccounted and time.monotonic() < end:
             time.sleep(0.2)
@@ -56,13 +56,13 @@ class Counts:
 
     @property
     def unaccounted(self) -> int:
-        """Messages that arrived and are in no count; those that wait to be read are among them."""
+        """Messages that arrived but are not counted; this includes those that wait to be read."""
         return self.received - self.uplinks - self.bad_topics - self.pushed_out
 
     def __str__(self) -> str:
         refused = ", ".join(f"{number:,} {reason}" for reason, number in self.refusals.items() if number)
         return (
-            f"  worker received {self.received:,} (the good agent's among them)\n"
+            f"  worker received {self.received:,} (including the well-behaved agent's)\n"
             f"  = {self.uplinks:,} on readable topics + {self.bad_topics:,} on others "
             f"+ {self.pushed_out:,} pushed out unread\n"
             f"  on readable topics: {self.bad_payloads:,} unreadable payloads, "

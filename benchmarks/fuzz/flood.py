@@ -1,8 +1,8 @@
-"""Sends hostile messages as fast as a worker takes them, over MQTT packets of its own making.
+"""Sends hostile messages as fast as a worker takes them, in hand-written MQTT packets.
 
-Law: a client library would refuse to send what a hostile device sends, so the packets are written here, with
-properties as strange as their payloads. Each message is counted with whether the broker should hand it to the
-worker, so that none is lost unnoticed.
+Law: a client library would refuse to send what a hostile device sends, so the packets are written here, and
+their properties are as odd as their payloads. It is counted whether the broker should pass each message on to
+the worker, so that none is lost unnoticed.
 """
 
 import random
@@ -22,7 +22,7 @@ _CONNECT, _PUBLISH = 0x10, 0x30
 
 @dataclass(slots=True)
 class Flood:
-    """One attacker. `send` blocks; the same seed sends the same messages."""
+    """One attacker. `send` blocks; equal seeds send equal messages."""
 
     port: int
     opening: Opening
@@ -31,11 +31,11 @@ class Flood:
     devices: Sequence[str] = DEVICES
     num_sent: int = 0
     num_aimed: int = 0  # those that reach the worker
-    num_kicked: int = 0  # connections that the broker ended, as it should
+    num_kicked: int = 0  # connections that the broker closed, as it should
     _socket: socket.socket | None = field(default=None, repr=False)
 
     def send(self, count: int, pause: Callable[[], None] = lambda: None) -> None:
-        """That many messages; `pause` is called before each burst, and may wait."""
+        """Send `count` messages; `pause` is called before each burst and may block."""
         rng = random.Random(self.seed)
         targets = topics(self.aim, rng, self.devices)
         stream = zip(payloads(self.opening, rng), targets, properties(rng), strict=False)
@@ -53,7 +53,7 @@ class Flood:
         assert self._socket is not None
         self._socket.sendall(packets)
         if self.num_sent // FORBIDDEN_EVERY < (self.num_sent + count) // FORBIDDEN_EVERY:
-            with suppress(ConnectionError):  # it may hang up before it has read all
+            with suppress(ConnectionError):  # the broker may close before it has read everything
                 self._socket.sendall(self._forbidden(rng))
             self.num_kicked += 1
             self._close()
@@ -61,7 +61,7 @@ class Flood:
         self.num_sent += count
 
     def _forbidden(self, rng: random.Random) -> bytes:
-        """A packet for which a broker ends the connection."""
+        """Return a packet for which a broker closes the connection."""
         if rng.random() < 0.3:
             return publish(next(topics(self.aim, rng)).encode(), b"", rng.choice(REFUSED_PROPERTIES))
         return publish(*forbidden(self.aim, rng))
@@ -70,9 +70,9 @@ class Flood:
         self._socket = connect(self.port)
 
     def _close(self) -> None:
-        """Let the broker read everything that was sent, then go."""
+        """Let the broker read everything that was sent, then close."""
         assert self._socket is not None
-        with suppress(OSError):  # the broker was faster
+        with suppress(OSError):  # the broker closed first
             self._socket.shutdown(socket.SHUT_WR)
             while self._socket.recv(4096):
                 pass
@@ -80,29 +80,29 @@ class Flood:
 
 
 def connect(port: int) -> socket.socket:
-    """A stranger's connection to the broker of this machine; ConnectionError when it is not let in."""
+    """Connect to the broker of this machine as an unknown client; ConnectionError if it refuses."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=60)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(packet(_CONNECT, b"\0\4MQTT\5\2\0\0\0\0\0"))
     if sock.recv(1)[:1] != b"\x20":
-        raise ConnectionError("the broker does not accept a connection")
+        raise ConnectionError("the broker refuses the connection")
     return sock
 
 
 def publish(topic: bytes, payload: bytes, properties: bytes = b"", *, qos: int = 0, mid: int = 1) -> bytes:
-    """A PUBLISH packet; topic, packed properties (without their length) and payload are not checked."""
+    """Return a PUBLISH packet with unchecked topic, packed properties (without their length) and payload."""
     number = mid.to_bytes(2, "big") if qos else b""
     body = len(topic).to_bytes(2, "big") + topic + number + varint(len(properties)) + properties + payload
     return packet(_PUBLISH | qos << 1, body)
 
 
 def packet(kind: int, body: bytes) -> bytes:
-    """An MQTT packet: its kind, the length, the rest."""
+    """Return an MQTT packet: its kind, the length and the body."""
     return bytes([kind]) + varint(len(body)) + body
 
 
 def varint(value: int) -> bytes:
-    """A number in groups of seven bits."""
+    """Encode a number in groups of seven bits."""
     digits = bytearray()
     while True:
         value, digit = divmod(value, 128)

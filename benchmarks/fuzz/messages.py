@@ -1,7 +1,7 @@
-"""What a hostile device may send: payloads and topics without end, the same ones for the same seed.
+"""Endless payloads and topics that a hostile device may send; equal seeds give equal messages.
 
-Law: everything comes from the `random.Random` that is given, so a failure can be repeated. A good part gets
-past the codec, since what is refused there reaches nothing behind it.
+Law: everything is drawn from the `random.Random` that the caller passes, so a failure can be repeated. Many
+payloads pass the codec, because a payload that it refuses reaches nothing else.
 """
 
 import random
@@ -16,7 +16,7 @@ from common.protocol.codec import MAX_PAYLOAD_BYTES, encode
 from common.protocol.messages import Close, Draft, DraftToken, Opening
 from common.sampling.distribution import Dense, Distribution, Lattice, Sampling, TopK
 
-CORPUS_SIZE = 400  # valid messages that mutations begin from; renewed one by one
+CORPUS_SIZE = 400  # valid messages that mutations start from; replaced one at a time
 DEVICES = ("attacker", "attacker", "attacker", "other", "other", *(f"d{number}" for number in range(20)))
 
 WRONG_VALUES = (
@@ -44,7 +44,7 @@ GARBAGE = (
 
 
 def valid_drafts(opening: Opening, rng: random.Random) -> Iterator[Draft]:
-    """Endless drafts as the codec lets them through, most of them absurd; some continue the one before."""
+    """Yield drafts that the codec accepts, most of them absurd; some continue the previous one."""
     before: Draft | None = None
     while True:
         if before is not None and before.base == 0 and rng.random() < 0.3:
@@ -73,7 +73,7 @@ def _absurd(opening: Opening, rng: random.Random) -> Draft:
 
 
 def _following(first: Draft, opening: Opening, rng: random.Random) -> Draft:
-    """A draft that fits what a session holds after `first`, as far as its sender can know that."""
+    """Return a draft that fits what a session holds after `first`, as far as its sender can know."""
     return Draft(
         n=first.n + rng.choice([0, 1, 1, 7]) if first.n < 2**31 else first.n,
         epoch=first.epoch,
@@ -107,7 +107,7 @@ def _draft_token(vocab_size: int, rng: random.Random) -> DraftToken:
 
 
 def _distribution(token: int, vocab_size: int, rng: random.Random) -> Distribution | None:
-    """None, and the edges of each form: one id, all ids, the smallest numbers that may be sent."""
+    """Return None or an extreme of a form: one id, all ids, the smallest numbers allowed."""
     match rng.randrange(20):
         case 0:
             return Dense(np.full(vocab_size, 6e-8, np.float16))
@@ -122,7 +122,7 @@ def _distribution(token: int, vocab_size: int, rng: random.Random) -> Distributi
 
 
 def lattice_of(size: int, first_id: int, total: int = 256) -> Lattice:
-    """A lattice over `size` consecutive ids, the first of them with all that the others leave."""
+    """Return a lattice over `size` consecutive ids: the first has what the others, with 1 each, leave."""
     counts = np.ones(size, dtype=np.int64)
     counts[0] = total - (size - 1)
     return Lattice(np.arange(first_id, first_id + size, dtype=np.int64), counts)
@@ -132,7 +132,7 @@ def lattice_of(size: int, first_id: int, total: int = 256) -> Lattice:
 
 
 def mutated(payload: bytes, other: bytes, rng: random.Random) -> bytes:
-    """A few bits or bytes changed, a piece lost, doubled, put behind, or taken from another message."""
+    """Change a few bits or bytes, then drop, double or append a piece, or splice in another message."""
     data = bytearray(payload)
     for _ in range(rng.randint(1, 4) if data else 0):
         index = rng.randrange(len(data))
@@ -154,7 +154,7 @@ def mutated(payload: bytes, other: bytes, rng: random.Random) -> bytes:
 
 
 def wrong_fields(payload: bytes, rng: random.Random) -> bytes:
-    """A real draft in which some keys hold what they never should."""
+    """Return a real draft in which some keys hold values that they must not hold."""
     fields = cbor2.loads(payload)
     for _ in range(rng.randint(1, 3)):
         fields[rng.choice(WRONG_KEYS)] = rng.choice(WRONG_VALUES)
@@ -162,7 +162,7 @@ def wrong_fields(payload: bytes, rng: random.Random) -> bytes:
 
 
 def payloads(opening: Opening, rng: random.Random) -> Iterator[bytes]:
-    """Endless hostile messages, valid ones among them."""
+    """Yield hostile messages, some of them valid."""
     drafts = valid_drafts(opening, rng)
     corpus = [encode(next(drafts)) for _ in range(CORPUS_SIZE)]
     small = [payload for payload in GARBAGE if len(payload) < 2000]
@@ -198,7 +198,7 @@ class Aim:
     root: str = "hlm/v1"
 
     def reaches(self, topic: str) -> bool:
-        """Whether the broker hands a message on this topic to the worker."""
+        """Whether the broker passes a message on this topic to the worker."""
         levels = topic.removeprefix(self.root + "/").split("/")
         is_open = len(levels) == 4 and levels[:2] == [self.pool, "open"]
         is_draft = len(levels) == 5 and levels[:3] == [self.pool, "draft", self.worker]
@@ -232,18 +232,18 @@ FORBIDDEN_TOPICS = (
 
 
 def topics(aim: Aim, rng: random.Random, devices: Sequence[str] = DEVICES) -> Iterator[str]:
-    """Endless topics that a broker takes; most reach the worker, and few of them are well formed."""
+    """Yield topics that a broker accepts; most reach the worker, and some are malformed."""
     while True:
         session = rng.choice(["s", "s", "s1", "s2", f"s{rng.randrange(5000)}"])
         address = f"{rng.choice(devices)}/{session}"
         if rng.random() < 0.1:
             address = rng.choice(ODD_LEVELS)
-        way = "open" if rng.random() < 0.4 else f"draft/{aim.worker}"
-        yield f"{aim.root}/{aim.pool}/{way}/{address}"
+        kind = "open" if rng.random() < 0.4 else f"draft/{aim.worker}"
+        yield f"{aim.root}/{aim.pool}/{kind}/{address}"
 
 
 def forbidden(aim: Aim, rng: random.Random) -> tuple[bytes, bytes]:
-    """A topic and a payload for which a broker ends the connection."""
+    """Return a topic and a payload for which a broker closes the connection."""
     if rng.random() < 0.2:
         topic = f"{aim.root}/{aim.pool}/draft/{aim.worker}/attacker/s"
         return topic.encode(), bytes(MAX_PAYLOAD_BYTES + 2048)

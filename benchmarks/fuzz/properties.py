@@ -1,7 +1,7 @@
 """MQTT 5 properties that a hostile device puts into a PUBLISH packet, packed, without their length prefix.
 
-Law: what is in HOSTILE_PROPERTIES a broker passes on as it is; client libraries stumble over some of it. For
-what is in REFUSED_PROPERTIES it ends the connection. Both were tried with mosquitto.
+Law: a broker passes HOSTILE_PROPERTIES on unchanged, and client libraries fail on some of them. It closes the
+connection on REFUSED_PROPERTIES. Both were tested with mosquitto.
 """
 
 import random
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 PAYLOAD_FORMAT, EXPIRY, CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION = 1, 2, 3, 8, 9
 SUBSCRIPTION, SESSION_EXPIRY, ALIAS, USER = 11, 17, 35, 38
-HOSTILE_SHARE = 0.25  # of a flood's packets
+HOSTILE_SHARE = 0.25  # share of a flood's packets that have properties
 
 
 def text(identifier: int, *values: str) -> bytes:
-    """A property that is a text, or a name and a value."""
+    """Return a property that is a text, or a name and a value."""
     encoded = (value.encode() for value in values)
     return bytes([identifier]) + b"".join(len(one).to_bytes(2, "big") + one for one in encoded)
 
@@ -54,7 +54,7 @@ REFUSED_PROPERTIES = (
 
 
 def properties(rng: random.Random) -> Iterator[bytes]:
-    """Endless properties of packets that a broker passes on; most packets have none."""
+    """Yield the properties of packets that a broker passes on; most packets have none."""
     small = [one for one in HOSTILE_PROPERTIES if len(one) < 1000]
     while True:
         chance = rng.random()

@@ -1,1 +1,1 @@
-"""What several benchmarks need: emulated links, scripted models, the times and memory of processes."""
+"""Shared by the benchmarks: emulated links, scripted models, the processor time and memory of processes."""

@@ -1,10 +1,10 @@
-"""A bad network in front of a broker: a TCP proxy that delays, slows down and cuts.
-
-Law: bytes are never lost, changed or reordered while a connection lives, as with real TCP; a cut ends every
-connection at once. So what a program meets here is what it meets on a slow or broken link.
+"""Emulate a bad network in front of a broker: a TCP proxy that delays, throttles and cuts connections.
 
     python -m benchmarks.support.link_emulator --to 127.0.0.1:1883 --listen 1884 --delay-ms 50 --rate-mbps 1
     python -m benchmarks.support.link_emulator --to 127.0.0.1:1883 --listen 1884 --trace up.csv # t_s,ul_mbps
+
+Law: while a connection lives, bytes are never lost, changed or reordered, as with real TCP; a cut ends every
+connection at once. A program sees exactly what it would see on a slow or broken link.
 """
 
 import argparse
@@ -19,32 +19,34 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from evaluation.help_format import command_line
+
 CHUNK = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Measured capacity over time: `mbps[i]` holds from `times[i]` on (seconds); it repeats at its end."""
+    """Measured capacity over time: `mbps[i]` applies from `times[i]` (seconds) on; the trace repeats."""
 
     times: Sequence[float]
     mbps: Sequence[float]
 
     @classmethod
     def read(cls, path: Path) -> "Trace":
-        """From a CSV file with the columns t_s and ul_mbps."""
+        """Read a CSV file with the columns t_s and ul_mbps."""
         with path.open(newline="") as file:
             rows = [(float(row["t_s"]), float(row["ul_mbps"])) for row in csv.DictReader(file)]
         return cls([time for time, _ in rows], [mbps for _, mbps in rows])
 
     def at(self, seconds: float) -> float:
-        """Megabits a second at a time; at least 0.01, so that a gap in the trace is slow but ends."""
+        """Return megabits per second at a time; at least 0.01, so that gaps in the trace are slow but end."""
         within = self.times[0] + seconds % max(1e-9, self.times[-1] - self.times[0])
         return max(0.01, self.mbps[bisect.bisect_right(self.times, within) - 1])
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """One direction of a link. Delays in seconds, one way; rate in megabits a second, None for no limit."""
+    """One direction of a link: one-way delays in seconds, rate in megabits per second (None: no limit)."""
 
     delay: float = 0.0
     jitter: float = 0.0  # uniform, added to the delay
@@ -52,7 +54,7 @@ class Conditions:
     trace: Trace | None = None
 
     def seconds_to_send(self, num_bytes: int, at: float) -> float:
-        """How long the bytes occupy the line."""
+        """Return how long the bytes occupy the line."""
         mbps = self.trace.at(at) if self.trace else self.rate_mbps
         return 8e-6 * num_bytes / mbps if mbps else 0.0
 
@@ -89,11 +91,11 @@ class LinkEmulator:
 
     @property
     def url(self) -> str:
-        """Where agents and workers connect to."""
+        """The URL that agents and workers connect to."""
         return f"mqtt://127.0.0.1:{self.port}"
 
     async def cut(self, seconds: float = 0.0) -> None:
-        """End every connection and let none in for `seconds`."""
+        """End every connection and refuse new ones for `seconds`."""
         self._closed_until = asyncio.get_running_loop().time() + seconds
         await self._end_connections()
 
@@ -110,7 +112,7 @@ class LinkEmulator:
             if asyncio.get_running_loop().time() >= self._closed_until:
                 await self._join(reader, writer)
         except (OSError, asyncio.CancelledError):
-            pass  # one side has gone, or the line was cut
+            pass  # one side closed, or the line was cut
         finally:
             self._connections.discard(task)
             writer.transport.abort()
@@ -137,7 +139,7 @@ class LinkEmulator:
         *,
         is_up: bool,
     ) -> None:
-        """One direction: a reader stamps each chunk with its arrival time, a writer waits for that time."""
+        """Carry one direction: a reader stamps chunks with their arrival time, a writer waits until then."""
         loop = asyncio.get_running_loop()
         arriving: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
@@ -155,7 +157,7 @@ class LinkEmulator:
                     arrives = max(arrives, line_free + delay)  # TCP keeps the order
                     arriving.put_nowait((arrives, data))
             except ConnectionError:
-                pass  # a reset is an end like any other, once what came before it has arrived
+                pass  # a reset ends the stream too, after the bytes before it have arrived
             finally:
                 arriving.put_nowait((arrives, b""))
 
@@ -174,14 +176,14 @@ class LinkEmulator:
 
 def main() -> None:
     """Run until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.support.link_emulator", description=__doc__)
-    parser.add_argument("--to", default="127.0.0.1:1883", help="the broker (default: %(default)s)")
-    parser.add_argument("--listen", type=int, default=1884, help="port for agents (default: %(default)s)")
-    parser.add_argument("--delay-ms", type=float, default=0.0, help="one way, both directions")
-    parser.add_argument("--jitter-ms", type=float, default=0.0, help="added, uniform")
-    parser.add_argument("--rate-mbps", type=float, help="both directions")
-    parser.add_argument("--trace", type=Path, help="CSV t_s,ul_mbps for the direction to the broker")
-    parser.add_argument("--cut-every", type=float, help="seconds between cuts")
+    parser = command_line("benchmarks.support.link_emulator", __doc__)
+    parser.add_argument("--to", default="127.0.0.1:1883", help="the broker")
+    parser.add_argument("--listen", type=int, default=1884, help="port for agents and workers")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="one-way delay in each direction")
+    parser.add_argument("--jitter-ms", type=float, default=0.0, help="at most this is added to each delay")
+    parser.add_argument("--rate-mbps", type=float, help="rate of each direction (default: no limit)")
+    parser.add_argument("--trace", type=Path, help="CSV file (t_s,ul_mbps) with the rate towards the broker")
+    parser.add_argument("--cut-every", type=float, help="seconds between cuts (default: none)")
     flags = parser.parse_args()
     with suppress(KeyboardInterrupt):
         asyncio.run(_run(flags))

@@ -1,12 +1,11 @@
-"""Models that answer at once: both follow one script, so every draft token is accepted.
+"""Scripted models that answer at once: both follow one script, so every draft token is accepted.
 
     python -m benchmarks.support.scripted --broker mqtt://127.0.0.1:1883    # a worker
 
-Law: only the models are replaced. Sessions, codec, links, broker, scheduler and loops are the real ones, so
-what is measured with them is everything but the models.
+Law: only the models are replaced. Sessions, codec, links, broker, scheduler and loops are real, so a
+measurement covers everything except the models.
 """
 
-import argparse
 import asyncio
 import logging
 import time
@@ -21,6 +20,7 @@ from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
 from cloud_worker.worker import Worker, serve
+from evaluation.help_format import command_line
 
 VOCAB_SIZE = 1024
 SHARPNESS = 6.0
@@ -35,16 +35,16 @@ class Script:
         self._table = (SHARPNESS * noise).astype(np.float32)
 
     def row(self, position: int) -> Rows:
-        """The logits after the token at `position`."""
+        """Return the logits after the token at `position`."""
         return self._table[position % len(self._table)]
 
     def rows(self, first: int, end: int) -> Rows:
-        """The logits after the positions [first, end)."""
+        """Return the logits after the positions [first, end)."""
         return self._table[np.arange(first, end) % len(self._table)]
 
 
 class ScriptedDraft:
-    """A draft model without a model; any number of agents may share it."""
+    """A draft model that follows a script; any number of agents may share it."""
 
     max_positions = 1 << 16
 
@@ -52,17 +52,17 @@ class ScriptedDraft:
         self._script = script
 
     def logits(self, tokens: Sequence[int]) -> Rows:
-        """The script's logits after the last token."""
+        """Return the script's logits after the last token."""
         return self._script.row(len(tokens) - 1)
 
 
 class ScriptedTarget:
-    """A target model without a model; it has the interface of `TargetModel` that the worker uses."""
+    """A target model that follows a script, with the part of `TargetModel`'s interface that a worker uses."""
 
     max_positions = 1 << 16
     vocab_size = VOCAB_SIZE
     eos_ids: frozenset[int] = frozenset()
-    num_pages = num_used_pages = 0  # nothing is kept
+    num_pages = num_used_pages = 0  # it has no cache
 
     def __init__(self, script: Script, *, seconds: float = 0.0) -> None:
         """`seconds` is how long a forward pass sleeps."""
@@ -70,26 +70,26 @@ class ScriptedTarget:
         self._script, self._seconds = script, seconds
 
     def logits(self, passes: Sequence[Pass]) -> list[Rows]:
-        """The script's rows, after the set time."""
+        """Return the script's rows after the set time."""
         if self._seconds:
             time.sleep(self._seconds)
         return [self._script.rows(one.first_row, len(one.tokens)) for one in passes]
 
     def num_missing(self, _one: Pass) -> int:
-        """Nothing is ever computed."""
+        """Return 0: no position needs computing."""
         return 0
 
     def cached_tokens(self, _session: Hashable) -> int:
-        """Nothing is kept."""
+        """Return 0: there is no cache."""
         return 0
 
     def forget(self, _session: Hashable) -> None:
-        """Nothing is kept."""
+        """Do nothing: there is no cache."""
 
 
 def main() -> None:
     """Run a scripted worker until it is stopped."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.support.scripted", description=__doc__)
+    parser = command_line("benchmarks.support.scripted", __doc__)
     parser.add_argument("--broker", required=True, help="mqtt://host:port")
     parser.add_argument("--worker", default="scripted", help="the worker's name")
     parser.add_argument("--pass-ms", type=float, default=0.0, help="how long a forward pass takes")

@@ -1,11 +1,10 @@
-"""Models slowed to the speed of other machines: real answers, given no sooner than a set time.
+"""Models slowed to the speed of other machines: each call takes at least a set time.
 
     python -m benchmarks.support.slowed --pass-ms 60 --broker mqtt://127.0.0.1:1883    # a worker
 
-Law: they only wait; what they answer is the real model's.
+Law: they only wait; their answers are those of the real model.
 """
 
-import argparse
 import asyncio
 import logging
 import time
@@ -19,11 +18,12 @@ from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
 from cloud_worker.worker import Worker, serve
 from edge_agent.draft_model.draft_model import DraftModel, Logits
+from evaluation.help_format import command_line
 
 
 @dataclass(frozen=True, slots=True)
 class SlowedDraft:
-    """A draft model that takes at least `seconds` a call."""
+    """A draft model that takes at least `seconds` per call."""
 
     model: DraftModel
     seconds: float
@@ -34,7 +34,7 @@ class SlowedDraft:
         return self.model.max_positions
 
     def logits(self, tokens: Sequence[int]) -> Logits:
-        """The model's, later."""
+        """Return the model's logits after at least `seconds`."""
         began = time.monotonic()
         logits = self.model.logits(tokens)
         time.sleep(max(0.0, self.seconds - (time.monotonic() - began)))
@@ -42,12 +42,12 @@ class SlowedDraft:
 
 
 class SlowedTarget(TargetModel):
-    """A target model that takes at least `seconds` a forward pass."""
+    """A target model that takes at least `seconds` per forward pass."""
 
     seconds = 0.0
 
     def logits(self, passes: Sequence[Pass]) -> list[Rows]:
-        """As TargetModel.logits, later."""
+        """Return what TargetModel.logits does, after at least `seconds`."""
         began = time.monotonic()
         rows = super().logits(passes)
         time.sleep(max(0.0, self.seconds - (time.monotonic() - began)))
@@ -56,8 +56,8 @@ class SlowedTarget(TargetModel):
 
 def main() -> None:
     """Run a slowed worker until it is stopped."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.support.slowed", description=__doc__)
-    parser.add_argument("--pass-ms", type=float, required=True, help="the least time of a forward pass")
+    parser = command_line("benchmarks.support.slowed", __doc__)
+    parser.add_argument("--pass-ms", type=float, required=True, help="the least time per forward pass")
     parser.add_argument("--broker", required=True, help="mqtt://host:port")
     parser.add_argument("--worker", default="slowed", help="the worker's name")
     parser.add_argument("--model", default="demo", help="the target model")

@@ -1,1 +1,1 @@
-"""What a verified token costs on the wire: plain, packed, and the least that is possible."""
+"""What a verified token costs on the wire: plain, packed, and the lower bound."""

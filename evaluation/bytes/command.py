@@ -1,9 +1,9 @@
-"""What a verified token costs on the wire: plain, packed, and the least that is possible.
-
-Counts the messages that the agent's codec makes of the pair's own distributions and of made ones for a large
-vocabulary. Writes bytes.md with its tables, CSV files and a picture.
+"""Count what a verified token costs on the wire: plain, packed, and the lower bound.
 
     python -m evaluation bytes
+
+The agent's codec encodes the pair's own distributions, and synthetic ones for a large vocabulary. The command
+writes bytes.md with tables, CSV files and a picture.
 """
 
 import argparse
@@ -28,29 +28,27 @@ from evaluation.models.pair import Pair, add_pair_flags, open_pair
 from evaluation.reporting.results import RESULTS, RESULTS_HELP
 from evaluation.smart_home.held_out import held_out
 
-VOCAB_SIZE = 32000  # the papers'
+VOCAB_SIZE = 32000  # as in the papers
 EXPONENTS = (1.0, 1.5, 2.0)
 GRID_EXPONENT = 1.5
 GRID_KS = (8, 16, 30, 32, 64, 300)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which pair, how many messages, and where the page goes."""
+    """Add the flags of the command."""
     add_pair_flags(parser)
-    parser.add_argument("--max-ids", type=int, default=30, help="k (default: the papers' %(default)s)")
-    parser.add_argument("--commands", type=int, default=100, help="held-out commands (default: %(default)s)")
-    parser.add_argument(
-        "--num", type=int, default=400, help="made messages of each kind (default: %(default)s)"
-    )
-    parser.add_argument("--block", type=int, default=8, help="tokens in a block (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help=f"folder of the page ({RESULTS_HELP})")
+    parser.add_argument("--max-ids", type=int, default=30, help="k, as in the papers")
+    parser.add_argument("--commands", type=int, default=100, help="held-out commands to answer")
+    parser.add_argument("--num", type=int, default=400, help="synthetic messages of each kind")
+    parser.add_argument("--block", type=int, default=8, help="tokens per block")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"folder for the page ({RESULTS_HELP})")
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Count, and write the page; SettingsError for numbers that cannot be."""
+    """Count, and write the page; SettingsError for numbers out of range."""
     if not 1 <= flags.block <= MAX_BLOCK_TOKENS or min(flags.max_ids, flags.commands, flags.num) < 1:
         raise SettingsError(
-            f"--block is 1 to {MAX_BLOCK_TOKENS}; --max-ids, --commands and --num are at least 1"
+            f"--block must be 1 to {MAX_BLOCK_TOKENS}; --max-ids, --commands and --num at least 1"
         )
     with open_pair(flags) as pair:
         seen = _answers(pair, flags.max_ids, flags.commands)
@@ -64,7 +62,7 @@ def run(flags: argparse.Namespace) -> int:
 
 
 def _answers(pair: Pair, max_ids: int, num_commands: int) -> list[Seen]:
-    """The draft model's answers at temperature 1; a seed for each command."""
+    """Return the draft tokens of the answers at temperature 1; each command has its own seed."""
     seen: list[Seen] = []
     scheme = SCHEMES["opportunistic"]
     commands = [one.command for one in held_out(num_commands)]
@@ -77,7 +75,7 @@ def _answers(pair: Pair, max_ids: int, num_commands: int) -> list[Seen]:
 def _kinds(
     seen: Sequence[Seen], vocab_size: int, flags: argparse.Namespace
 ) -> dict[str, tuple[list[Block], int]]:
-    """What is sent, by the name it has in the table, with the size of its vocabulary."""
+    """Return the blocks to send and the size of their vocabulary, by the name of the row."""
     rng = np.random.default_rng(0)
     total = LATTICE_TOTALS[0]
 
@@ -90,18 +88,21 @@ def _kinds(
     uncertain = [one.token for one in seen if one.uncertain]
     random = [anything(flags.max_ids, total=total, vocab_size=VOCAB_SIZE, rng=rng) for _ in range(flags.num)]
     spread_out = [spread(token, VOCAB_SIZE, rng) for token in uncertain]
-    kinds = {"any that is possible": (blocks(random, 1), VOCAB_SIZE)}
+    kinds = {"uniformly random": (blocks(random, 1), VOCAB_SIZE)}
     kinds |= {f"Zipf {exponent:g}": (blocks(made(exponent), 1), VOCAB_SIZE) for exponent in EXPONENTS}
     kinds |= {
-        "pair's counts, ids spread": (blocks(spread_out, 1), VOCAB_SIZE),
+        "pair's counts, random ids": (blocks(spread_out, 1), VOCAB_SIZE),
         "pair, uncertain tokens": (blocks(uncertain, 1), vocab_size),
-        f"pair, all, blocks of {flags.block}": (blocks([one.token for one in seen], flags.block), vocab_size),
+        f"pair, all tokens, blocks of {flags.block}": (
+            blocks([one.token for one in seen], flags.block),
+            vocab_size,
+        ),
     }
     return kinds
 
 
 def _grid(num: int) -> list[GridRow]:
-    """One row for each k and l, on the middle one of the made distributions."""
+    """Return one row per k and l, for the middle one of the synthetic distributions."""
     rows: list[GridRow] = []
     for total in LATTICE_TOTALS:
         for k in GRID_KS:

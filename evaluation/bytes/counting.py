@@ -1,6 +1,6 @@
-"""How many bytes each part of an uplink takes, and how long it takes to write and read.
+"""How many bytes each part of an uplink takes, and how long it takes to encode and decode.
 
-Law: every byte is counted in what the codec and the MQTT properties really give; nothing is estimated.
+Law: every byte is counted in the real output of the codec and the MQTT packer; nothing is estimated.
 """
 
 import math
@@ -20,13 +20,13 @@ from common.sampling.distribution import LATTICE_TOTALS, Lattice
 
 Block = tuple[DraftToken, ...]
 
-EXPIRY = 30  # seconds, as agents send
+EXPIRY = 30  # seconds, as agents set it
 NUM_TIMED = 100  # messages
 
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """Means, in bytes a verified token; the distributions include the draft token itself."""
+    """Means in bytes per verified token; `plain` and `packed` distributions include the draft token."""
 
     num_ids: float
     plain: float
@@ -39,18 +39,18 @@ class Bytes:
 
     @property
     def total_plain(self) -> float:
-        """The whole packet."""
+        """The whole packet with the plain form."""
         return self.plain + self.cbor_plain + self.mqtt_plain
 
     @property
     def total_packed(self) -> float:
-        """The whole packet."""
+        """The whole packet with the packed form."""
         return self.packed + self.cbor_packed + self.mqtt_packed
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Medians, in microseconds a verified token."""
+    """Medians in microseconds per verified token."""
 
     encode_plain: float
     encode_packed: float
@@ -59,12 +59,12 @@ class Times:
 
 
 def message(block: Block) -> Draft:
-    """A draft in the middle of a session: one token of context, numbers of usual size."""
+    """Return a draft in the middle of a session: one token of context, numbers of usual size."""
     return Draft(n=100, epoch=5, base=260, context=(700,), block=block, check=0x9E3779B9)
 
 
 def count(blocks: Sequence[Block], vocab_size: int) -> Bytes:
-    """Where the bytes of these messages go."""
+    """Count the bytes of these messages, part by part."""
     drafts = [message(block) for block in blocks]
     plain = [len(encode(draft, may_pack=False)) for draft in drafts]
     packed = [len(encode(draft)) for draft in drafts]
@@ -88,17 +88,17 @@ def count(blocks: Sequence[Block], vocab_size: int) -> Bytes:
 
 
 def bound(lattice: Lattice, vocab_size: int) -> float:
-    """log2 of how many there are with as many ids: sets of ids, counts, and which was drawn; in bytes."""
+    """Return log2, in bytes, of the number of lattices of this size: their ids, counts and drawn token."""
     return bound_of(len(lattice.ids), lattice.total, vocab_size)
 
 
 def bound_of(size: int, total: int, vocab_size: int) -> float:
-    """log2 of size * C(vocab_size, size) * C(total - 1, size - 1), in bytes."""
+    """Return log2 of size * C(vocab_size, size) * C(total - 1, size - 1), in bytes."""
     return math.log2(size * math.comb(vocab_size, size) * math.comb(total - 1, size - 1)) / 8
 
 
 def clock(blocks: Sequence[Block]) -> Times:
-    """How long the codec takes on these messages; the machine should do nothing else."""
+    """Time the codec on these messages; nothing else should run on the machine."""
     drafts = [message(block) for block in blocks[:NUM_TIMED]]
     sizes = [len(draft.block) for draft in drafts]
     plain = [encode(draft, may_pack=False) for draft in drafts]
@@ -122,7 +122,7 @@ def _microseconds(call: Callable[[int], object], sizes: Sequence[int]) -> float:
 
 
 def _plain_bytes(block: Block) -> int:
-    """The ids of the draft tokens, and the ids and counts of their lattices."""
+    """Return the bytes of the draft tokens' ids, and of the ids and counts of their lattices."""
     return SHORT_ID_BYTES * len(block) + sum(
         len(lattice.ids) * (SHORT_ID_BYTES + LATTICE_TOTALS.index(lattice.total) + 1)
         for lattice in _lattices(block)

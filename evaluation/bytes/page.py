@@ -1,4 +1,4 @@
-"""The page of the byte table: tables, CSV files and a picture, below the command that gave them."""
+"""The page of the command: tables, CSV files and a picture, below the command that made them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ _PARTS = (("distributions", "tab:blue"), ("CBOR and other fields", "tab:orange")
 
 @dataclass(frozen=True, slots=True)
 class GridRow:
-    """What messages of one k and total take."""
+    """The figures of messages with one k and one total."""
 
     k: int
     total: int
@@ -59,7 +59,7 @@ def write_page(
     vocab_size: int,
     command: str,
 ) -> None:
-    """bytes.md with its CSV files and bytes.svg in `folder`; prose that stands there stays."""
+    """Write bytes.md, its CSV files and bytes.svg to `folder`; prose on the page stays."""
     rows = [_bytes_row(name, one) for name, one in table.items()]
     grid_rows = [_grid_row(one) for one in grid]
     write_csv(folder / "bytes.csv", BYTES_HEADINGS, rows)
@@ -67,15 +67,15 @@ def write_page(
     write_svg(folder / "bytes.svg", picture(table))
     total = LATTICE_TOTALS[0]
     papers = max_ids * (PAPERS_PROB_BITS + ceil(log2(vocab_size))) / 8
-    without_token = bound_of(max_ids, total, vocab_size) - log2(max_ids) / 8
+    bound = bound_of(max_ids, total, vocab_size)
     text = (
         f"{header(command)}\n\n"
-        f"Bytes a verified token, k = {max_ids}, l = {total}. For {max_ids} of {vocab_size:,} ids the bound "
-        f"is {bound_of(max_ids, total, vocab_size):.1f} bytes ({without_token:.1f} without saying which of "
-        f"them was drawn); the papers count {papers:g} without the draft token.\n\n"
+        f"Bytes per verified token, k = {max_ids}, l = {total}. For {max_ids} of {vocab_size:,} ids "
+        f"the bound is {bound:.1f} bytes, or {bound - log2(max_ids) / 8:.1f} without the drawn token; the "
+        f"papers count {papers:g} without it.\n\n"
         f"{markdown_table(BYTES_HEADINGS, rows)}\n\n"
         "![Bytes of an uplink packet by part](bytes.svg)\n\n"
-        f"Other k and l: the middle Zipf distribution over {vocab_size:,} ids, one token a message; times "
+        f"Other k and l: the middle Zipf distribution over {vocab_size:,} ids, one token per message; times "
         "are medians.\n\n"
         f"{markdown_table(GRID_HEADINGS, grid_rows)}"
     )
@@ -83,7 +83,7 @@ def write_page(
 
 
 def picture(table: Mapping[str, Bytes]) -> Figure:
-    """Two bars a row of the table, plain above packed, with a mark at the bound."""
+    """Draw two bars per row of the table, plain above packed, with a mark at the bound."""
     figure = Figure(figsize=(8, 0.75 * len(table) + 1.2), layout="constrained")
     axes = figure.subplots()
     for place, one in enumerate(table.values()):
@@ -100,7 +100,7 @@ def picture(table: Mapping[str, Bytes]) -> Figure:
     axes.plot([], [], color="black", linestyle="--", label="information bound")
     axes.set_yticks(range(len(table)), list(table))
     axes.invert_yaxis()
-    axes.set(xlabel="bytes a verified token (upper bar: plain, lower bar: packed)")
+    axes.set(xlabel="bytes per verified token (upper bar: plain, lower bar: packed)")
     axes.legend(frameon=False)
     return figure
 

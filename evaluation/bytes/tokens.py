@@ -1,6 +1,6 @@
-"""Draft tokens with their lattices, to be sent: the pair's own, and made ones for large vocabularies.
+"""Draft tokens with their lattices: the pair's own, and synthetic ones for large vocabularies.
 
-Law: every token was drawn from its lattice, as an agent draws it.
+Law: every token is drawn from its lattice, as an agent draws it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ from edge_agent.generation.drafting import NextTokenModel
 from edge_agent.policy.policy import Decision, Policy
 
 ZIPF_SHIFT = 2.0  # Mandelbrot's: how flat the first few ranks are
-LOGIT_NOISE = 0.5  # scale of the Gumbel noise on each logit, so that ranks do not fall smoothly
+LOGIT_NOISE = 0.5  # scale of the Gumbel noise on each logit, so that the logits do not fall smoothly
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A token that a model drafted, and whether the scheme's gate would have it verified."""
+    """A token that the model drafted, and whether the scheme's gate would send it to be verified."""
 
     token: DraftToken
     uncertain: bool
@@ -29,7 +29,7 @@ class Seen:
 def drafted(
     model: NextTokenModel, policy: Policy, prompt: Sequence[int], vocab_size: int, ends: frozenset[int]
 ) -> Iterator[Seen]:
-    """The draft model's answer to a prompt, token by token, up to its end or the model's last position."""
+    """Yield the draft model's answer to a prompt, up to its end or the model's last position."""
     tokens = list(prompt)
     while len(tokens) < model.max_positions:
         proposal = policy.propose(fit_vocabulary(model.logits(tokens), vocab_size), len(tokens))
@@ -40,7 +40,7 @@ def drafted(
 
 
 def spread(token: DraftToken, vocab_size: int, rng: np.random.Generator) -> DraftToken:
-    """The same counts on ids from anywhere in another vocabulary."""
+    """Return the same counts on random ids of another vocabulary."""
     assert isinstance(token.distribution, Lattice)
     counts = token.distribution.counts
     return _drawn(_lattice(rng.choice(vocab_size, len(counts), replace=False), counts), rng)
@@ -49,20 +49,20 @@ def spread(token: DraftToken, vocab_size: int, rng: np.random.Generator) -> Draf
 def zipf(
     exponent: float, *, max_ids: int, total: int, vocab_size: int, rng: np.random.Generator
 ) -> DraftToken:
-    """The softmax of -exponent * log(rank + ZIPF_SHIFT) + noise, on ids in random order."""
+    """Quantise the softmax of -exponent * log(rank + ZIPF_SHIFT) + noise, with ids in random order."""
     ranks = np.arange(1, vocab_size + 1)
     logits = rng.gumbel(scale=LOGIT_NOISE, size=vocab_size) - exponent * np.log(ranks + ZIPF_SHIFT)
     return _drawn(quantise(softmax(rng.permutation(logits)), max_ids, total), rng)
 
 
 def anything(size: int, *, total: int, vocab_size: int, rng: np.random.Generator) -> DraftToken:
-    """Any of the possible lattices of `size` ids, all equally likely: what no code can shorten."""
+    """Draw one of all lattices of `size` ids, all equally likely: no code can shorten these."""
     cuts = np.sort(rng.choice(total - 1, size - 1, replace=False)) + 1
     return _drawn(_lattice(rng.choice(vocab_size, size, replace=False), np.diff([0, *cuts, total])), rng)
 
 
 def blocks(tokens: Sequence[DraftToken], size: int) -> list[tuple[DraftToken, ...]]:
-    """The tokens in messages of `size`; what is left at the end is dropped."""
+    """Split the tokens into blocks of `size`; a shorter rest is dropped."""
     assert size <= MAX_BLOCK_TOKENS
     return [tuple(tokens[start : start + size]) for start in range(0, len(tokens) - size + 1, size)]
 

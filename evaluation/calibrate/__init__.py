@@ -1,1 +1,1 @@
-"""What uncertainty says about rejection on one pair of models: measured, fitted, drawn, and as thresholds."""
+"""How well uncertainty predicts rejection for a pair of models, and the thresholds that follow from it."""

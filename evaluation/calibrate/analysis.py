@@ -1,7 +1,7 @@
-"""All that a calibration finds in the walks of its prompts: figures for the report and the file. Pure.
+"""The analysis of a calibration: from the walks of its prompts to figures for the page and the file. Pure.
 
-What the agent uses is found on the hybrid's own text, which is what it will meet; the target's text is there
-to see how much that choice matters.
+The agent's figures come from the hybrid's own text, since that is what the agent will see; the target's text
+shows how much that choice matters.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ Progress = Callable[[Iterable[int]], Iterable[int]]
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Means over the draft tokens of one text."""
+    """Means over the draft tokens of one kind of text."""
 
     num_tokens: int
     rejection: Estimate
@@ -42,7 +42,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A threshold somebody may choose, with what it costs."""
+    """A threshold that a user may choose, with its risk and uplink rate."""
 
     name: str
     threshold: float
@@ -52,10 +52,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Everything, for one estimator as the agent uses it (`estimator`) and all of them to compare."""
+    """All figures; `estimator` is the one that the thresholds are for, the others are for comparison."""
 
     estimator: str
-    samples: Mapping[str, Samples]  # by whose text
+    samples: Mapping[str, Samples]  # by kind of text: HYBRID or TARGET
     levels: Mapping[str, Level]
     lines: Mapping[str, Line]
     associations: Mapping[str, Associations]
@@ -86,9 +86,9 @@ def analyse(
     theta: float,
     progress: Progress = iter,
 ) -> Analysis:
-    """CalibrationError when there is too little to say anything."""
+    """Analyse the walks; CalibrationError if there are too few prompts."""
     if len(walks[HYBRID]) < MIN_PROMPTS:
-        raise CalibrationError(f"one prompt is not enough to calibrate on: give at least {MIN_PROMPTS}")
+        raise CalibrationError(f"one prompt is not enough to calibrate: give at least {MIN_PROMPTS}")
     samples = {name: Samples.of(walks[name]) for name in (HYBRID, TARGET)}
     lines = {name: fit_line(each, estimator) for name, each in samples.items()}
     hybrid, line = samples[HYBRID], lines[HYBRID]
@@ -118,14 +118,14 @@ def _level(samples: Samples) -> Level:
 
 
 def _held_apart(samples: Samples, estimator: str) -> tuple[list[Bin], list[Bin]]:
-    """Reliability of line and curve: learned from every second prompt, judged by the others."""
-    learns = samples.prompt % 2 == 0
+    """Return the reliability of line and curve, fitted on every second prompt and tested on the others."""
+    fitted = samples.prompt % 2 == 0
     uncertainty, rejection = samples.uncertainty[estimator], samples.rejection
-    slope, intercept = least_squares(uncertainty[learns], rejection[learns], np.ones(int(learns.sum())))
-    curve = isotonic_curve(uncertainty[learns], rejection[learns])
-    judged, truth, prompts = uncertainty[~learns], rejection[~learns], samples.prompt[~learns]
-    by_line = np.clip(slope * judged + intercept, 0.0, 1.0)
-    return reliability(by_line, truth, prompts), reliability(curve.at(judged), truth, prompts)
+    slope, intercept = least_squares(uncertainty[fitted], rejection[fitted], np.ones(int(fitted.sum())))
+    curve = isotonic_curve(uncertainty[fitted], rejection[fitted])
+    tested, truth, prompts = uncertainty[~fitted], rejection[~fitted], samples.prompt[~fitted]
+    by_line = np.clip(slope * tested + intercept, 0.0, 1.0)
+    return reliability(by_line, truth, prompts), reliability(curve.at(tested), truth, prompts)
 
 
 def _choices(

@@ -1,8 +1,8 @@
-"""How well an estimator's uncertainty tells which draft tokens fall: three figures with intervals. Pure.
+"""How well an estimator's uncertainty predicts rejection: three figures with intervals. Pure.
 
-Pearson (the line), Spearman (the order), and AUROC: the probability that a rejected token was more uncertain
-than an accepted one. The toss that accepts is averaged out: each token counts as rejected with weight beta
-and as accepted with weight 1 - beta, which is what infinitely many tosses would give.
+Pearson (linear), Spearman (by rank), and AUROC: the probability that a rejected token was more uncertain than
+an accepted one. The random draw that accepts is averaged out: each token counts as rejected with weight beta
+and as accepted with weight 1 - beta, as infinitely many draws would give.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,21 +20,21 @@ FIGURES = ("pearson", "spearman", "auroc")
 
 @dataclass(frozen=True, slots=True)
 class Associations:
-    """Every figure of every estimator, from the same resamples, so that differences are paired."""
+    """Every figure of every estimator, from the same resamples, so differences are paired."""
 
     estimators: tuple[str, ...]
     resampled: Resampled
 
     def of(self, estimator: str, figure: str) -> Estimate:
-        """One figure, by its name in FIGURES."""
+        """Return one figure, by its name in FIGURES."""
         return self.resampled.estimate(self._index(estimator, figure))
 
     def difference(self, first: str, second: str, figure: str) -> Estimate:
-        """By how much `first` is better than `second`."""
+        """Return by how much `first` is better than `second`."""
         return self.resampled.difference(self._index(first, figure), self._index(second, figure))
 
     def best(self, figure: str) -> str:
-        """The estimator with the largest figure."""
+        """Return the estimator with the largest figure."""
         return max(self.estimators, key=lambda name: self.of(name, figure).value)
 
     def _index(self, estimator: str, figure: str) -> int:
@@ -55,23 +55,23 @@ def associate(samples: Samples, *, progress: Callable[[Iterable[int]], Iterable[
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
-    """Values [n] with the rank of each among the different ones, so that no resample sorts again."""
+    """Values [n] with the rank of each among the distinct ones, so that resampling need not sort again."""
 
     values: FloatArray
     group: IntArray
 
     @classmethod
     def of(cls, values: FloatArray) -> "Groups":
-        """Sort once."""
+        """Rank the values once."""
         return cls(values, np.unique(values, return_inverse=True)[1])
 
     def midranks(self, weights: FloatArray) -> FloatArray:
-        """Ranks [n] where a row counts `weights` times; equal values share the mean of theirs."""
+        """Return ranks [n] where a row counts `weights` times; equal values share their mean rank."""
         counts = np.bincount(self.group, weights=weights)
         return (np.cumsum(counts) - (counts - 1) / 2)[self.group]
 
     def auroc(self, rejection: FloatArray, weights: FloatArray) -> float:
-        """P(value of a rejected token > that of an accepted one) + half of P(equal); nan without either."""
+        """Return P(rejected token's value > accepted token's) + P(equal) / 2; nan without either kind."""
         rejected = np.bincount(self.group, weights=weights * rejection)
         accepted = np.bincount(self.group, weights=weights * (1.0 - rejection))
         pairs = rejected.sum() * accepted.sum()
@@ -92,7 +92,7 @@ def _figures(
 
 
 def correlation(first: FloatArray, second: FloatArray, weights: FloatArray) -> float:
-    """Pearson's; not a number where one of the two does not vary."""
+    """Return Pearson's correlation; nan if one of the two does not vary."""
     first = first - np.average(first, weights=weights)
     second = second - np.average(second, weights=weights)
     scale = np.sqrt((weights * first @ first) * (weights * second @ second))

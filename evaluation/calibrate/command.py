@@ -1,11 +1,11 @@
-"""How a pair's uncertainty foretells rejection, and the thresholds that follow.
-
-Both models write answers to the prompts; each draft token is judged by the target model. Writes
-calibration.json beside the draft model, where edge-agent finds it, and a page with tables and pictures.
-Interrupt it when you like: the same command goes on where it was.
+"""Measure how well a pair's uncertainty predicts rejection, and derive thresholds.
 
     python -m evaluation calibrate                                      # the demo pair
     python -m evaluation calibrate --draft drafts/small --target LARGE --prompts prompts.txt
+
+Both models answer the prompts, and the target model judges each draft token. The command writes
+calibration.json next to the draft model, where edge-agent finds it, and a page with tables and pictures. It
+can be interrupted at any time; the same command resumes.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from edge_agent.policy.schemes import SCHEMES
 from edge_agent.policy.uncertainty import ESTIMATORS
 from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError
 from evaluation.calibrate.analysis import Analysis, analyse
-from evaluation.calibrate.page import to_html, to_markdown
+from evaluation.calibrate.blocks import to_html, to_markdown
+from evaluation.calibrate.page import page_blocks
 from evaluation.calibrate.prompts import NUM_FRESH, fresh_commands, read_prompts
-from evaluation.calibrate.report import blocks
 from evaluation.calibrate.samples import HYBRID, TARGET, Walk
 from evaluation.calibrate.tradeoff import THETA
 from evaluation.calibrate.walking import walk_both
@@ -35,65 +35,61 @@ from evaluation.models.pair import Pair, add_pair_flags, default_cache, open_pai
 from evaluation.reporting.finished import Finished
 from evaluation.reporting.results import CHECKOUT, header, write_csv, write_section
 
-SCHEME = "opportunistic"  # writes the hybrid's text, and draws from what it would send
+SCHEME = "opportunistic"  # writes the hybrid's text, and draws from the distribution that it would send
 RISKS = (0.001, 0.01, 0.02, 0.05)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of the command."""
+    """Add the flags of the command."""
     add_pair_flags(parser)
     scheme = SCHEMES[SCHEME]
     parser.add_argument(
         "--prompts",
         type=Path,
-        help="file with a prompt a line, or .jsonl (default for the demo: fresh commands)",
+        help="file with one prompt per line, or .jsonl (default for the demo pair: newly drawn commands)",
     )
-    parser.add_argument("--field", default="prompt", help="of a .jsonl line (default: prompt)")
+    parser.add_argument("--field", default="prompt", help="the field of a .jsonl line that holds the prompt")
     parser.add_argument(
-        "--num", type=int, help=f"how many of the prompts (default: all; {NUM_FRESH} fresh commands)"
+        "--num",
+        type=int,
+        help=f"use this many prompts (default: all of the file; {NUM_FRESH} drawn commands)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the first prompt; the next has the next one")
-    parser.add_argument("--temperature", type=float, help="0 is greedy (default: the model's)")
-    parser.add_argument("--top-k", type=int, help="(default: the model's)")
-    parser.add_argument("--top-p", type=float, help="(default: the model's)")
-    parser.add_argument("--max-tokens", type=int, default=256, help="of an answer (default: 256)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first prompt; the others count up")
+    parser.add_argument("--temperature", type=float, help="sampling; 0 is greedy (default: the model's)")
+    parser.add_argument("--top-k", type=int, help="sampling; 0 is off (default: the model's)")
+    parser.add_argument("--top-p", type=float, help="sampling; 1 is off (default: the model's)")
+    parser.add_argument("--max-tokens", type=int, default=256, help="longest answer, in tokens")
+    parser.add_argument("--max-ids", type=int, default=32, help="ids sent per distribution")
     parser.add_argument(
-        "--max-ids", type=int, default=32, help="ids that are sent of a distribution (default: 32)"
-    )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        default=scheme.threshold,
-        help=f"while the hybrid writes (default: {scheme.threshold})",
+        "--threshold", type=float, default=scheme.threshold, help="threshold while the hybrid writes"
     )
     parser.add_argument(
         "--estimator",
         default="perturbation-mean",
         choices=tuple(ESTIMATORS),
-        help="that the thresholds are for (default: perturbation-mean)",
+        help="the uncertainty that the thresholds are for",
     )
+    parser.add_argument("--theta", type=float, default=THETA, help="truncation error tolerated for k*")
     parser.add_argument(
-        "--theta", type=float, default=THETA, help=f"truncation error tolerated for k* (default: {THETA})"
-    )
-    parser.add_argument(
-        "--risk", type=float, action="append", help=f"a risk budget to report; repeatable (default: {RISKS})"
+        "--risk",
+        type=float,
+        action="append",
+        help=f"risk budget to report; repeatable (default: {', '.join(map(str, RISKS))})",
     )
     parser.add_argument(
         "--out",
         type=Path,
-        help=f"the calibration file (default: {FILE_NAME} beside the draft model, or in the current folder "
+        help=f"the calibration file (default: {FILE_NAME} next to the draft model, or in the current folder "
         "where that model is installed)",
     )
+    parser.add_argument("--page", type=Path, default=Path("calibration"), help="folder for the page")
     parser.add_argument(
-        "--page", type=Path, default=Path("calibration"), help="folder for the page (default: calibration)"
-    )
-    parser.add_argument(
-        "--work", type=Path, help="folder for finished prompts (default: below the user's cache folder)"
+        "--work", type=Path, help="folder for finished prompts (default: in the user's cache folder)"
     )
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Measure, analyse, write; 0 when all is done."""
+    """Measure, analyse and write; return 0 on success."""
     prompts = _prompts(flags)
     config = _config(flags)
     with open_pair(flags, keeps_logits=False) as pair:
@@ -108,7 +104,7 @@ def run(flags: argparse.Namespace) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(_calibration(pair, sampling, found).to_json(), encoding="utf-8")
     _write_page(flags, pair, sampling, found, len(prompts))
-    _say(found, out, flags.page)
+    _print_summary(found, out, flags.page)
     return 0
 
 
@@ -124,7 +120,7 @@ def _prompts(flags: argparse.Namespace) -> list[str]:
     if flags.prompts is not None:
         return read_prompts(flags.prompts, flags.field)[: flags.num]
     if flags.draft != DEMO:
-        raise SettingsError("give prompts that your pair is meant for: --prompts FILE, one a line")
+        raise SettingsError("a pair of your own needs its own prompts: give --prompts FILE, one per line")
     return fresh_commands(flags.num or NUM_FRESH)
 
 
@@ -137,7 +133,7 @@ def _config(flags: argparse.Namespace) -> AgentConfig:
 
 
 def _identity(pair: Pair, config: AgentConfig) -> str:
-    """All that a walk depends on, beside prompt and seed."""
+    """Return everything that a walk depends on except prompt and seed."""
     sampling = config.sampling(pair.info.sampling)
     return (
         f"{pair.key} {sampling} {config.threshold} {config.estimator} {config.max_ids} {config.max_tokens} "
@@ -186,10 +182,10 @@ def _write_page(
 ) -> None:
     command = shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
     name = f"Draft model {pair.draft_name}, target model {pair.target_name}"
-    report = blocks(found, header=header(command), pair=name, sampling=sampling, num_prompts=num_prompts)
+    page = page_blocks(found, header=header(command), pair=name, sampling=sampling, num_prompts=num_prompts)
     flags.page.mkdir(parents=True, exist_ok=True)
-    write_section(flags.page / "calibration.md", "calibration", to_markdown(report, flags.page))
-    (flags.page / "calibration.html").write_text(to_html("Calibration", report), encoding="utf-8")
+    write_section(flags.page / "calibration.md", "calibration", to_markdown(page, flags.page))
+    (flags.page / "calibration.html").write_text(to_html("Calibration", page), encoding="utf-8")
     rows = [
         (name, each.threshold, each.risk, each.uplink_rate)
         for name, points in found.points_of.items()
@@ -198,11 +194,11 @@ def _write_page(
     write_csv(flags.page / "calibration.csv", ("estimator", "threshold", "risk", "uplink_rate"), rows)
 
 
-def _say(found: Analysis, out: Path, page: Path) -> None:
+def _print_summary(found: Analysis, out: Path, page: Path) -> None:
     line = found.line
     level = found.levels[HYBRID]
-    print(f"{level.num_tokens} draft tokens; rejected with probability {level.rejection:.4f}")
-    print(f"beta ~ {line.slope:.3f} u + {line.intercept:.4f}, u of {found.estimator}")
+    print(f"{level.num_tokens} draft tokens; mean rejection probability {level.rejection:.4f}")
+    print(f"beta ~ {line.slope:.3f} u + {line.intercept:.4f}, with u of {found.estimator}")
     print(f"best by AUROC: {found.associations[HYBRID].best('auroc')}")
     for each in found.choices:
         print(

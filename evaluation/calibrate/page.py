@@ -1,105 +1,165 @@
-"""A report as blocks, and its two forms: one self-contained HTML page, and Markdown beside SVG files."""
+"""The page of a calibration: its text, tables and pictures, as blocks."""
 
-import html
-import io
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
+from common.sampling.distribution import Sampling
+from evaluation.calibrate import pictures
+from evaluation.calibrate.analysis import Analysis
+from evaluation.calibrate.association import FIGURES
+from evaluation.calibrate.blocks import Block, Heading, Paragraph, Picture, Table
+from evaluation.calibrate.samples import HYBRID, TARGET
+from evaluation.reporting.results import Cell
 
-from evaluation.reporting.results import Cell, markdown_table, shown, write_svg
-
-STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0}th,td{padding:.2rem .7rem;border-bottom:1px solid #ccc}
-th{text-align:left}td{font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}
-code{background:#f3f3f3;padding:0 .2rem}figcaption{color:#555}figure{margin:1.5rem 0}"""
-
-
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """A part begins."""
-
-    text: str
+PUBLISHED = (("U-HLM", 0.82, -0.06, 0.073, 0.43), ("CU-HLM", 0.815, -0.066, 0.081, 0.81))
+NOISE_FREE, VOTE = "perturbation-mean", "perturbation-vote"
+TEXT_OF = {HYBRID: "the hybrid's own", TARGET: "the target's"}
+SHOWN_K = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """Prose; `code` stands between backticks."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Figures in rows."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure with what it shows; `name` is that of its file, without ending."""
-
-    name: str
-    caption: str
-    figure: Figure
-
-
-Block: TypeAlias = Heading | Paragraph | Table | Picture
+def page_blocks(
+    found: Analysis, *, header: str, pair: str, sampling: Sampling, num_prompts: int
+) -> list[Block]:
+    """Return the whole page; `header` states how it was made, `pair` names the models."""
+    first = (
+        f"{pair}, {num_prompts} prompts, temperature {sampling.temperature:g}, top-k {sampling.top_k}, "
+        f"top-p {sampling.top_p:g}. Intervals are 95 %, from 1,000 resamples of whole prompts."
+    )
+    return [
+        Paragraph(header),
+        Paragraph(first),
+        Heading("The measured tokens"),
+        *_levels(found),
+        Heading("Which uncertainty predicts rejection"),
+        *_estimators(found),
+        Heading("The line"),
+        *_line(found),
+        Heading("Thresholds"),
+        *_thresholds(found),
+        Heading("How many probabilities are needed"),
+        *_truncation(found),
+    ]
 
 
-def to_markdown(blocks: Sequence[Block], folder: Path) -> str:
-    """The text; pictures are written to `folder`, which the text is meant for."""
-    return "\n\n".join(_markdown(block, folder) for block in blocks)
+def _levels(found: Analysis) -> list[Block]:
+    rows: list[Sequence[Cell]] = [
+        (
+            TEXT_OF[name],
+            level.num_tokens,
+            f"{level.rejection:.4f}",
+            f"{level.distance:.4f}",
+            f"{level.untruncated_distance:.4f}",
+            f"{level.rejected:.4f}",
+        )
+        for name, level in found.levels.items()
+    ]
+    return [
+        Table(("text", "draft tokens", "mean β", "mean TV(q, y)", "mean TV(x, y)", "rejected"), rows),
+        Paragraph(
+            "β is the rejection probability of the drawn token, q the part that is sent of the draft model's "
+            "distribution x, and y the target model's distribution. Over draws the mean of β is TV(q, y), so "
+            "the third and fourth columns must agree; the fifth differs by what truncation adds. All figures "
+            "below come from the hybrid's own text unless stated otherwise."
+        ),
+    ]
 
 
-def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """The whole page with its pictures inside; it asks for nothing from elsewhere."""
-    body = "\n".join(_html(block) for block in blocks)
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
-    shown_title = f"<h1>{html.escape(title)}</h1>"
-    return f'<!doctype html><html lang="en"><head>{head}</head>\n<body>{shown_title}\n{body}</body></html>\n'
+def _estimators(found: Analysis) -> list[Block]:
+    associations = found.associations[HYBRID]
+    rows: list[Sequence[Cell]] = [
+        (name, *(f"{associations.of(name, figure):.3f}" for figure in FIGURES))
+        for name in associations.estimators
+    ]
+    best = ", ".join(
+        f"`{associations.best(figure)}` by {title}"
+        for figure, title in zip(FIGURES, ("Pearson", "Spearman", "AUROC"), strict=True)
+    )
+    gains = ", ".join(
+        f"{title} {associations.difference(NOISE_FREE, VOTE, figure):+.3f}"
+        for figure, title in zip(FIGURES, ("Pearson", "Spearman", "AUROC"), strict=True)
+    )
+    figure = pictures.histogram(found.hybrid, tuple(found.hybrid.uncertainty))
+    return [
+        Table(("estimator", "Pearson with β", "Spearman with β", "AUROC of rejected"), rows),
+        Paragraph(f"Best: {best}."),
+        Paragraph(f"The noise-free form `{NOISE_FREE}` against the 20 votes of `{VOTE}`, paired: {gains}."),
+        Picture("calibration-uncertainty", "Histogram of each uncertainty", figure),
+    ]
 
 
-def _markdown(block: Block, folder: Path) -> str:
-    match block:
-        case Heading():
-            return f"### {block.text}"
-        case Paragraph():
-            return block.text
-        case Table():
-            return markdown_table(block.headings, block.rows)
-        case Picture():
-            path = write_svg(folder / f"{block.name}.svg", block.figure)
-            return f"![{block.caption}]({path.name})"
+def _line(found: Analysis) -> list[Block]:
+    rows: list[Sequence[Cell]] = [
+        (
+            TEXT_OF[name],
+            f"{line.slope:.3f}",
+            f"{line.intercept:.4f}",
+            line.explained,
+            f"{line.risk_averse:.4f}",
+            f"{line.risk_prone:.3f}",
+            f"{line.share_below:.3f}",
+        )
+        for name, line in found.lines.items()
+    ]
+    rows += [
+        (f"published, {name}", f"{a}", f"{b}", None, f"{averse}", f"{prone}", None)
+        for name, a, b, averse, prone in PUBLISHED
+    ]
+    columns = (
+        "text",
+        "slope a",
+        "intercept b",
+        "R²",
+        "risk-averse -b/a",
+        "risk-prone (D-b)/a",
+        "D = P(y_d < x_d)",
+    )
+    scatter = pictures.scatter(found.hybrid, found.estimator, found.line, found.curve)
+    return [
+        Paragraph(f"β ≈ a u + b with u of `{found.estimator}`:"),
+        Table(columns, rows),
+        Picture("calibration-fit", "Rejection probability against uncertainty, with both fits", scatter),
+        Picture(
+            "calibration-reliability",
+            "Reliability: fitted on every second prompt, tested on the others",
+            pictures.reliability(found.bins_of_line, found.bins_of_curve),
+        ),
+    ]
 
 
-def _html(block: Block) -> str:
-    match block:
-        case Heading():
-            return f"<h2>{html.escape(block.text)}</h2>"
-        case Paragraph():
-            return "<p>" + re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(block.text)) + "</p>"
-        case Table():
-            head = "".join(f"<th>{html.escape(each)}</th>" for each in block.headings)
-            rows = ("".join(f"<td>{html.escape(shown(cell))}</td>" for cell in row) for row in block.rows)
-            return f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
-        case Picture():
-            caption = html.escape(block.caption)
-            return f"<figure>{_inline(block)}<figcaption>{caption}</figcaption></figure>"
+def _thresholds(found: Analysis) -> list[Block]:
+    rows: list[Sequence[Cell]] = [
+        (each.name, f"{each.threshold:.4f}", f"{each.risk:.4f}", f"{each.uplink_rate:.3f}")
+        for each in found.choices
+    ]
+    budgets = [float(each.name.split()[-1]) for each in found.choices if each.name.startswith("risk budget")]
+    figure = pictures.tradeoff(dict(found.points_of), budgets)
+    return [
+        Table(("choice", "threshold", "risk per token", "uplink rate"), rows),
+        Paragraph(
+            "Risk is the mean of β over all tokens; tokens above the threshold count 0, because they are "
+            "verified. It bounds how far skipping moves the distribution of a token."
+        ),
+        Picture("calibration-tradeoff", "Risk against uplink rate for each estimator", figure),
+    ]
 
 
-def _inline(picture: Picture) -> str:
-    """The SVG without the XML prologue; ids differ between the pictures of a page."""
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": picture.name, "svg.fonttype": "none"}):
-        picture.figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\bid="', f'id="{picture.name}-', svg)
-    return re.sub(r'(url\(|href=")#', rf"\g<1>#{picture.name}-", svg)
+def _truncation(found: Analysis) -> list[Block]:
+    samples = found.hybrid
+    rows: list[Sequence[Cell]] = [
+        (k, float(tail), float(bound))
+        for k, tail, bound in zip(
+            samples.ks.tolist(), samples.tail_mass, samples.truncation_bound, strict=True
+        )
+        if k in SHOWN_K or k == found.offline_k
+    ]
+    return [
+        Table(("k", "mean tail mass", "mean error bound"), rows),
+        Paragraph(
+            f"The offline k* of CU-HLM is {found.offline_k}: the smallest k whose mean error bound (their "
+            f"eq. 26, with the true β) is at most {found.theta:g}."
+        ),
+        Picture(
+            "calibration-truncation",
+            "Tail mass and error bound against k",
+            pictures.truncation(samples, found.offline_k, found.theta),
+        ),
+    ]

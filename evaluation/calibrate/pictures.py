@@ -1,4 +1,4 @@
-"""The pictures of a calibration, each a matplotlib figure made from the same samples as the tables."""
+"""The pictures of a calibration, as matplotlib figures made from the same samples as the tables."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +12,12 @@ from evaluation.calibrate.rejection_line import Bin, Curve, Line
 from evaluation.calibrate.samples import Samples
 
 SIZE = (6.0, 3.8)  # inches
-MAX_DOTS = 8000  # in the scatter; more make no better picture
+MAX_DOTS = 8000  # in the scatter; more do not improve it
 INK, LINE, CURVE = "#3366aa", "#cc3311", "#009988"
 
 
 def scatter(samples: Samples, estimator: str, line: Line, curve: Curve) -> Figure:
-    """Rejection probability against uncertainty, a dot a draft token, with the line and the curve."""
+    """Draw rejection probability against uncertainty, one dot per draft token, with line and curve."""
     uncertainty, rejection = samples.uncertainty[estimator], samples.rejection
     chosen = np.random.default_rng(0).permutation(samples.num_tokens)[:MAX_DOTS]
     figure, axes = _figure(f"uncertainty u ({estimator})", "rejection probability β")
@@ -38,7 +38,7 @@ def scatter(samples: Samples, estimator: str, line: Line, curve: Curve) -> Figur
 
 
 def reliability(by_line: Sequence[Bin], by_curve: Sequence[Bin]) -> Figure:
-    """What was foretold from one half of the prompts against what came in the other."""
+    """Draw the predictions from one half of the prompts against the observations in the other."""
     figure, axes = _figure("predicted rejection probability", "observed, with 95 % interval")
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
     for bins, name, colour in ((by_line, "least squares", LINE), (by_curve, "isotonic", CURVE)):
@@ -61,7 +61,7 @@ def reliability(by_line: Sequence[Bin], by_curve: Sequence[Bin]) -> Figure:
 
 
 def histogram(samples: Samples, estimators: Sequence[str]) -> Figure:
-    """How often each uncertainty occurs."""
+    """Draw how often each uncertainty occurs."""
     figure, axes = _figure("uncertainty u", "share of draft tokens")
     weights = np.full(samples.num_tokens, 1 / samples.num_tokens)
     for name in estimators:
@@ -73,7 +73,7 @@ def histogram(samples: Samples, estimators: Sequence[str]) -> Figure:
 
 
 def tradeoff(points_of: dict[str, Sequence[OperatingPoint]], budgets: Sequence[float]) -> Figure:
-    """Risk against uplink rate, a line an estimator: lower is better."""
+    """Draw risk against uplink rate, one line per estimator; lower is better."""
     figure, axes = _figure("uplink rate (share of tokens verified)", "risk of a token")
     for name, points in points_of.items():
         axes.plot([each.uplink_rate for each in points], [each.risk for each in points], label=name)
@@ -89,7 +89,7 @@ def tradeoff(points_of: dict[str, Sequence[OperatingPoint]], budgets: Sequence[f
 
 
 def truncation(samples: Samples, offline_k: int, theta: float) -> Figure:
-    """Tail mass and CU-HLM's error bound against k."""
+    """Draw tail mass and CU-HLM's error bound against k."""
     figure, axes = _figure("k (ids that are sent)", "mean over draft tokens")
     axes.plot(samples.ks, np.maximum(samples.tail_mass, 1e-9), color=INK, label="tail mass beyond k")
     axes.plot(

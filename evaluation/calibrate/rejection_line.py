@@ -1,7 +1,7 @@
-"""Rejection probability as a function of uncertainty: the papers' line, an isotonic curve, and how they hold.
+"""Rejection probability as a function of uncertainty: the papers' line, an isotonic curve, their reliability.
 
-Pure. The line is least squares (arXiv 2412.12687), its intervals and those of the thresholds that follow
-come from resampled prompts. The isotonic curve is the best one that never falls (Barlow et al. 1972).
+Pure. The line is fitted by least squares (arXiv 2412.12687); its intervals and those of the thresholds come
+from resampled prompts. The isotonic curve is the best non-decreasing one (Barlow et al. 1972).
 """
 
 from dataclasses import dataclass
@@ -20,28 +20,28 @@ NUM_BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """beta ~ slope * u + intercept, the share D = P(y_d < x_d), and both thresholds."""
+    """The fit beta ~ slope * u + intercept, the share D = P(y_d < x_d), and both thresholds."""
 
     slope: Estimate
     intercept: Estimate
     share_below: Estimate
     risk_averse: Estimate
     risk_prone: Estimate
-    explained: float  # the share of the variance, R^2
+    explained: float  # the explained share of the variance, R^2
 
     @property
     def fit(self) -> Fit:
-        """As the calibration file has it."""
+        """The fit as in the calibration file."""
         return Fit(self.slope.value, self.intercept.value)
 
 
 def fit_line(samples: Samples, estimator: str) -> Line:
-    """Least squares over all draft tokens; CalibrationError when the uncertainty never varies."""
+    """Fit by least squares over all draft tokens; CalibrationError if a column does not vary."""
     uncertainty, rejection = samples.uncertainty[estimator], samples.rejection
     if np.ptp(uncertainty) == 0.0 or np.ptp(rejection) == 0.0:
         raise CalibrationError(
             f"all {samples.num_tokens} draft tokens have the same uncertainty or the same rejection "
-            "probability, so nothing can be fitted: take more prompts, or a higher temperature"
+            "probability, so nothing can be fitted: use more prompts or a higher temperature"
         )
 
     def figures(weights: FloatArray) -> FloatArray:
@@ -66,7 +66,7 @@ def fit_line(samples: Samples, estimator: str) -> Line:
 
 
 def least_squares(uncertainty: FloatArray, rejection: FloatArray, weights: FloatArray) -> tuple[float, float]:
-    """Slope and intercept where a token counts `weights` times; nan where the uncertainty does not vary."""
+    """Return slope and intercept where a token counts `weights` times; nan if the uncertainty is constant."""
     middle = float(np.average(uncertainty, weights=weights))
     centred = uncertainty - middle
     spread = weights * centred @ centred
@@ -76,18 +76,18 @@ def least_squares(uncertainty: FloatArray, rejection: FloatArray, weights: Float
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """A curve that never falls, through the points (uncertainty, rejection), straight between them."""
+    """A non-decreasing curve through the points (uncertainty, rejection), linear between them."""
 
     uncertainty: FloatArray
     rejection: FloatArray
 
     def at(self, uncertainty: FloatArray) -> FloatArray:
-        """The expected rejection probability."""
+        """Return the expected rejection probability."""
         return np.interp(uncertainty, self.uncertainty, self.rejection)
 
 
 def isotonic_curve(uncertainty: FloatArray, rejection: FloatArray) -> Curve:
-    """The least-squares curve that never falls; equal uncertainties are one point."""
+    """Fit the non-decreasing curve by least squares; equal uncertainties are one point."""
     points, group, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
     means = np.bincount(group, weights=rejection) / counts
     return Curve(points, np.asarray(isotonic_regression(means, weights=counts).x))
@@ -95,7 +95,7 @@ def isotonic_curve(uncertainty: FloatArray, rejection: FloatArray) -> Curve:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Tokens of like prediction: what was foretold and what came, with its interval."""
+    """Tokens with similar predictions: the mean prediction, and the observed mean with its interval."""
 
     num_tokens: int
     predicted: float
@@ -103,7 +103,10 @@ class Bin:
 
 
 def reliability(predicted: FloatArray, rejection: FloatArray, prompts: IntArray) -> list[Bin]:
-    """Bins of about equal expected rejections, ascending: most tokens are sure and would fill all others."""
+    """Return bins, ascending, with about equal expected rejections.
+
+    Bins of equal numbers of tokens would nearly all hold certain tokens, since most are.
+    """
     order = np.argsort(predicted, kind="stable")
     mass = np.cumsum(np.maximum(predicted[order], 0.0) + 1e-9)
     edges = np.searchsorted(mass, mass[-1] * np.arange(1, NUM_BINS) / NUM_BINS)

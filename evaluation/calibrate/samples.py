@@ -1,4 +1,4 @@
-"""What was seen of draft tokens, as columns: uncertainty, rejection probability, distance. Pure values.
+"""What was measured of draft tokens, as columns: uncertainty, rejection probability, distance. Pure values.
 
 Law: a row is a draft token as the agent would have drawn it, judged by the target model at the same prefix.
 """
@@ -12,15 +12,15 @@ import numpy as np
 from common.sampling.distribution import IntArray
 from common.sampling.randomness import FloatArray
 
-TARGET, HYBRID = "target", "hybrid"  # whose text is walked along
+TARGET, HYBRID = "target", "hybrid"  # the text that a walk follows
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One draft token: q is what would be sent of the draft distribution, y the target's.
+    """One draft token: x is the draft distribution, q what would be sent of it, y the target distribution.
 
-    `rejection` is beta = max(0, 1 - y_d / q_d), `distance` TV(q, y); of the untruncated x are
-    `untruncated_distance`, TV(x, y), and `below`, y_d < x_d.
+    `rejection` is beta = max(0, 1 - y_d / q_d), `distance` TV(q, y), `untruncated_distance` TV(x, y), and
+    `below` whether y_d < x_d.
     """
 
     uncertainty: Mapping[str, float]
@@ -33,10 +33,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """One prompt walked through once: its draft tokens, and sums over them of what truncation to k costs.
+    """One walk through an answer: its draft tokens, and sums over them of what truncation to k costs.
 
-    `tail_mass` and `truncation_bound` [len(ks)]: the mass beyond the k most probable ids, and the error bound
-    of CU-HLM (arXiv 2505.11788, eq. 26) with the true rejection probability.
+    `tail_mass` and `truncation_bound` [len(ks)] are the mass beyond the k most probable ids, and the error
+    bound of CU-HLM (arXiv 2505.11788, eq. 26) with the true rejection probability.
     """
 
     seen: tuple[Seen, ...]
@@ -45,7 +45,7 @@ class Walk:
     truncation_bound: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; the reverse is `from_json`."""
+        """Return plain values, which `from_json` reads."""
         estimators = self.seen[0].uncertainty if self.seen else ()
         return {
             "uncertainty": {name: [one.uncertainty[name] for one in self.seen] for name in estimators},
@@ -61,7 +61,7 @@ class Walk:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Walk":
-        """What `to_json` wrote."""
+        """Read what `to_json` returned."""
         seen = tuple(
             Seen(
                 uncertainty={name: values[i] for name, values in fields["uncertainty"].items()},
@@ -78,7 +78,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """The draft tokens of many walks as arrays [num_tokens]; `prompt` says which walk each is of."""
+    """The draft tokens of many walks as arrays [num_tokens]; `prompt` is the number of the walk."""
 
     prompt: IntArray
     uncertainty: Mapping[str, FloatArray]
@@ -93,7 +93,7 @@ class Samples:
 
     @classmethod
     def of(cls, walks: Sequence[Walk]) -> "Samples":
-        """All walks in one; there must be a token."""
+        """Join all walks; there must be at least one token."""
         tokens = [(number, seen) for number, walk in enumerate(walks) for seen in walk.seen]
         names = tokens[0][1].uncertainty
         return cls(
@@ -111,5 +111,5 @@ class Samples:
 
     @property
     def num_tokens(self) -> int:
-        """How many draft tokens there are."""
+        """The number of draft tokens."""
         return len(self.rejection)

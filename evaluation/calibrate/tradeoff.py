@@ -1,4 +1,4 @@
-"""What a threshold costs and saves, and how many probabilities are enough. Pure.
+"""What a threshold costs and saves, and how many probabilities are needed. Pure.
 
 The risk of a threshold is mean(beta 1{u <= threshold}) over all tokens: the total variation that skipping
 adds to a token (docs/method.md, section 3).
@@ -15,13 +15,13 @@ THETA = 0.1  # the truncation error that CU-HLM tolerates, as published
 
 
 def thresholds() -> FloatArray:
-    """Even steps of 0.01, and finer ones where a small model's certainty lies."""
+    """Return the thresholds to try: steps of 0.01, and finer ones near 0, where most uncertainties are."""
     fine = np.geomspace(1e-4, 0.1, 37)
     return np.unique(np.round(np.concatenate([np.linspace(0.0, 1.0, 101), fine]), 6))
 
 
 def operating_points(samples: Samples, estimator: str) -> tuple[OperatingPoint, ...]:
-    """Risk and uplink rate at each of `thresholds`."""
+    """Return risk and uplink rate at each of `thresholds`."""
     uncertainty = samples.uncertainty[estimator]
     order = np.argsort(uncertainty, kind="stable")
     risk = np.concatenate([[0.0], np.cumsum(samples.rejection[order])]) / samples.num_tokens
@@ -33,13 +33,13 @@ def operating_points(samples: Samples, estimator: str) -> tuple[OperatingPoint, 
 
 
 def cost(samples: Samples, estimator: str, threshold: float) -> tuple[Estimate, Estimate]:
-    """Risk and uplink rate of one threshold, with intervals."""
+    """Return risk and uplink rate of one threshold, with intervals."""
     skipped = (samples.uncertainty[estimator] <= threshold).astype(np.float64)
     resampled = mean_of([samples.rejection * skipped, 1.0 - skipped], samples.prompt)
     return resampled.estimate(0), resampled.estimate(1)
 
 
 def offline_k(samples: Samples, theta: float = THETA) -> int:
-    """k* of CU-HLM offline: the least k whose mean error bound is at most theta."""
+    """Return k* of CU-HLM offline: the smallest k whose mean error bound is at most theta."""
     within = np.flatnonzero(samples.truncation_bound <= theta)
     return int(samples.ks[within[0]] if len(within) else samples.ks[-1] + 1)

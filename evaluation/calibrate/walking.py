@@ -1,8 +1,8 @@
-"""A prompt walked through both models: each draft token, and what the target model thinks of it.
+"""Walks through the answer to a prompt: each draft token, and how the target model judges it.
 
-Two ways: along the *target*'s own text (teacher-forced: the draft model is asked at each prefix but never
-heard), and along the *hybrid*'s own text, which the real session, policy and verification write. Draft
-tokens are drawn by the seed, from what would be sent.
+There are two walks: along the *target*'s own text (teacher-forced: the draft model drafts at each prefix, but
+its tokens are not used), and along the *hybrid*'s own text, which the real session, policy and verification
+write. Draft tokens are drawn by the seed, from the distribution that would be sent.
 """
 
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ from evaluation.calibrate.samples import HYBRID, TARGET, Seen, Walk
 from evaluation.models.pair import Pair
 from evaluation.models.undelayed import write
 
-NUM_EVERY_K = 128  # every k up to here, then about 12 an octave
+NUM_EVERY_K = 128  # every k up to here, then about 12 per octave
 
 
 def walk_both(pair: Pair, config: AgentConfig, prompt: str, seed: int) -> Mapping[str, Walk]:
-    """Both walks of one prompt, by whose text they follow."""
+    """Return both walks of one prompt, by the text that they follow."""
     tokens = pair.prompt(prompt)
     return {
         TARGET: _along_target(pair, config, tokens, seed),
@@ -69,7 +69,7 @@ def _along_hybrid(pair: Pair, config: AgentConfig, prompt: list[int], seed: int)
 
 
 def truncation_lengths(vocab_size: int) -> tuple[int, ...]:
-    """The k at which truncation is judged, ascending; the last is |V| - 1."""
+    """Return the k at which truncation is measured, ascending; the last is |V| - 1."""
     last = vocab_size - 1
     coarse = np.geomspace(NUM_EVERY_K, last, 1 + max(0, round(12 * np.log2(last / NUM_EVERY_K))))
     every = range(1, min(NUM_EVERY_K, last) + 1)
@@ -95,7 +95,7 @@ class _Notes:
     def note(
         self, position: int, logits: npt.NDArray[np.floating], proposal: Proposal, target_probs: FloatArray
     ) -> None:
-        """Judge one draft token: `logits` and `target_probs` [vocab_size] are of the token at `position`."""
+        """Judge one draft token; `logits` and `target_probs` [vocab_size] belong to `position`."""
         draft, token = proposal.draft, proposal.draft.token
         draft_probs = warp(logits, self.sampling)
         sent = draft.distribution.dense(self.vocab_size) if draft.distribution else draft_probs
@@ -116,7 +116,7 @@ class _Notes:
         self.bound += errors / error_weight(float(draft_probs[token]), rejection)
 
     def walk(self) -> Walk:
-        """What was noted."""
+        """Return the collected draft tokens."""
         return Walk(
             tuple(self.seen),
             tuple(self.ks.tolist()),
@@ -129,5 +129,5 @@ class _Notes:
 
 
 def _distance(first: FloatArray, second: FloatArray) -> float:
-    """TV, the total variation distance."""
+    """Return the total variation distance TV."""
     return float(np.abs(first - second).sum() / 2)

@@ -1,1 +1,1 @@
-"""`make demo`: held-out smart-home commands under every scheme."""
+"""The demo, `make demo`: held-out smart-home commands under every scheme."""

@@ -1,4 +1,4 @@
-"""`make demo`: held-out smart-home commands under every scheme, with a real broker, worker and agents.
+"""The demo, `make demo`: held-out commands under every scheme, with a real broker, worker and agents.
 
 Law: every figure in the table comes from a process that a user could start by hand; nothing is assumed.
 """
@@ -16,7 +16,7 @@ from evaluation.local.worker import LocalWorker, WorkerError
 from evaluation.smart_home.held_out import HeldOut, held_out
 
 NUM_COMMANDS = 10
-SHOWN = 3  # its numbers are hard for the draft model
+SHOWN = 3  # the index of the command that is shown; its numbers are hard for the draft model
 SEED = "7"
 SCHEMES = (
     "slm",
@@ -43,7 +43,7 @@ HEADINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One scheme over all commands; bytes are whole MQTT packets of both directions."""
+    """One scheme over all commands; bytes are whole MQTT packets, in both directions."""
 
     scheme: str
     num_exact: int
@@ -57,7 +57,7 @@ class Row:
     seconds: float
 
     def cells(self) -> tuple[str, ...]:
-        """The row as it is printed, in the order of HEADINGS."""
+        """Return the row as printed, in the order of HEADINGS."""
         tokens = max(1, self.num_tokens)
         return (
             self.scheme,
@@ -72,11 +72,11 @@ class Row:
 
 
 def main() -> int:
-    """Run the demo; 0 when every generation succeeded."""
+    """Run the demo; return 0 if every generation succeeded."""
     signal.signal(signal.SIGTERM, _leave)
     try:
         with LocalBroker() as broker:
-            print(f"mosquitto listens at {broker.url}; loading the target model ...", flush=True)
+            print(f"mosquitto is listening at {broker.url}; loading the target model ...", flush=True)
             with LocalWorker(broker.url, "--model", "demo") as worker:
                 print(f"worker process {worker.pid} is ready\n", flush=True)
                 return _show(broker.url)
@@ -109,7 +109,7 @@ def _show(broker_url: str) -> int:
 
 
 def _run(broker_url: str, scheme: str, commands: Sequence[HeldOut]) -> Row:
-    """One agent process for all commands under one scheme."""
+    """Run one agent process with all commands under one scheme."""
     prompts = "".join(command.command + "\n" for command in commands)
     output = _agent(broker_url, "-", "--json", "--scheme", scheme, prompts=prompts)
     reports = [json.loads(line) for line in output.splitlines()]
@@ -133,13 +133,13 @@ def _run(broker_url: str, scheme: str, commands: Sequence[HeldOut]) -> Row:
 
 
 def _agent(broker_url: str, prompt: str, *flags: str, prompts: str | None = None) -> str:
-    """Run `edge-agent generate` as a process; with `prompts` its output is returned, else it is shown."""
+    """Run `edge-agent generate` as a process; return its output if `prompts` are given, else show it."""
     command = [sys.executable, "-m", "edge_agent", "generate", prompt, "--broker", broker_url]
     command += ["--model", "demo", "--seed", SEED, "--temperature", "1", *flags]
     captured = subprocess.PIPE if prompts is not None else None
     done = subprocess.run(command, input=prompts, stdout=captured, text=True, check=False)
     if done.returncode:
-        raise WorkerError(f"the agent ended with code {done.returncode}")
+        raise WorkerError(f"the agent exited with code {done.returncode}")
     return done.stdout or ""
 
 

@@ -1,3 +1,1 @@
-"""The recipe of the demo pair: a draft model and a target model with one tokenizer, trained on the smart-home
-task.
-"""
+"""The recipe of the demo pair: a draft and a target model with one tokenizer, for the smart-home task."""

@@ -1,7 +1,10 @@
-"""Trains, writes and measures the demo pair: `python -m evaluation.demo_pair`.
+"""Train, write and measure the demo pair.
 
-Law: the same seed and sizes give the same data, tokenizer and held-out commands, and the weights up to the
-rounding of the machine. What was already done is kept in the work folder; run again to go on.
+    python -m evaluation.demo_pair
+
+The steps: data, tokenizer, target model, draft model, files, report. Finished steps are kept in the work
+folder; run the command again to resume. Law: equal seeds and sizes give the same data, tokenizer and held-out
+commands, and the same weights up to the machine's rounding.
 """
 
 import argparse
@@ -19,6 +22,7 @@ from evaluation.demo_pair.shapes import DRAFT, MAX_POSITIONS, TARGET, Shape, lla
 from evaluation.demo_pair.tokenizer import train_tokenizer, wrapped_tokenizer
 from evaluation.demo_pair.training import train
 from evaluation.demo_pair.writing import write_held_out, write_onnx, write_torch
+from evaluation.help_format import command_line
 from evaluation.reporting.results import CHECKOUT
 from evaluation.smart_home import Command, held_out_commands
 
@@ -28,7 +32,7 @@ MEASURED_SEED = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Data, tokenizer, target, draft, files, report."""
+    """Train the pair, write its files and report on them."""
     options = _parser().parse_args(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(options.work / "tokenizer.json", options.seed)
@@ -39,20 +43,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m evaluation.demo_pair", description=main.__doc__)
+    parser = command_line("evaluation.demo_pair", __doc__)
     parser.add_argument(
         "--out",
         type=Path,
         default=CHECKOUT or Path.cwd(),
-        help="where edge_agent/demo_model and the rest go (default: the checkout, elsewhere this folder)",
+        help="folder for edge_agent/demo_model and the other files (default: the checkout, else this folder)",
     )
     parser.add_argument(
-        "--work", type=Path, default=Path(tempfile.gettempdir()) / "demo-pair", help="checkpoints"
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / "demo-pair", help="folder for checkpoints"
     )
-    parser.add_argument("--target-steps", type=int, default=TARGET.steps)
-    parser.add_argument("--draft-steps", type=int, default=DRAFT.steps)
-    parser.add_argument("--threads", type=int, default=2, help="each works on a part of every batch")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--target-steps", type=int, default=TARGET.steps, help="steps of the target model")
+    parser.add_argument("--draft-steps", type=int, default=DRAFT.steps, help="steps of the draft model")
+    parser.add_argument("--threads", type=int, default=2, help="threads that share each batch")
+    parser.add_argument("--seed", type=int, default=0, help="seed of data and weights")
     parser.add_argument("--num-measured", type=int, default=1000, help="held-out commands in the report")
     return parser
 
@@ -112,7 +116,7 @@ def _line(command: Command) -> dict[str, object]:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    """Loads what was written, and reports on held-out commands that nothing was chosen by."""
+    """Load what was written, and report on held-out commands that no choice was based on."""
     tokenizer = Tokenizer.from_file(str(_target_folder(options) / "tokenizer.json"))
     commands = held_out_commands(options.num_measured, MEASURED_SEED)
     pair = {

@@ -1,7 +1,7 @@
-"""Training batches: an endless stream of fresh commands, a chunk at a time.
+"""Training batches: an endless stream of new commands, a chunk at a time.
 
-Law: a chunk is a function of its seed and number, so that a training can stop after any chunk and go on as
-if it had not. Only the reply is learned: the labels of the prompt and of the padding are IGNORED.
+Law: a chunk is a function of its seed and number, so training can stop after any chunk and resume as if it
+had not. Only the reply is learned: the labels of the prompt and of the padding are IGNORED.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ CHUNK_COMMANDS = 4000
 
 @dataclass(frozen=True)
 class Batch:
-    """`tokens` and `labels`: [rows, length]; labels[r, t] is the token after tokens[r, t], or IGNORED."""
+    """`tokens` and `labels` [rows, length]; labels[r, t] is the token after tokens[r, t], or IGNORED."""
 
     tokens: Tensor
     labels: Tensor
@@ -28,14 +28,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Sample:
-    """The tokens of one text; the first `num_prompt` are given, the rest is learned."""
+    """The tokens of one text: the first `num_prompt` are given, the rest is learned."""
 
     tokens: list[int]
     num_prompt: int
 
 
 def chunk_samples(tokenizer: Tokenizer, seed: int, chunk: int) -> list[Sample]:
-    """The encoded commands of one chunk."""
+    """Return the encoded commands of one chunk."""
     rng = Random(f"training {seed} {chunk}")
     commands = [training_command(rng) for _ in range(CHUNK_COMMANDS)]
     prompts = tokenizer.encode_batch([prompt_text(command.text) for command in commands])
@@ -47,8 +47,9 @@ def chunk_samples(tokenizer: Tokenizer, seed: int, chunk: int) -> list[Sample]:
 
 
 def chunk_batches(tokenizer: Tokenizer, seed: int, chunk: int, batch_tokens: int) -> list[Batch]:
-    """The chunk in batches of samples of like length, at most `batch_tokens` each with padding, in random
-    order.
+    """Split the chunk into batches of samples of similar length, in random order.
+
+    A batch has at most `batch_tokens` tokens, padding included.
     """
     samples = sorted(chunk_samples(tokenizer, seed, chunk), key=lambda sample: len(sample.tokens))
     batches = [_padded(rows) for rows in _groups(samples, batch_tokens)]

@@ -1,6 +1,6 @@
-"""How good a model is on held-out commands: exact match of the actions, and how far draft and target agree.
+"""Measures the models on held-out commands: exact match of the actions, and how far draft and target agree.
 
-Law: everything is measured on the files as shipped, after they have been written and loaded again.
+Law: everything is measured on the files as shipped, after they were written and loaded again.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ MAX_NEW_TOKENS = 224
 def replies(
     model: LlamaForCausalLM, tokenizer: Tokenizer, commands: Sequence[Command], temperature: float, seed: int
 ) -> list[str]:
-    """What the model replies to each command; greedy at temperature 0."""
+    """Return the model's reply to each command; greedy at temperature 0."""
     generator = torch.Generator().manual_seed(seed)
     found: list[str] = []
     for start in range(0, len(commands), BATCH_ROWS):
@@ -55,7 +55,7 @@ def _reply_batch(
 
 
 def _left_padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Tokens and mask, [rows, longest]."""
+    """Return tokens and mask, each [rows, longest]."""
     length = max(map(len, rows))
     tokens = torch.tensor([[PADDING_TOKEN] * (length - len(row)) + row for row in rows])
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
@@ -63,7 +63,7 @@ def _left_padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 
 def _next_tokens(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """[rows, vocabulary] -> [rows, 1]."""
+    """Draw tokens [rows, 1] from logits [rows, vocabulary]."""
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
     return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
@@ -74,7 +74,7 @@ def _until_end(tokens: list[int]) -> list[int]:
 
 
 def share_right(found: Sequence[str], commands: Sequence[Command]) -> float:
-    """The share of replies with exactly the right actions."""
+    """Return the share of replies with exactly the right actions."""
     return sum(exact_match(text, each.actions) for text, each in zip(found, commands, strict=True)) / len(
         commands
     )
@@ -84,9 +84,9 @@ def share_right(found: Sequence[str], commands: Sequence[Command]) -> float:
 class Agreement:
     """Draft against target along the right replies, as means over their tokens.
 
-    `same_best`: both find the same token most probable. `overlap`: sum(min(draft_probs, target_probs)), the
-    probability that a sampled draft token is accepted. The entropies, in nats, are the draft's, where its
-    first choice is wrong and where it is right.
+    `same_best`: the share of tokens where both models rank the same token first. `overlap`:
+    sum(min(draft_probs, target_probs)), the probability that a sampled draft token is accepted. The
+    entropies, in nats, are the draft model's, where its first choice is wrong and where it is right.
     """
 
     same_best: float
@@ -98,7 +98,7 @@ class Agreement:
 def agreement(
     draft: LlamaForCausalLM, target: LlamaForCausalLM, tokenizer: Tokenizer, commands: Sequence[Command]
 ) -> Agreement:
-    """Both models read the right replies, token by token."""
+    """Compare both models along the right replies, token by token."""
     draft_probs, target_probs, tokens = _along_replies(draft, target, tokenizer, commands)
     best = draft_probs.argmax(-1)
     entropy = -torch.special.xlogy(draft_probs, draft_probs).sum(-1)
@@ -114,7 +114,7 @@ def agreement(
 def _along_replies(
     draft: LlamaForCausalLM, target: LlamaForCausalLM, tokenizer: Tokenizer, commands: Sequence[Command]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities of draft and target, [tokens, vocabulary], and the tokens that are right, [tokens]."""
+    """Return draft_probs and target_probs [tokens, vocabulary], and the right tokens [tokens]."""
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for each in commands:
         prompt, reply = tokenizer.encode(prompt_text(each.text)).ids, tokenizer.encode(reply_text(each)).ids

@@ -1,7 +1,7 @@
 """The shapes of the two models, and how long each is trained.
 
-Law: both have the same vocabulary and the same special tokens; head sizes are multiples of 16, so that ONNX
-graphs with fused grouped-query attention can be built from them.
+Law: both have the same vocabulary and special tokens; head sizes are multiples of 16, so that ONNX graphs
+with fused grouped-query attention can be built from them.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MAX_POSITIONS = 512
 
 @dataclass(frozen=True)
 class Shape:
-    """One model: its sizes, and its training in steps of `batch_tokens` tokens."""
+    """One model: its sizes, and its training, with `batch_tokens` tokens per step."""
 
     hidden: int
     layers: int
@@ -33,7 +33,7 @@ DRAFT = Shape(64, 2, 2, 1, 32, 192, steps=1600, batch_tokens=2048, peak_rate=4e-
 
 
 def llama_config(shape: Shape, vocabulary: int) -> LlamaConfig:
-    """The shape as transformers knows it."""
+    """Return the shape as a transformers config."""
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=shape.hidden,

@@ -1,7 +1,7 @@
 """The tokenizer of both models: byte-level BPE, learned from training commands.
 
-Law: every text can be encoded, since all 256 bytes are in the vocabulary; numbers are split into digits, so
-that a model copies a number that it has never seen digit by digit.
+Law: every text can be encoded, since all 256 bytes are in the vocabulary. Numbers are split into digits, so
+that a model can copy a number it has never seen.
 """
 
 from random import Random
@@ -20,7 +20,7 @@ NUM_COMMANDS = 40_000
 
 
 def train_tokenizer(seed: int) -> Tokenizer:
-    """Learns the merges from the texts of `NUM_COMMANDS` training commands."""
+    """Learn the merges from the texts of `NUM_COMMANDS` training commands."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -39,7 +39,7 @@ def train_tokenizer(seed: int) -> Tokenizer:
 
 
 def wrapped_tokenizer(tokenizer: Tokenizer, max_positions: int) -> PreTrainedTokenizerFast:
-    """The tokenizer as transformers saves it, with the chat template."""
+    """Wrap the tokenizer for transformers, with the chat template."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,

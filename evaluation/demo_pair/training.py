@@ -1,7 +1,7 @@
-"""Trains one model on the stream of batches; stops and goes on at chunk boundaries.
+"""Trains one model on the stream of batches; stops and resumes at chunk boundaries.
 
-Law: the checkpoint holds all that the next step depends on (weights, optimizer, step, chunk), so a training
-that was interrupted ends with the same number of the same steps.
+Law: the checkpoint holds everything that the next step depends on (weights, optimizers, step, chunk), so an
+interrupted training ends with the same number of the same steps.
 """
 
 import time
@@ -30,7 +30,7 @@ Optimizers = tuple[Muon, AdamW]
 
 @dataclass
 class Progress:
-    """How far a training has come."""
+    """How far the training has come."""
 
     step: int = 0
     chunk: int = 0
@@ -38,13 +38,13 @@ class Progress:
 
 
 def learning_rate(step: int, shape: Shape) -> float:
-    """Warm-up, then the peak, then a straight line down to 0 over the last `DECAY_SHARE` of the steps."""
+    """Return the rate: warm-up, then the peak, then linear decay to 0 over the last `DECAY_SHARE`."""
     left = (shape.steps - step) / (shape.steps * DECAY_SHARE)
     return shape.peak_rate * min(1.0, (step + 1) / WARM_UP, left)
 
 
 def reply_loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
-    """Sum of the cross entropies of the tokens of the replies, in nats; scalar."""
+    """Return the summed cross entropy of the replies' tokens, in nats; a scalar."""
     hidden = model.model(input_ids=batch.tokens).last_hidden_state
     learned = batch.labels != IGNORED
     logits = model.lm_head(hidden[learned])
@@ -61,9 +61,7 @@ def train(
     checkpoint: Path,
     report: Callable[[str], None],
 ) -> Progress:
-    """Trains up to `shape.steps`, from the checkpoint if there is one; every thread takes a part of each
-    batch.
-    """
+    """Train up to `shape.steps`, from the checkpoint if there is one; the threads share each batch."""
     optimizers = _optimizers(model, shape.peak_rate)
     progress = _restore(model, optimizers, checkpoint)
     model.train()
@@ -84,7 +82,7 @@ def train(
 
 
 def _optimizers(model: LlamaForCausalLM, rate: float) -> Optimizers:
-    """Muon for the matrices inside of the layers, AdamW for the embedding and the gains."""
+    """Return Muon for the matrices inside the layers, and AdamW for the embedding and the gains."""
     matrices = [each for each in model.model.layers.parameters() if each.ndim == 2]
     inside = {id(each) for each in matrices}
     others = [each for each in model.parameters() if id(each) not in inside]
@@ -97,7 +95,7 @@ def _optimizers(model: LlamaForCausalLM, rate: float) -> Optimizers:
 def _step(
     model: LlamaForCausalLM, optimizers: Optimizers, pool: Executor, parts: list[Batch], rate: float
 ) -> float:
-    """One step on a batch whose parts are worked on at the same time; the mean loss over its replies."""
+    """Take one step on a batch whose parts run in parallel; return the mean loss over its replies."""
     num_learned = sum(int((part.labels != IGNORED).sum()) for part in parts)
     losses, gradients = zip(*pool.map(partial(_gradients, model), parts), strict=True)
     for parameter, *found in zip(model.parameters(), *gradients, strict=True):
@@ -122,9 +120,9 @@ def _parts(batch: Batch, num: int) -> list[Batch]:
 
 
 def _line(progress: Progress, shape: Shape, loss: float) -> str:
-    a_step = progress.seconds / progress.step
-    left = (shape.steps - progress.step) * a_step / 60
-    speed = shape.batch_tokens / a_step
+    per_step = progress.seconds / progress.step
+    left = (shape.steps - progress.step) * per_step / 60
+    speed = shape.batch_tokens / per_step
     return f"step {progress.step}/{shape.steps}  loss {loss:.4f}  {speed:.0f} tokens/s  {left:.1f} min left"
 
 

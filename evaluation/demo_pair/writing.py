@@ -1,7 +1,7 @@
 """Writes the pair as the two ends load it: the target as safetensors, the draft as one ONNX file.
 
-Law: both folders carry the same tokenizer, byte for byte; the draft's graph gives the logits of the model
-that it was made from.
+Law: both folders hold the same tokenizer, byte for byte; the draft's graph gives the logits of the model it
+was exported from.
 """
 
 import json
@@ -21,7 +21,7 @@ TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "config.json", "generat
 def write_torch(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, dtype: torch.dtype
 ) -> None:
-    """The model and the tokenizer as a Hugging Face folder; the model itself is left in float32."""
+    """Write model and tokenizer as a Hugging Face folder; the model itself stays in float32."""
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config = GenerationConfig(
         do_sample=True,
@@ -38,7 +38,7 @@ def write_torch(
 
 
 def write_onnx(source: Path, folder: Path) -> ExportReport:
-    """The Hugging Face folder `source` as one float32 file, by the device's own export, which checks it."""
+    """Write the Hugging Face folder `source` as one float32 file; the device's own export checks it."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
         report = export(str(source), Path(work) / "exported", "fp32", num_threads=1)
@@ -50,5 +50,5 @@ def write_onnx(source: Path, folder: Path) -> ExportReport:
 
 
 def write_held_out(path: Path, lines: list[dict[str, object]]) -> None:
-    """One JSON object a line."""
+    """Write one JSON object per line."""
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")

@@ -1,1 +1,1 @@
-"""A draft model and a target model in one process."""
+"""A draft model and a target model in one process, without a network."""

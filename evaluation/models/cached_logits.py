@@ -1,8 +1,8 @@
-"""Logits remembered by prefix, so that sweeps over one set of prompts run each model once.
+"""Logits cached by prefix, so that sweeps over one set of prompts run each model only once.
 
-Law: a remembered row is the row that the model gave for exactly this prefix. Rows are found by the whole
-prefix, files by the hash of the model's files and its precision; a row that never reached the disk is
-computed again. So a cache cannot be stale, and an interrupted run goes on where it was.
+Law: a cached row is the row that the model computed for exactly this prefix. Rows are found by the whole
+prefix, and files by the hash of the model's files and its precision; a row that never reached the disk is
+computed again. So a cache cannot be stale, and an interrupted run resumes.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ from edge_agent.generation.drafting import NextTokenModel
 Row = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.float32]
 
-MEMORY_BYTES = 512 << 20  # of each model; what does not fit is read from the disk again
-NUM_PENDING = 256  # rows between two writes to the disk: what a crash costs
-LOCK_TIMEOUT = 60.0  # seconds that another process may hold the file
+MEMORY_BYTES = 512 << 20  # per model; rows that do not fit are read from the disk again
+NUM_PENDING = 256  # rows between two writes to the disk: how many a crash can lose
+LOCK_TIMEOUT = 60.0  # seconds that another process may lock the file
 
 
 class TargetLike(Protocol):
-    """What a worker asks of its target model; `TargetModel` is the real one."""
+    """The part of a target model that a worker needs; `TargetModel` is the real one."""
 
     vocabulary: Mapping[str, int]
     eos_ids: frozenset[int]
@@ -38,24 +38,24 @@ class TargetLike(Protocol):
     max_positions: int
 
     def logits(self, passes: Sequence[Pass]) -> Sequence[Rows]:
-        """One float32 array [num_rows, width] a pass."""
+        """Return one float32 array [num_rows, width] per pass."""
         ...
 
     def forget(self, session: Hashable) -> None:
-        """Give a session's cache back."""
+        """Free a session's cache."""
         ...
 
 
 class RowStore:
-    """Prefix -> float32 row [width], in memory and, with a path, in an SQLite file.
+    """Maps a prefix to a float32 row [width], in memory and, with a path, in an SQLite file.
 
-    Several processes may use one file at a time, and one that a crash left behind is whole: it is written in
-    transactions.
+    Several processes may use one file at the same time. It is written in transactions, so a crash leaves it
+    consistent.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open or make the file (SettingsError if it cannot be); without one rows live as long as this."""
-        self.num_computed = 0  # rows that were asked of the model
+        """Open or create the file (SettingsError on failure); without one, rows are kept in memory only."""
+        self.num_computed = 0  # rows that the model had to compute
         self._rows: OrderedDict[bytes, Row] = OrderedDict()
         self._num_bytes = 0
         self._pending: dict[bytes, bytes] = {}
@@ -65,7 +65,7 @@ class RowStore:
             self._file = _open(path)
 
     def get(self, key: bytes) -> Row | None:
-        """The row of a prefix, read-only; None when it is not known."""
+        """Return the row of a prefix, read-only; None if it is not known."""
         with self._lock:
             row = self._rows.get(key)
             if row is None and (packed := self._read(key)) is not None:
@@ -74,7 +74,7 @@ class RowStore:
             return row
 
     def put(self, key: bytes, row: Row) -> None:
-        """Remember a row that the model gave."""
+        """Remember a row that the model computed."""
         kept = row.astype(np.float32)
         kept.flags.writeable = False
         with self._lock:
@@ -109,7 +109,7 @@ class RowStore:
 
     def _write(self) -> None:
         assert self._file is not None
-        with self._file:  # one transaction: all of it or nothing
+        with self._file:  # one transaction: all or nothing
             self._file.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", self._pending.items())
         self._pending.clear()
 
@@ -121,12 +121,14 @@ def _open(path: Path) -> sqlite3.Connection:
         file.execute("PRAGMA journal_mode=WAL")
         file.execute("CREATE TABLE IF NOT EXISTS rows (prefix BLOB PRIMARY KEY, row BLOB NOT NULL)")
     except (sqlite3.Error, OSError) as error:
-        raise SettingsError(f"the cache of logits {path} cannot be used ({error}): choose --cache") from error
+        raise SettingsError(
+            f"cannot use the logits cache {path} ({error}): choose another --cache"
+        ) from error
     return file
 
 
 def prefix_keys(tokens: Sequence[int], num_last: int = 1) -> list[bytes]:
-    """The keys of the `num_last` longest prefixes of `tokens`, the shortest of them first."""
+    """Return the keys of the `num_last` longest prefixes of `tokens`, shortest first."""
     packed = np.asarray(tokens, "<i4").tobytes()
     first = len(tokens) - num_last + 1
     digest = hashlib.blake2b(packed[: 4 * first], digest_size=16)
@@ -138,7 +140,7 @@ def prefix_keys(tokens: Sequence[int], num_last: int = 1) -> list[bytes]:
 
 
 class CachedDraft:
-    """A draft model that answers a prefix it has seen from memory; in place of `DraftModel`."""
+    """A draft model that answers known prefixes from the cache; replaces `DraftModel`."""
 
     def __init__(self, model: NextTokenModel, store: RowStore) -> None:
         self._model = model
@@ -150,7 +152,7 @@ class CachedDraft:
         return self._model.max_positions
 
     def logits(self, tokens: Sequence[int]) -> Row:
-        """The logits [width] of the token that follows `tokens`, the whole sequence; read-only."""
+        """Return the logits [width] of the token after `tokens`, the whole sequence; read-only."""
         (key,) = prefix_keys(tokens)
         row = self._store.get(key)
         if row is None:
@@ -160,10 +162,10 @@ class CachedDraft:
 
 
 class CachedTarget:
-    """A target model that answers prefixes it has seen from memory; in place of `TargetModel` in a worker.
+    """A target model that answers known prefixes from the cache; replaces `TargetModel` in a worker.
 
-    `num_missing` and `cached_tokens` speak of the caches that a real worker would have, not of these rows,
-    so that computing times can be simulated: each session keeps its last pass, and nothing is evicted.
+    `num_missing` and `cached_tokens` describe the key-value caches of a real worker, not these rows, so that
+    computing times can be simulated: each session keeps its last pass, and nothing is evicted.
     """
 
     def __init__(self, model: TargetLike, store: RowStore) -> None:
@@ -181,7 +183,7 @@ class CachedTarget:
         return len(self._held)
 
     def logits(self, passes: Sequence[Pass]) -> list[Rows]:
-        """One float32 array [num_rows, width] a pass; the model runs those of which a row is unknown."""
+        """Return one float32 array [num_rows, width] per pass; the model runs passes with an unknown row."""
         known = [self._known(one) for one in passes]
         missing = [one for one, rows in zip(passes, known, strict=True) if rows is None]
         made = iter(self._model.logits(missing) if missing else ())
@@ -193,25 +195,25 @@ class CachedTarget:
         ]
 
     def row(self, tokens: Sequence[int]) -> Row:
-        """The logits [width] of the token that follows `tokens`, outside any session."""
+        """Return the logits [width] of the token after `tokens`, outside any session."""
         return self.rows(tokens, 1)[0]
 
     def rows(self, tokens: Sequence[int], num_rows: int) -> Rows:
-        """The logits [num_rows, width] after each of the last positions of `tokens`, outside any session."""
+        """Return the logits [num_rows, width] after the last positions of `tokens`, outside any session."""
         one = Pass("", tokens, num_rows)
         known = self._known(one)
         return known if known is not None else self._store_rows(one, self._model.logits([one])[0])
 
     def num_missing(self, one: Pass) -> int:
-        """How many positions a worker's model would compute for this pass."""
+        """Return how many positions a worker's model would compute for this pass."""
         return len(one.tokens) - one.start(common_prefix(self._held.get(one.session, ()), one.tokens))
 
     def cached_tokens(self, session: Hashable) -> int:
-        """How many tokens of a session a worker's model would hold."""
+        """Return how many tokens of a session a worker's model would hold."""
         return len(self._held.get(session, ()))
 
     def forget(self, session: Hashable) -> None:
-        """The session is over; its rows stay known."""
+        """Forget a session that is over; its rows stay cached."""
         self._held.pop(session, None)
         self._model.forget(session)
 
@@ -229,10 +231,10 @@ class CachedTarget:
 
 
 class Stores:
-    """The two stores of a pair; `with Stores(...) as stores` writes what is pending at the end."""
+    """The row stores of a pair; leaving `with Stores(...)` writes pending rows."""
 
     def __init__(self, folder: Path | None, draft_key: str, target_key: str) -> None:
-        """`folder` None keeps everything in memory; the keys say which model at which precision."""
+        """`folder` None keeps everything in memory; the keys name a model and its precision."""
         self.draft = RowStore(folder / f"draft-{draft_key}.sqlite" if folder else None)
         self.target = RowStore(folder / f"target-{target_key}.sqlite" if folder else None)
 

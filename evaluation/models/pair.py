@@ -1,6 +1,7 @@
-"""A draft model and a target model in one process, with their logits remembered by prefix.
+"""A draft model and a target model in one process, with their logits cached by prefix.
 
-Law: the two share a vocabulary, or they are refused; what they answer is what agent and worker would answer.
+Law: a pair that does not share its vocabulary is refused. The logits are those that agent and worker would
+see.
 """
 
 import argparse
@@ -34,7 +35,7 @@ WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 class Pair:
     """Two loaded models; `text` and `info` are the draft model's, as an agent uses them.
 
-    `key` names the files and the precision: equal keys mean equal logits.
+    `key` identifies the files and the precision: equal keys mean equal logits.
     """
 
     draft_name: str
@@ -48,41 +49,43 @@ class Pair:
 
     @property
     def vocab_size(self) -> int:
-        """The tokenizer's, which both ends use."""
+        """The size of the tokenizer's vocabulary, which both ends use."""
         return self.text.vocab_size
 
     @property
     def max_positions(self) -> int:
-        """The longest sequence that both can hold."""
+        """The length of the longest sequence that both models can hold."""
         return min(self.draft.max_positions, self.target.max_positions)
 
     def prompt(self, command: str) -> list[int]:
-        """The tokens of a prompt, as an agent makes them."""
+        """Return the tokens of a prompt, as an agent makes them."""
         if self.text.has_chat_template:
             return self.text.chat_prompt([{"role": "user", "content": command}])
         return self.text.encode(command)
 
     def opening(self, sampling: Sampling, seed: int) -> Opening:
-        """What an agent tells a worker about a session."""
+        """Return what an agent tells a worker about a session."""
         return Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed)
 
 
 def add_pair_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which pair, and where its logits are kept."""
-    parser.add_argument("--draft", default="demo", help="the draft model: a folder, a hub name, or demo")
-    parser.add_argument("--target", default="demo", help="the target model: a folder, a hub name, or demo")
-    parser.add_argument("--dtype", default="float32", choices=tuple(DTYPES), help="the target's numbers")
-    parser.add_argument("--num-threads", type=int, default=1, help="CPU threads of each model")
+    """Add the flags that choose a pair and the folder for its logits."""
+    parser.add_argument("--draft", default="demo", help="the draft model: a folder, a hub name or demo")
+    parser.add_argument("--target", default="demo", help="the target model: a folder, a hub name or demo")
     parser.add_argument(
-        "--cache", type=Path, help="folder for logits (default: below the user's cache folder)"
+        "--dtype", default="float32", choices=tuple(DTYPES), help="the target model's precision"
+    )
+    parser.add_argument("--num-threads", type=int, default=1, help="CPU threads per model")
+    parser.add_argument(
+        "--cache", type=Path, help="folder for cached logits (default: in the user's cache folder)"
     )
 
 
 @contextmanager
 def open_pair(flags: argparse.Namespace, *, keeps_logits: bool = True) -> Generator[Pair]:
-    """The pair that `add_pair_flags` describes; SettingsError says why it cannot be used.
+    """Open the pair that the flags of `add_pair_flags` choose; SettingsError if it cannot be used.
 
-    Without `keeps_logits` they go to the disk only where `--cache` says so: rows are wide.
+    Without `keeps_logits` the logits go to the disk only if `--cache` is given, since rows are large.
     """
     try:
         with load_pair(
@@ -106,7 +109,7 @@ def load_pair(
     num_threads: int = 1,
     cache: Path | None = None,
 ) -> Generator[Pair]:
-    """Both models, ready; with `cache` their logits are kept in that folder.
+    """Load both models; with `cache` their logits are kept in that folder.
 
     Raises ModelError, TargetModelError, or SettingsError when the vocabularies differ.
     """
@@ -136,14 +139,14 @@ def load_pair(
 
 
 def default_cache() -> Path:
-    """Where the logits of all commands are kept, unless `--cache` says otherwise."""
+    """Return the folder for the logits of all commands, unless `--cache` is given."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / CACHE_FOLDER
 
 
 def _weight_files(target: str) -> Sequence[Path]:
     source = str(TARGET_DEMO_FOLDER) if target == "demo" else str(Path(target).expanduser())
     config = cached_file(source, "config.json")
-    assert config is not None  # the model has been loaded from there
+    assert config is not None  # the model was loaded from there
     folder = Path(config).parent
     return sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
 

@@ -1,1 +1,1 @@
-"""What each scheme's text is worth: exact match on held-out commands, agreement with the target's text."""
+"""The quality of each scheme's text: exact match on held-out commands, agreement with the target's text."""

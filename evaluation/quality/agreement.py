@@ -1,10 +1,10 @@
-"""How much of one text is in another: 1 - edit distance / length of the longer, in tokens. Pure."""
+"""The agreement of two texts: 1 - edit distance / length of the longer one, in tokens. Pure."""
 
 from collections.abc import Sequence
 
 
 def agreement(first: Sequence[int], second: Sequence[int]) -> float:
-    """1 for equal texts, 0 where nothing can be kept; the distance is Levenshtein's."""
+    """Return 1 for equal texts, 0 for texts with nothing in common; the distance is Levenshtein's."""
     if list(first) == list(second):
         return 1.0
     costs = list(range(len(second) + 1))

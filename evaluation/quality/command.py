@@ -1,11 +1,11 @@
-"""What each scheme's text is worth on held-out commands: exact match, and agreement with the target's text.
-
-Every scheme writes every answer, at its default threshold and at those of the pair's calibration, sampled
-with several seeds and greedily. Texts do not depend on the network, so there is none here. Interrupt it when
-you like: the same command goes on where it was.
+"""Score the texts of each scheme on held-out commands: exact match, and agreement with the target's text.
 
     python -m evaluation quality
     python -m evaluation quality --num 20 --seeds 1 --scheme opportunistic --scheme lossless
+
+Every scheme answers every command, at its default threshold and at those of the pair's calibration, sampled
+with several seeds and greedily. Texts do not depend on the network, so none is used. The command can be
+interrupted at any time; the same command resumes.
 """
 
 import argparse
@@ -33,35 +33,36 @@ BUDGETS = (0.01, 0.02)
 MAX_TOKENS = 256
 GREEDY = 0.0
 GREEDY_SEED = 1
-SEEDS_APART = 1_000_000  # more than there are commands: no two answers share random numbers
+SEEDS_APART = 1_000_000  # more than the number of commands, so that no two answers share random numbers
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of the command."""
+    """Add the flags of the command."""
     add_pair_flags(parser)
-    parser.add_argument("--num", type=int, help="how many of the held-out commands (default: all 200)")
-    parser.add_argument("--seeds", type=int, default=3, help="sampled answers to each command (default: 3)")
+    parser.add_argument("--num", type=int, help="number of held-out commands (default: all 200)")
+    parser.add_argument("--seeds", type=int, default=3, help="sampled answers per command")
     parser.add_argument(
-        "--scheme", action="append", choices=tuple(SCHEMES), help="only these; repeatable (default: all)"
+        "--scheme", action="append", choices=tuple(SCHEMES), help="scheme to score; repeatable (default: all)"
     )
     parser.add_argument(
-        "--risk", type=float, action="append", help=f"a budget for opportunistic; repeatable ({BUDGETS})"
+        "--risk",
+        type=float,
+        action="append",
+        help=f"risk budget for opportunistic; repeatable (default: {', '.join(map(str, BUDGETS))})",
     )
     parser.add_argument(
         "--calibration",
         type=Path,
-        help=f"whose thresholds are tried (default: {FILE_NAME} of the draft model)",
+        help=f"file with the thresholds to try (default: {FILE_NAME} of the draft model)",
     )
+    parser.add_argument("--page", type=Path, default=Path("quality"), help="folder for the page")
     parser.add_argument(
-        "--page", type=Path, default=Path("quality"), help="folder for the results (default: quality)"
-    )
-    parser.add_argument(
-        "--work", type=Path, help="folder for finished answers (default: below the user's cache folder)"
+        "--work", type=Path, help="folder for finished answers (default: in the user's cache folder)"
     )
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Write the answers, score them, write the page; 0 when all is done."""
+    """Write the answers, score them and write the page; return 0 on success."""
     for name in ("num", "seeds"):
         if getattr(flags, name) is not None and getattr(flags, name) < 1:
             raise SettingsError(f"--{name} must be at least 1, got {getattr(flags, name)}")
@@ -73,10 +74,10 @@ def run(flags: argparse.Namespace) -> int:
         sampled = _scores(pair, chosen, commands, range(1, flags.seeds + 1), None, finished)
         greedy = _scores(pair, chosen, commands, (GREEDY_SEED,), GREEDY, finished)
     intro = (
-        f"{len(commands)} held-out commands, draft model {flags.draft}, target model {flags.target}; "
-        f"sampled: {flags.seeds} to each at the model's temperature. Intervals are 95 %: Wilson's "
-        "for shares (the answers to a command count as one trial), from 1,000 resamples of commands for "
-        "the others."
+        f"{len(commands)} held-out commands, draft model {flags.draft}, target model {flags.target}. "
+        f"Sampled: {flags.seeds} answers per command at the model's temperature. Intervals are 95 %: "
+        "Wilson's for shares (the answers to a command count as one trial), and from 1,000 resamples of the "
+        "commands for the others."
     )
     command = shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
     write_page(flags.page, f"{header(command)}\n\n{intro}", {"Sampled": sampled, "Greedy": greedy})
@@ -92,7 +93,9 @@ def _variants(flags: argparse.Namespace, pair: Pair) -> list[Variant]:
         try:
             calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
         except CalibrationError as error:
-            raise SettingsError(f"{path} cannot be used: {error}; run `evaluation calibrate`") from error
+            raise SettingsError(
+                f"{path} cannot be used: {error}; run `python -m evaluation calibrate`"
+            ) from error
     wanted = {*(flags.scheme or SCHEMES), REFERENCE}
     return [each for each in variants(calibration, flags.risk or BUDGETS) if each.scheme in wanted]
 
@@ -105,7 +108,7 @@ def _scores(
     temperature: float | None,
     finished: Finished,
 ) -> Scored:
-    """Each variant over all commands and seeds; `temperature` None is the model's own."""
+    """Score each variant over all commands and seeds; `temperature` None is the model's own."""
     answers: dict[str, list[Answer]] = {each.key: [] for each in chosen}
     title = "sampled" if temperature is None else "greedy"
     pieces = [(number, seed) for number in range(len(commands)) for seed in seeds]
@@ -126,7 +129,7 @@ def _scores(
 def _answer(
     pair: Pair, variant: Variant, temperature: float | None, command: HeldOut, number: int, seed: int
 ) -> Answer:
-    """One generation; every command has its own random numbers."""
+    """Generate one answer; every command and seed has its own random numbers."""
     written = write(
         pair,
         variant.config(temperature, MAX_TOKENS),

@@ -1,4 +1,4 @@
-"""The figures of all variants as a Markdown table, a picture and a CSV file."""
+"""The page of the command: the figures of all variants as Markdown tables, a picture and a CSV file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ Scored: TypeAlias = Sequence[tuple[Variant, Score]]
 
 
 def table(scored: Scored) -> str:
-    """A row a variant, as Markdown."""
+    """Return a Markdown table with one row per variant."""
     headings = (
         "scheme",
         "threshold",
@@ -58,7 +58,7 @@ def _percent(share: Estimate) -> Estimate:
 
 
 def write_page(folder: Path, introduction: str, scored_of: Mapping[str, Scored]) -> None:
-    """quality.md, .svg and .csv; `scored_of` names each way of sampling, the first is drawn."""
+    """Write quality.md, quality.svg and quality.csv; the picture shows the first entry of `scored_of`."""
     picture = write_svg(folder / "quality.svg", tradeoff(next(iter(scored_of.values()))))
     text = [
         introduction,

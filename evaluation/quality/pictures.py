@@ -1,4 +1,4 @@
-"""Accuracy against the share of tokens verified, a dot a variant: what asking the target model buys."""
+"""Accuracy against the share of verified tokens, one dot per variant: what asking the target model gains."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from evaluation.quality.variants import REFERENCE, Variant
 
 
 def tradeoff(scored: Sequence[tuple[Variant, Score]]) -> Figure:
-    """Exact match with its interval; the grey line is the target model's."""
+    """Draw exact match with its interval; the grey line is the target model's."""
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     for scheme in dict.fromkeys(variant.scheme for variant, _ in scored):
@@ -33,7 +33,7 @@ def tradeoff(scored: Sequence[tuple[Variant, Score]]) -> Figure:
     axes.set_xscale("symlog", linthresh=0.02)
     axes.set_xlim(-0.002, 1.1)
     axes.set_xlabel("share of tokens that the target model verifies or writes")
-    axes.set_ylabel("commands understood exactly, %")
+    axes.set_ylabel("exact match, %")
     axes.grid(visible=True, linewidth=0.3)
     axes.legend(fontsize="small", ncols=2)
     return figure

@@ -1,7 +1,7 @@
 """From answers to figures with intervals. Pure.
 
-Accuracies have Wilson's interval (1927), where the seeds of a prompt count as one trial together: the wider
-choice. Differences to the target and ratios are paired by prompt and resampled over prompts.
+Accuracies have Wilson's interval (1927); the seeds of a prompt count as one trial, which gives the wider
+interval. Differences and ratios to the target model are paired by prompt and resampled over prompts.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Z_95 = 1.959964  # the 97.5 % point of the normal distribution
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One generation; `prompt` is its command's index, `risk_sum` is over the measured skipped tokens."""
+    """One generation: `prompt` is its command's index, `risk_sum` is over the measured skipped tokens."""
 
     prompt: int
     seed: int
@@ -30,12 +30,12 @@ class Answer:
     risk_sum: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; the reverse is `from_json`."""
+        """Return plain values, which `from_json` reads."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Answer":
-        """What `to_json` wrote."""
+        """Read what `to_json` returned."""
         return replace(cls(**fields), tokens=tuple(fields["tokens"]))
 
 
@@ -48,15 +48,15 @@ class Score:
     difference: Estimate  # to the target's accuracy
     relative: Estimate  # accuracy over the target's
     same_tokens: Estimate  # agreement with the target's text
-    same_text: Estimate  # share of texts that are the target's
-    skipped: float  # share of tokens that no target model saw before they were final
+    same_text: Estimate  # share of texts equal to the target's
+    skipped: float  # share of tokens that became final without the target model
     measured_risk: float | None  # mean rejection probability over all tokens, where the scheme measures it
 
 
 def score(answers: Sequence[Answer], reference: Sequence[Answer]) -> Score:
-    """`reference` holds the target's answers to the same prompts with the same seeds, in the same order."""
+    """Score `answers`; `reference` holds the target's, with the same prompts, seeds and order."""
     if [(each.prompt, each.seed) for each in answers] != [(each.prompt, each.seed) for each in reference]:
-        raise ValueError("answers and reference are not of the same prompts and seeds")
+        raise ValueError("answers and reference must have the same prompts and seeds")
     right = np.array([float(each.is_right) for each in answers])
     target_right = np.array([float(each.is_right) for each in reference])
     pairs = list(zip(answers, reference, strict=True))
@@ -88,7 +88,7 @@ def score(answers: Sequence[Answer], reference: Sequence[Answer]) -> Score:
 
 
 def wilson(share: float, num: int) -> Estimate:
-    """A share of `num` trials with its 95 % score interval, which holds also at 0 and 1."""
+    """Return a share of `num` trials with its 95 % score interval, which is valid at 0 and 1 too."""
     middle = (share + Z_95**2 / (2 * num)) / (1 + Z_95**2 / num)
     half = Z_95 / (1 + Z_95**2 / num) * np.sqrt(share * (1 - share) / num + Z_95**2 / (4 * num**2))
     return Estimate(share, float(middle - half), float(middle + half))

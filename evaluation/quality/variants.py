@@ -1,4 +1,4 @@
-"""Which schemes are judged, at which thresholds: the defaults, and those of the pair's calibration."""
+"""The variants to score: every scheme at its default threshold and at those of the pair's calibration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from edge_agent.policy.schemes import SCHEMES, Form
 from edge_agent.tuning.calibration import Calibration
 
 PAPERS = ("u-hlm", "cu-hlm-offline", "cu-hlm-online")
-NUM_IDS = 32  # that a truncated distribution keeps, unless the calibration says otherwise
+NUM_IDS = 32  # ids that a truncated distribution keeps, unless the calibration has a k*
 REFERENCE = "llm"  # the target model alone
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A scheme with its numbers; `choice` says where the threshold comes from.
+    """A scheme with its numbers; `choice` names the origin of the threshold.
 
-    With `fit`, CU-HLM online foretells rejections by the pair's own line instead of the published one.
+    With `fit`, CU-HLM online predicts rejections with the pair's own line instead of the published one.
     """
 
     scheme: str
@@ -27,12 +27,12 @@ class Variant:
 
     @property
     def key(self) -> str:
-        """What its text depends on beside prompt, seed and temperature."""
+        """What the text depends on, apart from prompt, seed and temperature."""
         line = f" {self.fit.fit}" if self.fit else ""
         return f"{self.scheme} {self.threshold} {self.max_ids}{line}"
 
     def config(self, temperature: float | None, max_tokens: int) -> AgentConfig:
-        """The agent's settings; thresholds are always named, so no calibration beside the model decides."""
+        """Return the agent's config; it sets the threshold, so the model's calibration file is not used."""
         return AgentConfig(
             scheme=self.scheme,
             threshold=self.threshold,
@@ -43,7 +43,7 @@ class Variant:
 
 
 def variants(calibration: Calibration | None, budgets: Sequence[float]) -> list[Variant]:
-    """Every scheme at its published or default threshold, and at the calibration's where it skips by one."""
+    """Return every scheme at its default threshold, and those with a gate at the calibration's thresholds."""
     found = [Variant(name, "default", scheme.threshold) for name, scheme in SCHEMES.items()]
     if calibration is None:
         return found

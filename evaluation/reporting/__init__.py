@@ -1,1 +1,1 @@
-"""Results as pages, with intervals, and long jobs that can be resumed."""
+"""Pages of results, confidence intervals, and long jobs that can be resumed."""

@@ -1,7 +1,7 @@
-"""What is done of a long job, one JSON line each, so that an interrupted run goes on where it was.
+"""The finished pieces of a long job, one JSON line each, so that an interrupted run can resume.
 
-Law: a line is whole or it does not count. It reaches the disk before the next piece begins; what a crash
-left half written is cut off. The file's name says which models and settings it belongs to.
+Law: a line is complete or it does not count. It reaches the disk before the next piece begins, and a line
+that a crash left incomplete is cut off. The file's name identifies the models and settings it belongs to.
 """
 
 import hashlib
@@ -10,14 +10,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-FORMAT = 2  # of a line; another one begins new files
+FORMAT = 2  # of a line; a new format starts new files
 
 
 class Finished:
-    """Finished pieces by key, as plain values."""
+    """The finished pieces by key, as plain values."""
 
     def __init__(self, folder: Path, settings: str) -> None:
-        """Read what there is for `settings`, a text that says all that the pieces depend on."""
+        """Read the pieces for `settings`, a text of everything that the pieces depend on."""
         digest = hashlib.sha256(f"{FORMAT}\0{settings}".encode()).hexdigest()[:16]
         self.path = folder / f"{digest}.jsonl"
         self._pieces: dict[str, Any] = {}
@@ -26,11 +26,11 @@ class Finished:
             self._read()
 
     def get(self, key: str) -> Any | None:
-        """What was found for `key`; None when it is still to be done."""
+        """Return the piece for `key`, or None if it is not finished."""
         return self._pieces.get(key)
 
     def add(self, key: str, found: Any) -> None:
-        """Keep what was found, here and on the disk."""
+        """Keep a finished piece, in memory and on the disk."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps([key, found]) + "\n")
             file.flush()

@@ -1,7 +1,7 @@
-"""Intervals that respect that tokens of one answer belong together: the cluster bootstrap over prompts. Pure.
+"""Confidence intervals by a cluster bootstrap over prompts, as tokens of one answer are correlated. Pure.
 
-Whole prompts are drawn with replacement (Efron and Tibshirani 1993, chapter 8); an interval is the middle
-95 % of what a statistic becomes.
+Whole prompts are drawn with replacement (Efron and Tibshirani 1993, chapter 8); an interval holds the middle
+95 % of the resampled statistics.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +26,7 @@ class Estimate:
     high: float
 
     def __format__(self, spec: str) -> str:
-        """`value (low to high)`, each in the given format."""
+        """Return `value (low to high)`, each in the given format."""
         return f"{self.value:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
 
 
@@ -38,11 +38,11 @@ class Resampled:
     draws: FloatArray
 
     def estimate(self, index: int) -> Estimate:
-        """One statistic."""
+        """Return one statistic with its interval."""
         return _estimate(float(self.values[index]), self.draws[:, index])
 
     def difference(self, first: int, second: int) -> Estimate:
-        """`first` - `second`, paired: both are taken from the same resamples."""
+        """Return `first` - `second`, paired: both come from the same resamples."""
         value = float(self.values[first] - self.values[second])
         return _estimate(value, self.draws[:, first] - self.draws[:, second])
 
@@ -54,9 +54,9 @@ def resample(
     seed: int = 0,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Resampled:
-    """`statistics(weights)` gives m figures of rows that count `weights` [num_rows] times.
+    """Resample `statistics(weights)`, which returns m figures of rows that count `weights` [num_rows] times.
 
-    `clusters` [num_rows] says which prompt each row is of.
+    `clusters` [num_rows] is the prompt that each row belongs to.
     """
     rng = np.random.default_rng(seed)
     _, cluster = np.unique(clusters, return_inverse=True)
@@ -70,7 +70,7 @@ def resample(
 
 
 def mean_of(columns: Sequence[FloatArray], clusters: IntArray) -> Resampled:
-    """The means of some columns [num_rows]."""
+    """Resample the means of some columns [num_rows]."""
     return resample(
         lambda weights: np.array([np.average(each, weights=weights) for each in columns]), clusters
     )

@@ -1,7 +1,7 @@
-"""The results of a command as pages: Markdown tables, CSV and SVG, under a header that says what made them.
+"""Pages of results: Markdown tables, CSV files and SVG pictures, below a header with the command.
 
-Law: the figures on a page stand between marks, and the command that measured them writes them. The prose
-around the marks is written by hand; running the command again does not change it.
+Law: the figures on a page stand between marks and are written by the command that measured them. The prose
+around them is written by people, and running the command again does not touch it.
 """
 
 import csv
@@ -29,11 +29,11 @@ Cell = str | int | float | None
 
 
 class ResultsError(ValueError):
-    """A page cannot be written; the message is one line that says why."""
+    """A page that cannot be written; the message is one line with the reason."""
 
 
 def header(command: str) -> str:
-    """Which command made the figures below, when, and on which machine."""
+    """Return the command that made the figures below, its date, machine and versions."""
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return (
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, on {os.cpu_count()} cores of {processor()}, "
@@ -42,7 +42,7 @@ def header(command: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
@@ -52,7 +52,7 @@ def processor() -> str:
 
 
 def shown(cell: Cell) -> str:
-    """A figure for readers: three significant digits, commas between thousands, a dash for None."""
+    """Format a figure for a reader: three significant digits, separated thousands, a dash for None."""
     if cell is None:
         return "-"
     if isinstance(cell, int):
@@ -65,7 +65,7 @@ def shown(cell: Cell) -> str:
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table with text aligned left and figures aligned right."""
+    """Return a Markdown table; text is left-aligned, figures are right-aligned."""
     is_text = [any(isinstance(row[column], str) for row in rows) for column in range(len(headings))]
     rules = ["---" if text else "---:" for text in is_text]
     lines = [headings, rules, *([shown(cell) for cell in row] for row in rows)]
@@ -73,7 +73,7 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> s
 
 
 def write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Path:
-    """Write all digits, for further work; returns `path`."""
+    """Write a CSV file with all digits; return `path`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headings)
@@ -84,7 +84,7 @@ def write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Cell]
 
 
 def write_svg(path: Path, figure: "Figure") -> Path:
-    """Write a picture; returns `path`. Equal figures make equal files, so git shows no difference."""
+    """Write a picture; return `path`. Equal figures give equal files, so a repeated run shows no difference."""
     import matplotlib
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,8 @@ def write_svg(path: Path, figure: "Figure") -> Path:
 def write_section(page: Path, name: str, text: str) -> None:
     """Put `text` between the page's marks `<!-- begin NAME -->` and `<!-- end NAME -->`.
 
-    A page without the marks, or a new one, gets them at its end. One mark alone is a ResultsError.
+    A missing page is created, and a page without the marks gets them at its end. ResultsError if one mark is
+    missing.
     """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     old = page.read_text(encoding="utf-8") if page.exists() else ""
@@ -105,6 +106,6 @@ def write_section(page: Path, name: str, text: str) -> None:
     before, found_begin, rest = old.partition(begin)
     _, found_end, after = rest.partition(end)
     if not (found_begin and found_end):
-        raise ResultsError(f"{page} needs {begin} and, after it, {end}: put them where the figures belong")
+        raise ResultsError(f"{page} needs {begin} followed by {end}: put them where the figures belong")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Measured risk in operation: whether a steered threshold keeps it where a fixed one does not."""
+"""Measured risk in operation: does a steered threshold keep it where a fixed one does not?"""

@@ -1,6 +1,6 @@
-"""The prompts that a threshold meets: those it was calibrated for, and others that mean the same.
+"""The prompts that a threshold is tested on: those it was calibrated for, and others with the same meaning.
 
-Law: a shifted prompt has the words and the meaning of the plain one: a person would expect the same answer.
+Law: a changed prompt has the words and the meaning of the plain one; a person would expect the same answer.
 """
 
 import re
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def misspelt(text: str) -> str:
-    """Every third word of four letters or more with two letters in the wrong order, as in haste: ktichen."""
+    """Swap two letters in every third word of four letters or more, as in hasty typing: ktichen."""
     count = 0
 
     def swap(word: re.Match[str]) -> str:
@@ -20,7 +20,7 @@ def misspelt(text: str) -> str:
     return re.sub(r"[A-Za-z]{4,}", swap, text)
 
 
-# no model here was trained on the shifted ones; the control was tuned with "shifted", never with "misspelt"
+# no model here was trained on the changed prompts; the control was tuned on "shifted", never on "misspelt"
 DOMAINS: dict[str, Callable[[str], str]] = {
     "in-domain": str,
     "shifted": str.title,  # As Some Keyboards And Speech Recognisers Write

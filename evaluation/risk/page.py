@@ -1,4 +1,4 @@
-"""What the risk command found, as a table, a picture and a CSV file."""
+"""The page of the command: a table, a picture and a CSV file."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -24,14 +24,14 @@ HEADINGS = (
     "kept",
     "skipped",
     "unmeasured",
-    "uplinks a token",
-    "audits a token",
+    "uplinks/token",
+    "audits/token",
     "last threshold",
 )
 CSV_HEADINGS = (
     "epsilon",
     "domain",
-    "way",
+    "mode",
     "answer",
     "threshold",
     "tokens",
@@ -44,12 +44,12 @@ CSV_HEADINGS = (
 
 
 def write_page(folder: Path, runs: Sequence[Run], command: str) -> Path:
-    """Write risk.md, risk.svg and risk.csv into the folder; returns the page."""
+    """Write risk.md, risk.svg and risk.csv to the folder; return the page."""
     page = folder / "risk.md"
     write_csv(folder / "risk.csv", CSV_HEADINGS, [row for run in runs for row in _csv_rows(run)])
     write_svg(folder / "risk.svg", picture(runs))
     table = markdown_table(HEADINGS, [_row(run) for run in runs])
-    shown = "![measured risk so far against tokens, fixed and steered](risk.svg)"
+    shown = "![mean measured risk against tokens, fixed and steered](risk.svg)"
     write_section(
         page, "risk", f"{header(command)}\n\n{table}\n\n{shown}\n\nAll answers: [risk.csv](risk.csv)."
     )
@@ -61,7 +61,7 @@ def _row(run: Run) -> tuple[Cell, ...]:
     return (
         run.epsilon,
         run.domain,
-        run.way,
+        run.mode,
         run.num_tokens,
         f"{run.risk:.4f}",
         f"{run.risk / run.epsilon:.0%}",
@@ -79,7 +79,7 @@ def _csv_rows(run: Run) -> list[tuple[Cell, ...]]:
         (
             run.epsilon,
             run.domain,
-            run.way,
+            run.mode,
             number,
             each.threshold,
             each.num_tokens,
@@ -94,7 +94,7 @@ def _csv_rows(run: Run) -> list[tuple[Cell, ...]]:
 
 
 def picture(runs: Sequence[Run]) -> Figure:
-    """A panel for each epsilon: mean risk so far against tokens so far, and the band around epsilon."""
+    """Draw a panel per epsilon: mean risk so far against tokens so far, and the band around epsilon."""
     epsilons = sorted({run.epsilon for run in runs})
     figure = Figure(figsize=(4.2 * len(epsilons), 3.6), layout="constrained")
     for panel, epsilon in zip(figure.subplots(1, len(epsilons), squeeze=False)[0], epsilons, strict=True):
@@ -106,9 +106,9 @@ def picture(runs: Sequence[Run]) -> Figure:
             lost = accumulate(each.lost for each in run.answers)
             risks = [total / count for total, count in zip(lost, tokens, strict=True)]
             panel.plot(
-                tokens, risks, STYLES[run.domain], color=COLOURS[run.way], label=f"{run.way}, {run.domain}"
+                tokens, risks, STYLES[run.domain], color=COLOURS[run.mode], label=f"{run.mode}, {run.domain}"
             )
         panel.set(title=f"epsilon = {epsilon:g}", xlabel="tokens so far", yscale="log")
-    figure.axes[0].set_ylabel("measured risk so far, a token")
+    figure.axes[0].set_ylabel("measured risk per token so far")
     figure.axes[0].legend(fontsize="small")
     return figure

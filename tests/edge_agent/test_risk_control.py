@@ -166,7 +166,7 @@ def test_on_shifted_prompts_the_steered_risk_is_epsilon_and_the_fixed_one_a_mult
     command = ["risk", "--num", "120", "--epsilon", "0.05", "--out", str(tmp_path)]
     assert main(command) == 0  # every steered run within a fifth, or all skipped
     with (tmp_path / "risk.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["domain"] == "shifted" and row["way"] == "fixed"]
+        rows = [row for row in csv.DictReader(file) if row["domain"] == "shifted" and row["mode"] == "fixed"]
     assert sum(float(row["lost"]) for row in rows) > 2 * 0.05 * sum(int(row["tokens"]) for row in rows)
 
 

@@ -66,7 +66,7 @@ def test_the_command_writes_its_page_and_leaves_prose_alone(tmp_path: Path) -> N
     text = page.read_text()
     assert text.startswith("# Title\n")
     assert text.endswith("\n\nProse.\n")
-    assert "| pair, all, blocks of 8 |" in text
+    assert "| pair, all tokens, blocks of 8 |" in text
     assert (tmp_path / "bytes.svg").exists()
     assert len((tmp_path / "bytes.csv").read_text().splitlines()) == 1 + 7
 
@@ -74,4 +74,4 @@ def test_the_command_writes_its_page_and_leaves_prose_alone(tmp_path: Path) -> N
 @pytest.mark.parametrize("flags", [["--block", "65"], ["--max-ids", "0"], ["--num", "0"]])
 def test_numbers_that_cannot_be_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bytes", *flags]) == 2
-    assert "--block is 1 to 64" in capsys.readouterr().err
+    assert "--block must be 1 to 64" in capsys.readouterr().err

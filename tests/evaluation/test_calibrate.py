@@ -284,7 +284,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(tmp_path: P
     _, said = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130
     assert "Traceback" not in said
-    assert "the same command goes on from here" in said
+    assert "the same command resumes" in said
     (work,) = (tmp_path / "stopped-work").glob("*.jsonl")
     done = work.read_text()
     assert 1 <= num_lines(tmp_path / "stopped-work") < 4
@@ -309,7 +309,7 @@ def test_the_shipped_calibration_belongs_to_the_shipped_pair() -> None:
     ("name", "content", "said"),
     [
         ("missing.txt", None, "cannot read the prompts"),
-        ("empty.txt", "\n \n", "holds no prompt"),
+        ("empty.txt", "\n \n", "has no prompts"),
         ("prompts.jsonl", '{"command": "x"}\n', "its fields: command"),
         ("broken.jsonl", '{"prompt": \n', "line 1"),
     ],
@@ -339,7 +339,7 @@ def test_a_field_of_json_lines_is_taken_as_prompt(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--draft", "/no/such/folder"], "give prompts that your pair is meant for"),
+        (["--draft", "/no/such/folder"], "a pair of your own needs its own prompts"),
         (["--draft", "/no/such/folder", "--prompts"], "no model folder"),
         (["--target", "/no/such/folder"], "there is no folder"),
         (["--num", "0"], "--num must be at least 1"),

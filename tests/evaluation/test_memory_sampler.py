@@ -6,7 +6,7 @@ import random
 import numpy as np
 
 from benchmarks.fuzz.messages import Aim, payloads, topics
-from benchmarks.support.memory_watch import MemoryWatch, Sample, sample, slope
+from benchmarks.support.memory_sampler import MemorySampler, Sample, sample, slope
 from tests.support.fakes import opening
 from tests.support.narrowing import present
 
@@ -25,15 +25,15 @@ def test_a_slope_needs_two_moments() -> None:
 
 
 def test_growth_is_told_after_the_warm_up_only() -> None:
-    watch = MemoryWatch(dict)
+    sampler = MemorySampler(dict)
     early = [Sample(float(t), 10.0 * t, 3) for t in range(60)]
     later = [Sample(float(t), 600 + (t - 60) / 60, 3 + t // 100) for t in range(60, 180)]
-    watch.samples = {"leaky": early + later}
-    (growth,) = watch.growth(warm_up=60)
+    sampler.samples = {"leaky": early + later}
+    (growth,) = sampler.growth(warm_up=60)
     assert growth.num_samples == 120
     assert round(growth.mib_per_minute, 3) == 1.0
     assert (growth.first_files, growth.last_files) == (3, 4)
-    assert watch.growth(warm_up=999) == []
+    assert sampler.growth(warm_up=999) == []
 
 
 def test_a_process_that_is_there_is_seen_and_one_that_is_gone_is_not() -> None:

@@ -1,7 +1,7 @@
-"""Resident memory, open files and asyncio tasks of processes over time, and whether they grow.
+"""Samples resident memory and open files of processes, and measures whether they grow.
 
 Law: a verdict rests on a robust slope (Theil-Sen: the median of the slopes between all pairs of samples), so
-neither one spike nor the first minute, in which caches fill, decides it.
+neither a spike nor the first minute, while caches fill, decides it.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-MAX_POINTS = 1000  # all pairs of more would take gigabytes
+MAX_POINTS = 1000  # all pairs of more points would take gigabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Sample:
 
 
 def sample(pid: int, seconds: float) -> Sample | None:
-    """What /proc says of a process; None when it is not there."""
+    """Read /proc of a process; None if the process does not exist."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         num_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
@@ -37,7 +37,7 @@ def sample(pid: int, seconds: float) -> Sample | None:
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """The Theil-Sen slope of ys over xs, of at most MAX_POINTS of them; 0 for fewer than two samples."""
+    """Return the Theil-Sen slope of ys over xs, from at most MAX_POINTS of them; 0 for fewer than two."""
     step = -(-len(xs) // MAX_POINTS) or 1
     x, y = np.asarray(xs, float)[::step], np.asarray(ys, float)[::step]
     first, second = np.triu_indices(len(x), 1)
@@ -49,7 +49,7 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """A process after its warm-up: memory at both ends, MiB a minute, open files at both ends."""
+    """A process after its warm-up: memory and open files at both ends, and MiB per minute."""
 
     name: str
     num_samples: int
@@ -74,28 +74,28 @@ HEADING = (
 
 
 @dataclass(slots=True)
-class MemoryWatch:
-    """Samples processes by name; `pids` tells which are there now. A restarted one goes on under its name."""
+class MemorySampler:
+    """Samples of processes by name; `pids` returns those that run now. A restarted one keeps its name."""
 
     pids: Callable[[], dict[str, int]]
     began: float = field(default_factory=time.monotonic)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
 
     def take(self) -> None:
-        """One sample of each process that is there."""
+        """Sample each process that is running."""
         for name, pid in self.pids().items():
             taken = sample(pid, time.monotonic() - self.began)
             if taken is not None:
                 self.samples.setdefault(name, []).append(taken)
 
     async def run(self, interval: float) -> None:
-        """Take samples until cancelled."""
+        """Sample every `interval` seconds until cancelled."""
         while True:
             self.take()
             await asyncio.sleep(interval)
 
     def growth(self, warm_up: float) -> list[Growth]:
-        """Each process over its samples after `warm_up` seconds; without any, it is left out."""
+        """Return the growth of each process that has samples after `warm_up` seconds."""
         found: list[Growth] = []
         for name, taken in sorted(self.samples.items()):
             kept = [one for one in taken if one.seconds >= warm_up]
@@ -120,6 +120,6 @@ def _growth(name: str, kept: Sequence[Sample]) -> Growth:
 
 
 def count_tasks() -> int:
-    """The asyncio tasks of this process, after a garbage collection."""
+    """Return the number of asyncio tasks of this process, after a garbage collection."""
     gc.collect()
     return len(asyncio.all_tasks())
