@@ -84,7 +84,7 @@ def write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Cell]
 
 
 def write_svg(path: Path, figure: "Figure") -> Path:
-    """Write a picture; return `path`. Equal figures give equal files, so a repeated run shows no difference."""
+    """Write a picture; return `path`. Equal figures give equal files, so running it again changes nothing."""
     import matplotlib
 
     path.parent.mkdir(parents=True, exist_ok=True)
