@@ -13,9 +13,10 @@ from edge_agent.generation.emission import Decoder, Emission
 from edge_agent.generation.events import Emitted, Retraction, Tentative, Token
 from edge_agent.session.transcript import Fate, FinalToken
 from edge_agent.text.tokenizer import StopStrings, TextStream
+from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from tests.support.circle import Circle
-from tests.support.small_models import VOCAB_SIZE, make_tokenizer
+from tests.support.small_models import VOCAB_SIZE, FolderOf, make_tokenizer
 
 TOKENIZER = make_tokenizer()
 PROMPT = TOKENIZER.encode("turn on").ids
@@ -134,7 +135,9 @@ def test_nothing_tentative_shows_behind_a_tentative_stop_string_and_it_goes_on_w
     block_length=st.none() | st.integers(1, 5),
 )
 @settings(max_examples=60)
-def test_in_a_real_session_final_tokens_are_those_that_the_session_gave(scheme, seed, window, block_length):
+def test_in_a_real_session_final_tokens_are_those_that_the_session_gave(
+    scheme: str, seed: int, window: int, block_length: int | None
+) -> None:
     circle = Circle(scheme=scheme, seed=seed, window=window, block_length=block_length, noise=0.6)
     made, app = emission(), App()
     num_seen = 0
@@ -178,8 +181,8 @@ async def followed(config: AgentConfig, prompt: str) -> tuple[App, str, list[int
 
 @pytest.mark.parametrize("scheme", ["lossless", "coupled", "opportunistic"])
 def test_through_the_broker_tentative_text_falls_and_the_answer_is_that_of_an_app_that_waits(
-    scheme, broker, family_folder, draft_folder
-):
+    scheme: str, broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
+) -> None:
     with LocalWorker(broker.url, "--model", str(family_folder("llama"))):
         config = AgentConfig(
             broker=broker.url,
@@ -196,7 +199,7 @@ def test_through_the_broker_tentative_text_falls_and_the_answer_is_that_of_an_ap
     assert app.num_retractions > 0
 
 
-def test_an_app_that_leaves_early_leaves_nothing_behind(draft_folder):
+def test_an_app_that_leaves_early_leaves_nothing_behind(draft_folder: FolderOf) -> None:
     async def scenario() -> None:
         config = AgentConfig(model=str(draft_folder("llama")), scheme="slm", max_tokens=30)
         async with EdgeAgent.open(config) as agent:

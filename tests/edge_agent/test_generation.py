@@ -25,7 +25,7 @@ from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
 from edge_agent.text.tokenizer import StopStrings, TextStream
-from tests.support.small_models import VOCAB_SIZE, make_tokenizer
+from tests.support.small_models import VOCAB_SIZE, FolderOf, make_tokenizer
 
 PATIENCE = 20.0
 
@@ -56,7 +56,9 @@ async def consume(generation: Generation) -> int:
 
 
 @pytest.mark.parametrize("num_cancels", [1, 2, 5])
-def test_a_cancelled_generation_leaves_its_turn_when_the_model_has_returned(num_cancels, draft_folder):
+def test_a_cancelled_generation_leaves_its_turn_when_the_model_has_returned(
+    num_cancels: int, draft_folder: FolderOf
+) -> None:
     async def scenario() -> None:
         model = SlowModel()
         config = AgentConfig(model=str(draft_folder("llama")), scheme="slm", max_tokens=3)
@@ -78,7 +80,7 @@ def test_a_cancelled_generation_leaves_its_turn_when_the_model_has_returned(num_
     asyncio.run(scenario())
 
 
-def test_a_timeout_around_a_generation_is_still_a_timeout(draft_folder):
+def test_a_timeout_around_a_generation_is_still_a_timeout(draft_folder: FolderOf) -> None:
     async def scenario() -> None:
         model = SlowModel()
         config = AgentConfig(model=str(draft_folder("llama")), scheme="slm", max_tokens=50)
@@ -91,7 +93,7 @@ def test_a_timeout_around_a_generation_is_still_a_timeout(draft_folder):
     asyncio.run(scenario())
 
 
-def test_a_failing_model_says_why(draft_folder):
+def test_a_failing_model_says_why(draft_folder: FolderOf) -> None:
     class Broken(SlowModel):
         def logits(self, tokens: Sequence[int]) -> np.ndarray:
             raise ArithmeticError(f"no token after {len(tokens)}")
@@ -169,7 +171,7 @@ class Cloud:
         )
 
 
-def test_answers_are_taken_in_while_the_model_works_and_its_draft_for_a_text_that_fell_is_dropped():
+def test_answers_are_taken_in_while_the_model_works_and_its_draft_for_a_text_that_fell_is_dropped() -> None:
     class Held(SlowModel):
         """Its first draft comes at once, each other one when it is let go."""
 
@@ -203,7 +205,7 @@ def test_answers_are_taken_in_while_the_model_works_and_its_draft_for_a_text_tha
         asyncio.run(scenario(cloud))
 
 
-def test_a_model_thread_runs_one_call_at_a_time_raises_what_it_raised_and_refuses_when_it_has_ended():
+def test_a_model_thread_runs_one_call_at_a_time_raises_what_it_raised_and_refuses_when_it_has_ended() -> None:
     async def scenario() -> None:
         model = SlowModel(0.01)
         with ModelThread() as thread:
@@ -219,7 +221,9 @@ def test_a_model_thread_runs_one_call_at_a_time_raises_what_it_raised_and_refuse
     asyncio.run(scenario())
 
 
-def test_a_draft_that_returns_while_the_app_is_busy_with_a_token_is_not_missed(draft_folder):
+def test_a_draft_that_returns_while_the_app_is_busy_with_a_token_is_not_missed(
+    draft_folder: FolderOf,
+) -> None:
     async def scenario() -> None:
         config = AgentConfig(model=str(draft_folder("llama")), scheme="slm", max_tokens=4)
         async with EdgeAgent.open(config, model=SlowModel(0.01)) as agent:
@@ -238,7 +242,7 @@ async def until_logged(caplog: pytest.LogCaptureFixture, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_each_silence_is_logged_once_when_the_agent_waits(caplog):
+def test_each_silence_is_logged_once_when_the_agent_waits(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
 
     async def scenario(cloud: Cloud) -> None:
@@ -257,7 +261,7 @@ def test_each_silence_is_logged_once_when_the_agent_waits(caplog):
         asyncio.run(scenario(cloud))
 
 
-def test_a_busy_pool_is_logged_with_what_its_worker_says(caplog):
+def test_a_busy_pool_is_logged_with_what_its_worker_says(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
 
     async def scenario(cloud: Cloud) -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import random
+from collections.abc import Generator
 from dataclasses import replace
 
 import numpy as np
@@ -52,13 +53,14 @@ class Ear:
     """A session that only listens."""
 
     def __init__(self, name: str) -> None:
-        self.key, self.heard = SessionKey(name, name), []
+        self.key = SessionKey(name, name)
+        self.heard: list[tuple[int, object]] = []
 
-    def answer(self, _worker, n, verdict, _compute):
+    def answer(self, worker: Worker, n: int, verdict: Verdict, compute: float) -> None:  # noqa: ARG002
         self.heard.append((n, verdict))
 
 
-def test_the_same_drafts_make_the_same_batches_as_the_real_scheduler():
+def test_the_same_drafts_make_the_same_batches_as_the_real_scheduler() -> None:
     rng = random.Random(5)
     limits = Limits(max_batch=3, max_queue=4, max_sessions=6)
     real = Scheduler(Target("w", b"same", VOCAB_SIZE, 10_000), limits)
@@ -84,7 +86,7 @@ def test_the_same_drafts_make_the_same_batches_as_the_real_scheduler():
     assert refused == refused_by_real > 50
 
 
-def test_drafts_that_follow_one_another_are_one_job_and_fall_together():
+def test_drafts_that_follow_one_another_are_one_job_and_fall_together() -> None:
     model, ear = worker_of(simpy.Environment()), Ear("s")
     for n, rejects in enumerate((False, True, False)):
         model.receive(ear, Uplink(n, 0, 4, rejects, opens=n == 0))
@@ -105,12 +107,14 @@ class Clock(Ear):
         super().__init__(name)
         self.env = env
 
-    def answer(self, _worker, n, _verdict, _compute):
+    def answer(self, worker: Worker, n: int, verdict: Verdict, compute: float) -> None:  # noqa: ARG002
         self.heard.append((n, pytest.approx(self.env.now)))
 
 
 @pytest.mark.parametrize(("leaves_core", "first_at", "second_at"), [(True, 57, 112), (False, 62, 120)])
-def test_drafts_are_read_while_a_pass_runs_and_answered_between_two(leaves_core, first_at, second_at):
+def test_drafts_are_read_while_a_pass_runs_and_answered_between_two(
+    leaves_core: bool, first_at: int, second_at: int
+) -> None:
     env = simpy.Environment()
     loop = LoopTime(reading=0.002, reading_a_pass=0.003, answering=0.004, answering_a_pass=0.001, source="")
     worker = worker_of(env, time=WorkerTime(replace(PASS, leaves_core=leaves_core), loop))
@@ -124,7 +128,7 @@ def test_drafts_are_read_while_a_pass_runs_and_answered_between_two(leaves_core,
     assert (first.heard, second.heard) == ([(0, first_at / 1000)], [(0, second_at / 1000)])
 
 
-def test_a_pass_takes_what_was_measured_and_not_only_what_was_fitted():
+def test_a_pass_takes_what_was_measured_and_not_only_what_was_fitted() -> None:
     time, rng = replace(PASS, ratios=(0.8, 1.0, 1.5)), random.Random(1)
     assert {round(time.draw(rng, 1, 1), 6) for _ in range(50)} == {0.04, 0.05, 0.075}
 
@@ -137,7 +141,7 @@ def one_shot(rate: float, max_batch: int) -> float:
     worker = worker_of(env, site.limits)
     pool = Pool(env, [worker], [Broker(env, INSTANT, rng)], gauge, rng, 0.0)
 
-    def arrive():
+    def arrive() -> Generator[simpy.Event]:
         for gap in Arrivals(rate).gaps(rng):
             yield env.timeout(gap)
             env.process(Session(pool, load.scheme, load.scheme.traces[0], load.device).run())
@@ -148,13 +152,13 @@ def one_shot(rate: float, max_batch: int) -> float:
     return float(np.mean(gauge.latencies)) - PASS.fixed
 
 
-def test_without_batching_the_wait_is_that_of_pollaczek_and_khinchin():
+def test_without_batching_the_wait_is_that_of_pollaczek_and_khinchin() -> None:
     rate, seconds = 12.0, PASS.fixed
     load = rate * seconds
     assert one_shot(rate, max_batch=1) == pytest.approx(load * seconds / 2 / (1 - load), rel=0.05)
 
 
-def test_with_boundless_batches_the_wait_is_what_is_left_of_the_running_pass():
+def test_with_boundless_batches_the_wait_is_what_is_left_of_the_running_pass() -> None:
     rate, seconds = 40.0, PASS.fixed
     during = rate * seconds
     waits = during / (during + math.exp(-during))  # the others find the worker idle
@@ -171,14 +175,14 @@ def counted(steps: str, window: int, one_way: float = 0.01) -> tuple[Gauge, Work
     return gauge, worker
 
 
-def test_a_session_sends_a_block_a_round_and_skips_what_the_gate_skips():
+def test_a_session_sends_a_block_a_round_and_skips_what_the_gate_skips() -> None:
     assert counted("h" * 12, window=1)[0].num_uplinks == 3
     assert counted("hhuhhh", window=1)[0].num_uplinks == 2
     assert counted("ssusssuss", window=1)[0].num_uplinks == 2
     assert counted("ssss", window=4)[0].num_uplinks == 0
 
 
-def test_a_rejection_sends_the_device_back_and_voids_what_was_drafted_ahead():
+def test_a_rejection_sends_the_device_back_and_voids_what_was_drafted_ahead() -> None:
     steps = "hhhhhHhhhhhhhhhh"
     stopping, ahead = (counted(steps, window=size, one_way=0.1)[0] for size in (1, 4))
     assert stopping.num_uplinks == 5  # hhhh, hH.., then ten tokens in three blocks
@@ -186,11 +190,11 @@ def test_a_rejection_sends_the_device_back_and_voids_what_was_drafted_ahead():
     assert stopping.num_tokens == ahead.num_tokens == len(steps)
 
 
-def test_a_block_that_waits_for_its_worker_and_falls_meanwhile_is_never_sent():
+def test_a_block_that_waits_for_its_worker_and_falls_meanwhile_is_never_sent() -> None:
     assert counted("hHhhhhhh", window=4, one_way=0.1)[0].num_uplinks == 3
 
 
-def test_the_target_alone_takes_a_pass_a_token():
+def test_the_target_alone_takes_a_pass_a_token() -> None:
     env, rng, gauge = simpy.Environment(), random.Random(1), Gauge(0.0)
     worker = worker_of(env)
     pool = Pool(env, [worker], [Broker(env, INSTANT, rng)], gauge, rng, 0.0)
@@ -201,12 +205,12 @@ def test_the_target_alone_takes_a_pass_a_token():
 
 
 @pytest.mark.parametrize("burst", [1.0, 4.0, 10.0])
-def test_arrivals_keep_their_mean_rate_in_bursts_too(burst):
+def test_arrivals_keep_their_mean_rate_in_bursts_too(burst: float) -> None:
     gaps = Arrivals(50.0, burst, burst_seconds=0.2).gaps(random.Random(1))
     assert 100_000 / sum(next(gaps) for _ in range(100_000)) == pytest.approx(50.0, rel=0.1)
 
 
-def fleet(num_devices: int, num_workers: int, effort: Effort, **settings: float):
+def fleet(num_devices: int, num_workers: int, effort: Effort, **settings: float) -> Outcome:
     texts = scheme("hhhhhhHhhhhhhhhh", "hhhhuhhhhh", window=4)
     load = Load(num_devices, 1 / 60, texts, DeviceTime(0.02), burst=settings.get("burst", 1.0))
     time = WorkerTime(replace(PASS, per_session=0.002), NO_LOOP)
@@ -214,12 +218,12 @@ def fleet(num_devices: int, num_workers: int, effort: Effort, **settings: float)
     return simulate(load, site, effort)
 
 
-def test_a_run_is_a_function_of_its_seed():
+def test_a_run_is_a_function_of_its_seed() -> None:
     assert fleet(500, 2, light()) == fleet(500, 2, light())
     assert fleet(500, 2, light()) != fleet(500, 2, replace(light(), seed=4))
 
 
-def test_a_slice_of_the_workers_stands_for_the_whole_pool():
+def test_a_slice_of_the_workers_stands_for_the_whole_pool() -> None:
     whole, part = (
         fleet(12_000, 12, replace(light(num_answers=4 * count), max_workers=size))
         for count, size in ((3000, 12), (1000, 4))
@@ -231,20 +235,20 @@ def test_a_slice_of_the_workers_stands_for_the_whole_pool():
     assert part.messages_per_second == pytest.approx(whole.messages_per_second, rel=0.1)
 
 
-def test_too_large_a_fleet_is_said_to_be_too_large():
+def test_too_large_a_fleet_is_said_to_be_too_large() -> None:
     fine, drowned = fleet(500, 1, light()), fleet(50_000, 1, light())
     assert fine.meets(0.5)
     assert not drowned.is_stable
 
 
-def test_a_pool_that_turns_devices_away_does_not_meet_its_target():
+def test_a_pool_that_turns_devices_away_does_not_meet_its_target() -> None:
     fine = fleet(500, 1, light())
     assert not replace(fine, busy_share=0.01).meets(0.5)
     assert not replace(fine, failed_share=0.001).meets(0.5)
     assert not replace(fine, p99=0.6).meets(0.5)
 
 
-def test_the_page_names_the_flags_that_it_was_made_with():
+def test_the_page_names_the_flags_that_it_was_made_with() -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser)
     assert command_line(parser.parse_args(["--report"])) == "python -m evaluation fleet --report"
@@ -252,7 +256,7 @@ def test_the_page_names_the_flags_that_it_was_made_with():
     assert command_line(parser.parse_args(words)) == f"python -m evaluation fleet {' '.join(words)}"
 
 
-def test_a_broker_with_too_many_messages_breaks_first():
+def test_a_broker_with_too_many_messages_breaks_first() -> None:
     texts = scheme("hhhhhhhhuhhhh", window=4)
     slow = BrokerTime(0.002, 0.0, (0.0,), 0.0, "slow")
     outcome = simulate(Load(6000, 1 / 60, texts, DeviceTime(0.02)), Site(8, TIME, slow), light())
@@ -263,7 +267,7 @@ def test_a_broker_with_too_many_messages_breaks_first():
     )
 
 
-def test_the_smallest_pool_that_meets_the_target_is_found():
+def test_the_smallest_pool_that_meets_the_target_is_found() -> None:
     texts = scheme("hhhhhhhhuhhhh", window=4)
     load, site = (
         Load(6000, 1 / 60, texts, DeviceTime(0.02)),
@@ -279,7 +283,7 @@ def test_the_smallest_pool_that_meets_the_target_is_found():
     assert enough_workers(load, site, few, 0.15, lambda _: None) is None  # shorter than a pass
 
 
-def test_the_command_answers_in_a_sentence(capsys):
+def test_the_command_answers_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fleet", "--devices", "200", "--answers", "1000", "--target", "demo-cpu"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("200 devices need ")
@@ -297,12 +301,14 @@ def test_the_command_answers_in_a_sentence(capsys):
         (["--inputs", "nowhere.json"], "there is no nowhere.json"),
     ],
 )
-def test_what_cannot_be_simulated_is_said_in_a_sentence(flags, sentence, capsys):
+def test_what_cannot_be_simulated_is_said_in_a_sentence(
+    flags: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["fleet", *flags]) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_what_was_measured_says_where_and_what_was_assumed_says_so():
+def test_what_was_measured_says_where_and_what_was_assumed_says_so() -> None:
     inputs = load_inputs(INPUTS)
     assert "python -m benchmarks.fleet_inputs" in inputs.source
     for name, each in inputs.targets.items():

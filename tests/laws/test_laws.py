@@ -1,5 +1,6 @@
 """The laws of docs/method.md, computed by summing over tokens instead of sampling where that is possible."""
 
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -32,6 +33,9 @@ from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES
 from tests.support.fakes import FakeModel
 
+Tokens = tuple[int, ...]
+Law = dict[Tokens, float]
+
 
 def random_probs(seed: int, size: int, scale: float = 2.0) -> np.ndarray:
     return softmax(np.random.default_rng(seed).normal(size=size) * scale)
@@ -41,7 +45,7 @@ def total_variation(left: np.ndarray, right: np.ndarray) -> float:
     return 0.5 * float(np.abs(left - right).sum())
 
 
-def output_law(draft_probs: np.ndarray, accept, rest) -> np.ndarray:
+def output_law(draft_probs: np.ndarray, accept: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """sum_d q_d [accept_d 1_d + (1 - accept_d) rest], with accept [V] and rest [V]."""
     return draft_probs * accept + float((draft_probs * (1 - accept)).sum()) * rest
 
@@ -52,7 +56,9 @@ cases = st.tuples(
 
 
 @given(cases)
-def test_verified_tokens_have_exactly_the_targets_law_at_any_truncation(case):
+def test_verified_tokens_have_exactly_the_targets_law_at_any_truncation(
+    case: tuple[int, int, int, int],
+) -> None:
     seed, size, k, total = case
     y, q = random_probs(seed, size), quantise(random_probs(seed + 1, size), k, total)
     dense = q.dense(size)
@@ -61,7 +67,9 @@ def test_verified_tokens_have_exactly_the_targets_law_at_any_truncation(case):
 
 
 @given(cases)
-def test_the_rejection_rate_is_the_total_variation_between_what_is_sent_and_the_target(case):
+def test_the_rejection_rate_is_the_total_variation_between_what_is_sent_and_the_target(
+    case: tuple[int, int, int, int],
+) -> None:
     seed, size, k, total = case
     y, x = random_probs(seed, size), random_probs(seed + 1, size)
     q = quantise(x, k, total)
@@ -73,7 +81,9 @@ def test_the_rejection_rate_is_the_total_variation_between_what_is_sent_and_the_
 
 
 @given(cases, st.integers(0, 2**60 - 1))
-def test_skipping_drifts_by_exactly_the_rejection_mass_of_the_skipped_tokens(case, subset):
+def test_skipping_drifts_by_exactly_the_rejection_mass_of_the_skipped_tokens(
+    case: tuple[int, int, int, int], subset: int
+) -> None:
     seed, size, k, total = case
     y, q = random_probs(seed, size), quantise(random_probs(seed + 1, size), k, total).dense(size)
     skipped = np.array([bool(subset >> d & 1) for d in range(size)])
@@ -84,7 +94,7 @@ def test_skipping_drifts_by_exactly_the_rejection_mass_of_the_skipped_tokens(cas
 
 
 @given(st.integers(0, 10_000), st.integers(2, 60), st.integers(1, 20))
-def test_the_bias_of_cu_hlms_order_is_bounded_by_the_truncation_error(seed, size, k):
+def test_the_bias_of_cu_hlms_order_is_bounded_by_the_truncation_error(seed: int, size: int, k: int) -> None:
     x, y = random_probs(seed, size), random_probs(seed + 1, size)
     ids = top_ids(x, k)
     rebuilt = TopK(ids, encode_probs(x[ids]), 1.0).dense(size)
@@ -93,7 +103,7 @@ def test_the_bias_of_cu_hlms_order_is_bounded_by_the_truncation_error(seed, size
     assert total_variation(biased, y) <= total_variation(x, rebuilt) + 1e-9
 
 
-def test_cu_hlms_order_is_really_biased():
+def test_cu_hlms_order_is_really_biased() -> None:
     x, y = random_probs(3, 30), random_probs(4, 30)
     ids = top_ids(x, 3)
     rebuilt = TopK(ids, encode_probs(x[ids]), 1.0).dense(30)
@@ -101,29 +111,30 @@ def test_cu_hlms_order_is_really_biased():
     assert total_variation(biased, y) > 0.01
 
 
-def test_the_residual_is_the_target_where_rounding_leaves_no_mass():
+def test_the_residual_is_the_target_where_rounding_leaves_no_mass() -> None:
     y = np.array([0.25, 0.75])
     assert residual(y, np.array([0.3, 0.8])) == pytest.approx(y)
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 5000), st.integers(2, 50))
-def test_the_coupled_token_is_the_targets_whatever_the_draft_was(seed, position, size):
+def test_the_coupled_token_is_the_targets_whatever_the_draft_was(seed: int, position: int, size: int) -> None:
     y = random_probs(seed % 1000, size)
     expected = target_choice(y, seed, position)
     assert {verify_token(y, DraftToken(d), seed, position) for d in range(size)} == {expected}
 
 
-def test_coupling_accepts_at_least_as_often_as_its_bound():
+def test_coupling_accepts_at_least_as_often_as_its_bound() -> None:
     x, y = random_probs(1, 20), random_probs(2, 20, scale=1.0)
     tv = total_variation(x, y)
     agreed = np.mean([target_choice(x, 7, i) == target_choice(y, 7, i) for i in range(4000)])
     assert agreed >= (1 - tv) / (1 + tv) - 0.03
 
 
-def joint_law(gamma: int, size: int, cut: int) -> tuple[dict, dict]:
+def joint_law(gamma: int, size: int, cut: int) -> tuple[Law, Law]:
     """The law of `gamma` tokens, verified in blocks of `cut`, by summing over drafts and outcomes."""
     target, draft = (FakeModel(0, vocab_size=size), FakeModel(5, vocab_size=size, noise=0.5))
-    expected, got = {}, {}
+    expected: Law = {}
+    got: Law = {}
     for tokens in product(range(size), repeat=gamma):
         probability = 1.0
         for i in range(gamma):
@@ -131,7 +142,7 @@ def joint_law(gamma: int, size: int, cut: int) -> tuple[dict, dict]:
             probability *= y[tokens[i]]
         expected[tokens] = probability
 
-    def walk(prefix: tuple, probability: float) -> None:
+    def walk(prefix: Tokens, probability: float) -> None:
         if len(prefix) == gamma:
             got[prefix] = got.get(prefix, 0.0) + probability
             return
@@ -139,7 +150,7 @@ def joint_law(gamma: int, size: int, cut: int) -> tuple[dict, dict]:
         for block, law in blocks(prefix, length):
             walk((*prefix, *block), probability * law)
 
-    def blocks(prefix: tuple, length: int):
+    def blocks(prefix: Tokens, length: int) -> Iterator[tuple[Tokens, float]]:
         """Every outcome of one block: accepted tokens, then a resampled one after a rejection."""
         if length == 0:
             yield (), 1.0
@@ -159,13 +170,13 @@ def joint_law(gamma: int, size: int, cut: int) -> tuple[dict, dict]:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_block_verification_has_the_targets_joint_law(cut):
+def test_block_verification_has_the_targets_joint_law(cut: int) -> None:
     expected, got = joint_law(gamma=3, size=4, cut=cut)
     assert {key: got.get(key, 0.0) for key in expected} == pytest.approx(expected, abs=1e-9)
 
 
 @given(st.integers(0, 1000), st.integers(1, 6))
-def test_a_block_verified_whole_or_token_by_token_gives_the_same_tokens(seed, length):
+def test_a_block_verified_whole_or_token_by_token_gives_the_same_tokens(seed: int, length: int) -> None:
     target, draft = FakeModel(0), FakeModel(5, noise=0.6)
     policy = Policy(SCHEMES["lossless"], Sampling(), seed, threshold=1.0, max_ids=4)
     block: list[DraftToken] = []
@@ -186,13 +197,15 @@ def test_a_block_verified_whole_or_token_by_token_gives_the_same_tokens(seed, le
 
 
 @pytest.mark.parametrize("scheme", ["lossless", "coupled", "hlm"])
-def test_20000_seeds_give_the_targets_next_token_law(scheme):
+def test_20000_seeds_give_the_targets_next_token_law(scheme: str) -> None:
     target, draft = FakeModel(0, vocab_size=40), FakeModel(5, vocab_size=40, noise=0.5)
     prefix = [3, 1, 4]
     y, logits = softmax(target.logits(prefix)), draft.logits(prefix)
     counts = np.zeros(40)
     for seed in range(20_000):
-        policy = Policy(SCHEMES[scheme], Sampling(), seed, threshold=1.0, max_ids=4, estimator=lambda *_: 1.0)
+        policy = Policy(
+            SCHEMES[scheme], Sampling(), seed, threshold=1.0, max_ids=4, estimator=lambda _1, _2, _3, _4: 1.0
+        )
         token = policy.propose(logits, 3).draft
         counts[verify_token(y, token, seed, 3)] += 1
     assert stats.chisquare(counts, y * 20_000).pvalue > 0.001
@@ -200,7 +213,7 @@ def test_20000_seeds_give_the_targets_next_token_law(scheme):
 
 @settings(max_examples=300)
 @given(st.integers(0, 10_000), st.integers(1, 200), st.integers(1, 200), st.sampled_from([256, 65536]))
-def test_a_lattice_is_a_distribution_of_at_most_k_ids(seed, size, k, total):
+def test_a_lattice_is_a_distribution_of_at_most_k_ids(seed: int, size: int, k: int, total: int) -> None:
     lattice = quantise(random_probs(seed, size, scale=4.0), k, total)
     assert lattice.counts.sum() == total
     assert (lattice.counts > 0).all()
@@ -208,25 +221,27 @@ def test_a_lattice_is_a_distribution_of_at_most_k_ids(seed, size, k, total):
 
 
 @given(st.integers(0, 10_000), st.integers(1, 200), st.integers(1, 200), st.sampled_from([256, 65536]))
-def test_the_order_of_a_lattice_follows_from_its_ids_and_counts_alone(seed, size, k, total):
+def test_the_order_of_a_lattice_follows_from_its_ids_and_counts_alone(
+    seed: int, size: int, k: int, total: int
+) -> None:
     lattice = quantise(random_probs(seed, size), k, total)
     pairs = list(zip((-lattice.counts).tolist(), lattice.ids.tolist(), strict=True))
     assert pairs == sorted(pairs)
 
 
-def test_a_lattice_is_drawn_in_exact_proportion_to_its_counts():
+def test_a_lattice_is_drawn_in_exact_proportion_to_its_counts() -> None:
     lattice = Lattice(np.array([5, 2, 9]), np.array([200, 50, 6]))
     drawn = [lattice.draw((i + 0.5) / 256) for i in range(256)]
     assert [drawn.count(token) for token in (5, 2, 9)] == [200, 50, 6]
 
 
-def test_a_dense_distribution_is_drawn_from_the_rounded_weights_that_are_sent():
+def test_a_dense_distribution_is_drawn_from_the_rounded_weights_that_are_sent() -> None:
     dense = densify(random_probs(1, 50))
     counts = np.bincount([dense.draw(uniform(s, 0, Purpose.DRAFT)) for s in range(20_000)], minlength=50)
     assert stats.chisquare(counts, dense.dense(50) * 20_000).pvalue > 0.001
 
 
-def test_purposes_and_positions_are_independent():
+def test_purposes_and_positions_are_independent() -> None:
     streams = [[uniform(9, position, purpose) for position in range(3000)] for purpose in Purpose]
     correlation = np.corrcoef(streams)
     assert np.abs(correlation - np.eye(len(streams))).max() < 0.08
@@ -236,7 +251,7 @@ def test_purposes_and_positions_are_independent():
 @pytest.mark.parametrize("scale", [0.0, 0.5, 6.0])
 @pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.95, 1 - 1e-12])
 @pytest.mark.parametrize("top_k", [0, 700])
-def test_a_nucleus_is_the_head_of_all_ids_in_order(scale, top_p, top_k):
+def test_a_nucleus_is_the_head_of_all_ids_in_order(scale: float, top_p: float, top_k: int) -> None:
     logits = np.round(scale * np.random.default_rng(2).normal(size=5000), 1)  # with many ties
     probs = warp(logits, Sampling(1.0, top_k))
     order = np.argsort(-probs, kind="stable")
@@ -256,7 +271,7 @@ def test_a_nucleus_is_the_head_of_all_ids_in_order(scale, top_p, top_k):
         (Sampling(1.0), [0, 1, 2, 3]),
     ],
 )
-def test_warping_keeps_what_transformers_keeps(sampling, kept):
+def test_warping_keeps_what_transformers_keeps(sampling: Sampling, kept: list[int]) -> None:
     probs = warp(np.log(np.array([0.06, 0.25, 0.65, 0.04])), sampling)
     assert np.flatnonzero(probs).tolist() == kept
     assert probs.sum() == pytest.approx(1.0)

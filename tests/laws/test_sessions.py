@@ -1,5 +1,7 @@
 """Both ends joined: the text must not know of the window, the blocks, the workers or the link."""
 
+from typing import Unpack
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,14 +13,15 @@ from common.sampling.distribution import Sampling, warp
 from edge_agent.session.events import LinkEvent
 from edge_agent.session.settings import OnCloudLoss
 from edge_agent.session.transcript import Fate
-from tests.support.circle import PROMPT, Circle
+from tests.support.circle import PROMPT, Chosen, Circle
 from tests.support.fakes import FakeModel
+from tests.support.narrowing import expect, present
 
 EXACT = ["lossless", "coupled"]
 UPLINKING = ["hlm", "rand-hlm", "u-hlm", "cu-hlm-offline", "cu-hlm-online", "opportunistic", *EXACT, "llm"]
 
 
-def undisturbed(**settings) -> list[int]:
+def undisturbed(**settings: Unpack[Chosen]) -> list[int]:
     circle = Circle(**settings)
     circle.settle()
     assert circle.edge.failure is None
@@ -37,14 +40,14 @@ def target_text(seed: int, temperature: float, length: int = 24) -> list[int]:
 @pytest.mark.parametrize("scheme", EXACT)
 @given(window=st.integers(1, 5), block_length=st.integers(1, 6))
 @settings(max_examples=20)
-def test_greedy_text_is_the_targets_own(scheme, window, block_length):
+def test_greedy_text_is_the_targets_own(scheme: str, window: int, block_length: int) -> None:
     text = undisturbed(scheme=scheme, temperature=0.0, window=window, block_length=block_length)
     assert text == target_text(1, 0.0)
 
 
 @given(seed=st.integers(0, 1000), window=st.integers(1, 5))
 @settings(max_examples=20)
-def test_coupled_text_is_what_the_target_samples_alone(seed, window):
+def test_coupled_text_is_what_the_target_samples_alone(seed: int, window: int) -> None:
     expected = target_text(seed, 1.0)
     assert undisturbed(scheme="coupled", seed=seed, window=window) == expected
     assert undisturbed(scheme="llm", seed=seed) == expected
@@ -53,7 +56,7 @@ def test_coupled_text_is_what_the_target_samples_alone(seed, window):
 @pytest.mark.parametrize("scheme", UPLINKING)
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=15)
-def test_the_text_does_not_depend_on_window_or_block_length(scheme, seed):
+def test_the_text_does_not_depend_on_window_or_block_length(scheme: str, seed: int) -> None:
     texts = [
         undisturbed(scheme=scheme, seed=seed, window=window, block_length=block)
         for window, block in [(1, 4), (8, 4), (1, 1), (3, 8), (1, None), (4, None)]
@@ -61,7 +64,7 @@ def test_the_text_does_not_depend_on_window_or_block_length(scheme, seed):
     assert all(text == texts[0] for text in texts)
 
 
-def test_lossless_sampling_has_the_targets_law_over_two_positions():
+def test_lossless_sampling_has_the_targets_law_over_two_positions() -> None:
     """Summed over seeds: the joint law of the first two tokens, through both state machines."""
     counts = np.zeros((12, 12))
     for seed in range(3000):
@@ -74,35 +77,35 @@ def test_lossless_sampling_has_the_targets_law_over_two_positions():
     assert 0.5 * np.abs(counts / 3000 - law).sum() < 0.06
 
 
-def test_slm_sends_nothing():
+def test_slm_sends_nothing() -> None:
     circle = Circle(scheme="slm")
     circle.settle()
     assert circle.edge.tally.num_uplinks == 0
     assert circle.edge.tally.num_by_fate[Fate.LOCAL] == 24
 
 
-def test_a_certain_session_sends_nothing_at_all():
+def test_a_certain_session_sends_nothing_at_all() -> None:
     circle = Circle(scheme="opportunistic", threshold=1.0)
     circle.settle()
     assert circle.edge.tally.num_uplinks == 0
 
 
-def test_a_stop_token_ends_the_text_and_closes_the_session():
+def test_a_stop_token_ends_the_text_and_closes_the_session() -> None:
     free = undisturbed(scheme="coupled", temperature=0.0)
     stop = free[5]
     text = undisturbed(scheme="coupled", temperature=0.0, stop_ids=frozenset([stop]), window=4)
     assert text == free[: free.index(stop) + 1]
 
 
-def test_tokens_skipped_before_an_uplink_are_measured_afterwards():
+def test_tokens_skipped_before_an_uplink_are_measured_afterwards() -> None:
     circle = Circle(scheme="opportunistic", threshold=0.75, max_tokens=60)
     circle.settle()
     tally = circle.edge.tally
     assert 0 < tally.num_measured <= tally.num_by_fate[Fate.LOCAL]
-    assert 0.0 < tally.measured_risk < 1.0
+    assert 0.0 < present(tally.measured_risk) < 1.0
 
 
-def test_a_late_correction_is_ignored():
+def test_a_late_correction_is_ignored() -> None:
     circle = Circle(window=1)
     circle.draft()
     while circle.edge.wants_draft:
@@ -116,7 +119,7 @@ def test_a_late_correction_is_ignored():
     assert circle.edge.tally.num_ignored == 1
 
 
-def test_a_malformed_correction_is_ignored():
+def test_a_malformed_correction_is_ignored() -> None:
     circle = Circle()
     while circle.edge.wants_draft:
         circle.draft()
@@ -132,7 +135,7 @@ def test_a_malformed_correction_is_ignored():
     assert circle.text == undisturbed()
 
 
-def test_a_worker_that_lost_the_session_asks_for_the_context_and_the_text_is_the_same():
+def test_a_worker_that_lost_the_session_asks_for_the_context_and_the_text_is_the_same() -> None:
     circle = Circle(num_workers=1, window=3)
     for _ in range(200):
         circle.draft()
@@ -147,7 +150,7 @@ def test_a_worker_that_lost_the_session_asks_for_the_context_and_the_text_is_the
     assert circle.text == undisturbed(window=3)
 
 
-def test_a_busy_worker_costs_time_only():
+def test_a_busy_worker_costs_time_only() -> None:
     circle = Circle()
     while circle.edge.wants_draft:
         circle.draft()
@@ -166,14 +169,14 @@ def test_a_busy_worker_costs_time_only():
         (Reason.BAD_REQUEST, "releases"),
     ],
 )
-def test_a_refusal_that_asking_again_cannot_mend_ends_with_one_sentence(reason, advice):
+def test_a_refusal_that_asking_again_cannot_mend_ends_with_one_sentence(reason: Reason, advice: str) -> None:
     circle = Circle()
     while circle.edge.wants_draft:
         circle.draft()
     circle.advance(Refusal(0, reason, "w0", "no good"))
     assert circle.edge.finish_reason == "error"
-    assert advice in circle.edge.failure
-    assert "no good" in circle.edge.failure
+    assert advice in present(circle.edge.failure)
+    assert "no good" in present(circle.edge.failure)
 
 
 def lost_cloud(policy: OnCloudLoss) -> Circle:
@@ -185,8 +188,8 @@ def lost_cloud(policy: OnCloudLoss) -> Circle:
     return circle
 
 
-def test_without_a_cloud_fail_stops_with_a_reason():
-    assert "20 s" in lost_cloud(OnCloudLoss.FAIL).edge.failure
+def test_without_a_cloud_fail_stops_with_a_reason() -> None:
+    assert "20 s" in present(lost_cloud(OnCloudLoss.FAIL).edge.failure)
 
 
 def always_busy(policy: OnCloudLoss, *, detail: str, seconds: float = 30.0) -> Circle:
@@ -195,14 +198,14 @@ def always_busy(policy: OnCloudLoss, *, detail: str, seconds: float = 30.0) -> C
     while circle.now < end and not circle.edge.finished:
         circle.draft()
         for outgoing in circle.to_workers:
-            refusal = Refusal(outgoing.message.n, Reason.BUSY, "w0", detail, retry_after=1.0)
+            refusal = Refusal(expect(Draft, outgoing.message).n, Reason.BUSY, "w0", detail, retry_after=1.0)
             circle.advance(refusal)
         circle.to_workers.clear()
         circle.pass_time(0.5)
     return circle
 
 
-def test_a_pool_that_is_only_busy_is_not_called_silent():
+def test_a_pool_that_is_only_busy_is_not_called_silent() -> None:
     failure = always_busy(OnCloudLoss.FAIL, detail="9 sessions are waiting already").edge.failure
     assert failure == (
         "every worker that answered for 20 s was busy: 9 sessions are waiting already (w0); "
@@ -210,18 +213,19 @@ def test_a_pool_that_is_only_busy_is_not_called_silent():
     )
 
 
-def test_what_a_busy_worker_says_is_fit_to_print():
-    failure = always_busy(OnCloudLoss.FAIL, detail="\x1b[31mfull\n").edge.failure
+def test_what_a_busy_worker_says_is_fit_to_print() -> None:
+    failure = present(always_busy(OnCloudLoss.FAIL, detail="\x1b[31mfull\n").edge.failure)
     assert failure.isprintable()
     assert "full" in failure
-    assert "no reason given (w0)" in always_busy(OnCloudLoss.FAIL, detail="").edge.failure
+    failure = present(always_busy(OnCloudLoss.FAIL, detail="").edge.failure)
+    assert "no reason given (w0)" in failure
 
 
-def test_local_names_a_busy_pool_as_its_reason():
-    assert "full (w0)" in always_busy(OnCloudLoss.LOCAL, detail="full").edge.cloud.reason
+def test_local_names_a_busy_pool_as_its_reason() -> None:
+    assert "full (w0)" in present(always_busy(OnCloudLoss.LOCAL, detail="full").edge.cloud.reason)
 
 
-def test_an_answer_ends_the_silence_and_what_was_busy_before_is_forgotten():
+def test_an_answer_ends_the_silence_and_what_was_busy_before_is_forgotten() -> None:
     circle = always_busy(OnCloudLoss.WAIT, detail="full")
     (silence,) = circle.silences
     assert "busy" in silence
@@ -232,21 +236,21 @@ def test_an_answer_ends_the_silence_and_what_was_busy_before_is_forgotten():
     assert circle.edge.cloud.complaint == "no worker answered for 20 s"
 
 
-def test_without_a_cloud_wait_keeps_asking_and_loses_nothing():
+def test_without_a_cloud_wait_keeps_asking_and_loses_nothing() -> None:
     circle = lost_cloud(OnCloudLoss.WAIT)
     assert not circle.edge.finished
     circle.settle()
     assert circle.text == undisturbed()
 
 
-def test_without_a_cloud_local_goes_on_and_marks_the_tokens():
+def test_without_a_cloud_local_goes_on_and_marks_the_tokens() -> None:
     circle = lost_cloud(OnCloudLoss.LOCAL)
     assert circle.edge.finished
     assert circle.edge.failure is None
     assert circle.edge.tally.num_by_fate[Fate.UNVERIFIED] == 24
 
 
-def test_verification_resumes_by_itself_after_local_tokens():
+def test_verification_resumes_by_itself_after_local_tokens() -> None:
     circle = Circle(on_cloud_loss=OnCloudLoss.LOCAL, max_tokens=120, cloud_timeout=2.0)
     for _ in range(12):
         circle.draft()
@@ -258,7 +262,7 @@ def test_verification_resumes_by_itself_after_local_tokens():
     assert fates[Fate.VERIFIED] + fates[Fate.CORRECTED] > 0
 
 
-def test_without_a_link_local_goes_on_at_once_and_asks_again_when_it_is_back():
+def test_without_a_link_local_goes_on_at_once_and_asks_again_when_it_is_back() -> None:
     circle = Circle(on_cloud_loss=OnCloudLoss.LOCAL, max_tokens=40)
     circle.advance(LinkEvent.DOWN)
     for _ in range(10):
@@ -272,7 +276,7 @@ def test_without_a_link_local_goes_on_at_once_and_asks_again_when_it_is_back():
     assert not {Fate.UNVERIFIED, Fate.LOCAL} & set(fates[10:])
 
 
-def test_an_empty_pool_is_no_reason_to_wait_when_local_is_allowed():
+def test_an_empty_pool_is_no_reason_to_wait_when_local_is_allowed() -> None:
     circle = Circle(on_cloud_loss=OnCloudLoss.LOCAL)
     while circle.edge.wants_draft and not circle.to_workers:
         circle.draft()
@@ -280,7 +284,7 @@ def test_an_empty_pool_is_no_reason_to_wait_when_local_is_allowed():
     assert {item.fate for item in circle.final} == {Fate.UNVERIFIED}
 
 
-def test_a_new_link_asks_again_at_once():
+def test_a_new_link_asks_again_at_once() -> None:
     circle = Circle()
     first_draft(circle)
     circle.to_workers.clear()
@@ -291,7 +295,7 @@ def test_a_new_link_asks_again_at_once():
     assert circle.text == undisturbed()
 
 
-def test_a_worker_that_leaves_hands_its_sessions_over_without_a_deadline():
+def test_a_worker_that_leaves_hands_its_sessions_over_without_a_deadline() -> None:
     circle = Circle(window=3)
     first_draft(circle)
     circle.deliver_to_worker(0)
@@ -303,12 +307,12 @@ def test_a_worker_that_leaves_hands_its_sessions_over_without_a_deadline():
     circle.advance(Refusal(None, Reason.BUSY, "w0", "stopping"))
     circle.pass_time(0.0)
     (outgoing,) = circle.to_workers
-    assert (outgoing.worker, outgoing.message.base) == (None, 0)
+    assert (outgoing.worker, expect(Draft, outgoing.message).base) == (None, 0)
     circle.settle()
     assert circle.text == undisturbed(window=3)
 
 
-def test_only_the_sessions_own_worker_can_leave():
+def test_only_the_sessions_own_worker_can_leave() -> None:
     circle = Circle()
     first_draft(circle)
     circle.deliver_to_worker(0)
@@ -321,16 +325,16 @@ def test_only_the_sessions_own_worker_can_leave():
 def first_draft(circle: Circle) -> Draft:
     while circle.edge.wants_draft:
         circle.draft()
-    return circle.to_workers[0].message
+    return expect(Draft, circle.to_workers[0].message)
 
 
 def refusal_of(circle: Circle, draft: Draft) -> Refusal:
     at_once = circle.workers["w0"].receive(draft)
     _, answers = circle.workers["w0"].next_job()
-    return [*at_once, *answers][0]
+    return expect(Refusal, [*at_once, *answers][0])
 
 
-def test_a_worker_refuses_a_foreign_vocabulary():
+def test_a_worker_refuses_a_foreign_vocabulary() -> None:
     circle = Circle()
     draft = first_draft(circle)
     foreign = Opening(b"otherone", 12, Sampling(), 1)
@@ -339,7 +343,7 @@ def test_a_worker_refuses_a_foreign_vocabulary():
     assert b"otherone".hex() in refusal.detail
 
 
-def test_a_worker_refuses_what_is_too_long_for_it():
+def test_a_worker_refuses_what_is_too_long_for_it() -> None:
     circle = Circle()
     draft = first_draft(circle)
     refusal = refusal_of(circle, Draft(0, 0, 0, (1,) * 600, draft.block, opening=draft.opening))
@@ -347,7 +351,7 @@ def test_a_worker_refuses_what_is_too_long_for_it():
     assert "512" in refusal.detail
 
 
-def test_a_drifted_prefix_is_noticed():
+def test_a_drifted_prefix_is_noticed() -> None:
     circle = Circle()
     draft = first_draft(circle)
     circle.deliver_to_worker(0)
@@ -358,14 +362,14 @@ def test_a_drifted_prefix_is_noticed():
     assert refusal.reason is Reason.NEED_CONTEXT
 
 
-def test_a_worker_refuses_a_draft_with_nothing_before_it():
+def test_a_worker_refuses_a_draft_with_nothing_before_it() -> None:
     circle = Circle()
     draft = first_draft(circle)
     refusal = refusal_of(circle, Draft(0, 0, 0, (), draft.block, opening=draft.opening))
     assert refusal.reason is Reason.BAD_REQUEST
 
 
-def test_waiting_drafts_of_a_session_are_verified_in_one_pass():
+def test_waiting_drafts_of_a_session_are_verified_in_one_pass() -> None:
     circle = Circle(window=6, block_length=1, threshold=0.0, noise=0.0, temperature=0.0)
     circle.draft()
     circle.deliver_to_worker(0)
@@ -376,17 +380,18 @@ def test_waiting_drafts_of_a_session_are_verified_in_one_pass():
     while circle.to_workers:
         circle.deliver_to_worker(0)
     job, _ = circle.workers["w0"].next_job()
-    assert len(job.drafts) == 6
+    assert len(present(job).drafts) == 6
 
 
-def test_a_failed_pass_is_answered_and_changes_nothing():
+def test_a_failed_pass_is_answered_and_changes_nothing() -> None:
     circle = Circle()
     first_draft(circle)
     circle.deliver_to_worker(0)
     session = circle.workers["w0"]
     session.next_job()
     (answer,) = session.abandon("out of memory", retry_after=0.5)
-    assert (answer.reason, answer.retry_after) == (Reason.BUSY, 0.5)
+    refusal = expect(Refusal, answer)
+    assert (refusal.reason, refusal.retry_after) == (Reason.BUSY, 0.5)
     circle.to_device.append(answer)
     circle.settle()
     assert circle.text == undisturbed()

@@ -5,10 +5,11 @@ kill workers, and let deadlines pass, and then let everything calm down.
 """
 
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from cloud_worker.session.judging import judge
 from cloud_worker.session.session import CloudSession, Target
-from common.protocol.messages import Close, Draft, ToDevice
+from common.protocol.messages import Close, ToDevice
 from common.sampling.distribution import fit_vocabulary
 from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES
@@ -17,9 +18,22 @@ from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
 from edge_agent.session.step import advance
+from edge_agent.session.transcript import FinalToken
 from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel, opening
 
 PROMPT = [3, 1, 4, 1]
+
+
+class Chosen(TypedDict, total=False):
+    """What the tests choose of a circle that nothing disturbs."""
+
+    scheme: str
+    seed: int
+    temperature: float
+    window: int
+    block_length: int | None
+    max_tokens: int
+    stop_ids: frozenset[int]
 
 
 @dataclass
@@ -68,7 +82,7 @@ class Circle:
             ),
         )
         self.workers = {f"w{i}": self.new_worker(f"w{i}") for i in range(self.num_workers)}
-        self.final: list = []
+        self.final: list[FinalToken] = []
         self.silences: list[str] = []
         self.drafting: Drafted | None = None  # a draft under way, and what will come of it
         self.advance()
@@ -107,7 +121,7 @@ class Circle:
         name = outgoing.worker or opener
         if isinstance(outgoing.message, Close):
             self.workers[name] = self.new_worker(name)
-        elif isinstance(outgoing.message, Draft):
+        else:
             self.to_device += self.workers[name].receive(outgoing.message)
 
     def work(self, name: str) -> None:
