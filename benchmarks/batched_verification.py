@@ -21,7 +21,7 @@ from cloud_worker.target_model.layers import layer_shapes
 from cloud_worker.target_model.packed_engine import PackedEngine
 from cloud_worker.target_model.padded import attend_padded
 from cloud_worker.target_model.serial import SerialEngine
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 
 MAX_TOKENS = 16384
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -87,7 +87,7 @@ def compare(
 
 def main() -> None:
     """Print one line per number of sessions."""
-    parser = command_line("benchmarks.batched_verification", __doc__)
+    parser = command_parser("benchmarks.batched_verification", __doc__)
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 16], help="numbers of sessions")
     parser.add_argument("--past", type=int, default=200, help="tokens before the block")
     parser.add_argument("--spread", type=int, default=20, help="vary the past by up to this many tokens")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks.support.process_time import cpu_seconds, resident_bytes
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
 
 PAYLOAD = bytes(80)  # the size of a draft of one token with 16 ids
@@ -220,7 +220,7 @@ def broker_time(
 
 def main() -> None:
     """Measure and print."""
-    parser = command_line("benchmarks.broker_load", __doc__)
+    parser = command_parser("benchmarks.broker_load", __doc__)
     parser.add_argument(
         "--devices", type=int, nargs="+", default=[10, 100, 1000, 4000], help="connections, one row each"
     )

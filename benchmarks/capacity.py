@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack
 
 from benchmarks.support.device import Device
 from common.link import LinkSettings
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorkers
 
@@ -59,7 +59,7 @@ def line(name: str, latencies: Sequence[float], rate: float) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = command_line("benchmarks.capacity", __doc__)
+    parser = command_parser("benchmarks.capacity", __doc__)
     parser.add_argument("--pass-ms", type=float, default=60.0, help="how long a forward pass takes")
     parser.add_argument("--tokens", type=int, default=60, help="tokens per session")
     flags = parser.parse_args()

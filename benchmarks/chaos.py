@@ -28,7 +28,7 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.generation.generation import Generation
 from edge_agent.session.settings import OnCloudLoss
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker, LocalWorkers
 from evaluation.smart_home.held_out import held_out
@@ -238,7 +238,7 @@ def report(disturbed: Outcome, calm: Outcome, trouble: Trouble) -> list[Case]:
 
 def main() -> int:
     """Run and compare; return 0 if nothing changed, 1 otherwise."""
-    parser = command_line("benchmarks.chaos", __doc__)
+    parser = command_parser("benchmarks.chaos", __doc__)
     parser.add_argument("--generations", type=int, default=200, help="generations per run")
     parser.add_argument("--agents", type=int, default=8, help="agents that generate concurrently")
     parser.add_argument("--workers", type=int, default=3, help="worker processes")

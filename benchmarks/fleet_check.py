@@ -39,7 +39,7 @@ from evaluation.fleet.world.broker import Broker
 from evaluation.fleet.world.pool import Gauge, Pool
 from evaluation.fleet.world.session import DeviceTime, Session
 from evaluation.fleet.world.worker import Process, Worker, WorkerTime
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.reporting.results import RESULTS, Cell, header, markdown_table, write_csv, write_section
@@ -203,7 +203,7 @@ def verdict(rows: Sequence[Sequence[Cell]], faults: Sequence[str]) -> str:
 
 def main() -> int:
     """Measure, simulate, print and write; return 1 if they disagree."""
-    parser = command_line("benchmarks.fleet_check", __doc__)
+    parser = command_parser("benchmarks.fleet_check", __doc__)
     parser.add_argument("--pass-ms", type=float, default=60.0, help="how long a forward pass takes")
     parser.add_argument("--draft-ms", type=float, default=40.0, help="how long a draft token takes")
     parser.add_argument("--tokens", type=int, default=60, help="tokens per session")

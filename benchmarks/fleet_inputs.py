@@ -19,7 +19,7 @@ from benchmarks.service_time import PASTS, RUNS, target_time
 from edge_agent.policy.schemes import SCHEMES
 from evaluation.fleet.collect import collect
 from evaluation.fleet.inputs import INPUTS, PassTime
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.models.pair import add_pair_flags, open_pair
 from evaluation.reporting.results import header
 from evaluation.smart_home.held_out import held_out
@@ -54,7 +54,7 @@ H100_SOURCE = (
 )
 
 
-def typed(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> str:
+def command_line(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> str:
     """Return the command to type for these flags; defaults are left out."""
     words = ["python -m benchmarks.fleet_inputs"]
     for name, value in vars(flags).items():
@@ -65,7 +65,7 @@ def typed(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> str:
 
 def main() -> None:
     """Measure and write."""
-    parser = command_line("benchmarks.fleet_inputs", __doc__)
+    parser = command_parser("benchmarks.fleet_inputs", __doc__)
     add_pair_flags(parser)
     parser.add_argument("--commands", type=int, default=60, help="held-out commands to answer")
     parser.add_argument("--runs", type=int, default=RUNS, help="runs of each forward pass")
@@ -83,7 +83,7 @@ def main() -> None:
     targets = {f"{name}-cpu": asdict(target_time(name, flags.runs)) for name in PASTS}
     targets["assumed-h100-llama-8b"] = asdict(H100.target(LLAMA_8B, LLAMA_8B_CACHE, H100_SOURCE))
     broker, _ = broker_time([10, 100, 1000, flags.devices], 40_000, 5.0)
-    source = header(typed(parser, flags))
+    source = header(command_line(parser, flags))
     found = {"source": source, "broker": broker, "loop": asdict(loop), "targets": targets, "schemes": schemes}
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     flags.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

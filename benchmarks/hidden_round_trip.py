@@ -25,7 +25,7 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.source import resolve
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.smart_home.held_out import held_out
@@ -170,7 +170,7 @@ def report(samples: Mapping[str, Sequence[Sample]], times: Times) -> Iterator[st
 
 def main() -> None:
     """Measure and print."""
-    parser = command_line("benchmarks.hidden_round_trip", __doc__)
+    parser = command_parser("benchmarks.hidden_round_trip", __doc__)
     parser.add_argument("--round-trip-ms", type=float, default=100.0, help="round trip of the emulated link")
     parser.add_argument("--draft-ms", type=float, default=20.0, help="how long a draft token takes")
     parser.add_argument("--pass-ms", type=float, default=60.0, help="how long a forward pass takes")

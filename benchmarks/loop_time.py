@@ -30,7 +30,7 @@ from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
 from cloud_worker.worker import Worker, serve
 from evaluation.fleet.inputs import LoopTime
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 
@@ -114,7 +114,7 @@ def work(broker: str, name: str) -> None:
 
 def main() -> None:
     """Measure and print, or run as the worker that is measured."""
-    parser = command_line("benchmarks.loop_time", __doc__)
+    parser = command_parser("benchmarks.loop_time", __doc__)
     parser.add_argument("--tokens", type=int, default=400, help="tokens per device")
     parser.add_argument("--broker", help=argparse.SUPPRESS)
     parser.add_argument("--worker", default="timed", help=argparse.SUPPRESS)

@@ -18,7 +18,7 @@ import aiomqtt
 
 from benchmarks.support.device import Device
 from common.link import LinkSettings
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 
@@ -71,7 +71,7 @@ async def measure(broker: LocalBroker, rounds: int, count: int) -> tuple[list[fl
 
 def main() -> None:
     """Measure and print."""
-    parser = command_line("benchmarks.path_overhead", __doc__)
+    parser = command_parser("benchmarks.path_overhead", __doc__)
     parser.add_argument("--rounds", type=int, default=7, help="rounds of both")
     parser.add_argument("--count", type=int, default=300, help="round trips per round")
     parser.add_argument("--echo", type=int, metavar="PORT", help=argparse.SUPPRESS)

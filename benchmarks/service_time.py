@@ -27,7 +27,7 @@ from cloud_worker.target_model.loading import load as load_model
 from cloud_worker.target_model.packed_engine import PackedEngine
 from cloud_worker.target_model.padded import attend_padded
 from evaluation.fleet.inputs import PassTime
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 
 RUNS = 9
 COUNTS, BLOCKS = (1, 4, 16), (1, 4, 8)  # sessions in a pass, new tokens per session
@@ -106,7 +106,7 @@ def target_time(name: str, runs: int) -> PassTime:
 
 def main() -> None:
     """Measure and print."""
-    parser = command_line("benchmarks.service_time", __doc__)
+    parser = command_parser("benchmarks.service_time", __doc__)
     parser.add_argument("--models", nargs="+", choices=PASTS, default=list(PASTS), help="the models to time")
     parser.add_argument("--runs", type=int, default=RUNS, help="runs of each pass")
     flags = parser.parse_args()

@@ -26,7 +26,7 @@ from benchmarks.support.slowed import SlowedDraft
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.draft_model import Logits
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.models.pair import Pair, default_cache, load_pair
@@ -242,7 +242,7 @@ def write(lines: Sequence[Line], flags: argparse.Namespace, folder: Path) -> Non
 
 def main() -> int:
     """Compare and write; return 0 if all agree, 1 otherwise."""
-    parser = command_line("benchmarks.simulation_check", __doc__)
+    parser = command_parser("benchmarks.simulation_check", __doc__)
     parser.add_argument("--draft-ms", type=float, default=80.0, help="how long a draft token takes")
     parser.add_argument("--pass-ms", type=float, default=160.0, help="how long a forward pass takes")
     parser.add_argument("--first", type=int, default=11, help="the first held-out command")

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.chaos import Trouble, cases, generate_all, report
 from benchmarks.support.link_emulator import LinkEmulator
 from benchmarks.support.memory_sampler import HEADING, Growth, MemorySampler, count_tasks
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker, LocalWorkers
 
@@ -108,7 +108,7 @@ def pids(broker: LocalBroker, workers: dict[str, LocalWorker], trouble: Trouble)
 
 def main() -> int:
     """Run and judge; return 0 if nothing leaked and no text changed, 1 otherwise."""
-    parser = command_line("benchmarks.soak", __doc__)
+    parser = command_parser("benchmarks.soak", __doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="how long to run")
     parser.add_argument("--agents", type=int, default=8, help="agents that generate concurrently")
     parser.add_argument("--workers", type=int, default=3, help="worker processes, one of them spared")

@@ -13,7 +13,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f"{action.help} (default: %(default)s)"
 
 
-def command_line(module: str, description: str | None) -> argparse.ArgumentParser:
+def command_parser(module: str, description: str | None) -> argparse.ArgumentParser:
     """Return the parser of `python -m MODULE`; `description` is the docstring of the module."""
     return argparse.ArgumentParser(
         prog=f"python -m {module}", description=description, formatter_class=HelpFormatter

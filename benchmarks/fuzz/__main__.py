@@ -33,7 +33,7 @@ from common.sampling.distribution import Sampling
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.session.settings import OnCloudLoss
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker, free_port
 from evaluation.local.worker import LocalWorker
 
@@ -216,7 +216,7 @@ def run(part: Part, count: int, flags: argparse.Namespace, devices: Any, *argume
 
 def main() -> int:
     """Run both parts; return 0 if no fault was found, 1 otherwise."""
-    parser = command_line("benchmarks.fuzz", __doc__)
+    parser = command_parser("benchmarks.fuzz", __doc__)
     parser.add_argument("--messages", type=int, default=1_020_000, help="messages without a rate limit")
     parser.add_argument("--limited", type=int, default=60_000, help="messages with a rate limit")
     parser.add_argument("--attackers", type=int, default=2, help="attacking processes")

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 
 CHUNK = 16_384
 
@@ -176,7 +176,7 @@ class LinkEmulator:
 
 def main() -> None:
     """Run until Ctrl-C."""
-    parser = command_line("benchmarks.support.link_emulator", __doc__)
+    parser = command_parser("benchmarks.support.link_emulator", __doc__)
     parser.add_argument("--to", default="127.0.0.1:1883", help="the broker")
     parser.add_argument("--listen", type=int, default=1884, help="port for agents and workers")
     parser.add_argument("--delay-ms", type=float, default=0.0, help="one-way delay in each direction")

@@ -20,7 +20,7 @@ from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
 from cloud_worker.worker import Worker, serve
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 
 VOCAB_SIZE = 1024
 SHARPNESS = 6.0
@@ -89,7 +89,7 @@ class ScriptedTarget:
 
 def main() -> None:
     """Run a scripted worker until it is stopped."""
-    parser = command_line("benchmarks.support.scripted", __doc__)
+    parser = command_parser("benchmarks.support.scripted", __doc__)
     parser.add_argument("--broker", required=True, help="mqtt://host:port")
     parser.add_argument("--worker", default="scripted", help="the worker's name")
     parser.add_argument("--pass-ms", type=float, default=0.0, help="how long a forward pass takes")

@@ -18,7 +18,7 @@ from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
 from cloud_worker.worker import Worker, serve
 from edge_agent.draft_model.draft_model import DraftModel, Logits
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class SlowedTarget(TargetModel):
 
 def main() -> None:
     """Run a slowed worker until it is stopped."""
-    parser = command_line("benchmarks.support.slowed", __doc__)
+    parser = command_parser("benchmarks.support.slowed", __doc__)
     parser.add_argument("--pass-ms", type=float, required=True, help="the least time per forward pass")
     parser.add_argument("--broker", required=True, help="mqtt://host:port")
     parser.add_argument("--worker", default="slowed", help="the worker's name")

@@ -22,7 +22,7 @@ from evaluation.demo_pair.shapes import DRAFT, MAX_POSITIONS, TARGET, Shape, lla
 from evaluation.demo_pair.tokenizer import train_tokenizer, wrapped_tokenizer
 from evaluation.demo_pair.training import train
 from evaluation.demo_pair.writing import write_held_out, write_onnx, write_torch
-from evaluation.help_format import command_line
+from evaluation.help_format import command_parser
 from evaluation.reporting.results import CHECKOUT
 from evaluation.smart_home import Command, held_out_commands
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_line("evaluation.demo_pair", __doc__)
+    parser = command_parser("evaluation.demo_pair", __doc__)
     parser.add_argument(
         "--out",
         type=Path,

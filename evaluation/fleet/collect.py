@@ -1,7 +1,8 @@
-"""Traces and message sizes of a real pair, scheme by scheme: what a fleet's sessions are replayed from.
+"""Traces and message sizes of a real pair, scheme by scheme, which a fleet's sessions replay.
 
-Law: each token is drawn by the real policy and judged by the real verification, on the text so far; by law 3
-the result is the text of a whole run with that seed, whatever blocks it was cut into there.
+Law: each token is drawn by the real policy and judged by the real verification, on the text so far. Since a
+text depends only on prompt, seed, models and threshold, it is the text of a whole run with that seed, however
+the run is split into blocks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +27,7 @@ LETTERS = {Decision.SKIP: SKIPPED, Decision.HOLD: HELD, Decision.UPLINK: ASKED}
 
 @dataclass(slots=True)
 class _Sizes:
-    """Payload bytes of tokens that were verified, beyond those of the empty draft."""
+    """Payload bytes of verified tokens, beyond those of an empty draft."""
 
     num_tokens: int = 0
     num_bytes: int = 0
@@ -35,7 +36,7 @@ class _Sizes:
 def collect(
     pair: Pair, scheme: Scheme, prompts: Iterable[Sequence[int]], *, max_tokens: int, seed: int
 ) -> SchemeTraces:
-    """One generation a prompt at temperature 1, with the scheme's default threshold."""
+    """Generate once per prompt, at temperature 1 and the scheme's default threshold."""
     sizes = _Sizes()
     traces = [
         _trace(pair, scheme, prompt, sizes, max_tokens=max_tokens, seed=seed + number)
@@ -77,7 +78,7 @@ def _trace(
 def _step(
     pair: Pair, policy: Policy, opening: Opening, tokens: Sequence[int], sizes: _Sizes
 ) -> tuple[str, int, float]:
-    """The letter, the token and the uncertainty of the next position."""
+    """Return the letter, the token and the uncertainty of the next position."""
     if not policy.scheme.drafts:
         return ASKED, _verdict(pair, opening, tokens, ())[1], 0.0
     logits = fit_vocabulary(pair.draft.logits(tokens), pair.vocab_size)
@@ -109,6 +110,6 @@ def _size(message: ToDevice | ToWorker) -> int:
 
 
 def _packet(topic: str, message: ToDevice | ToWorker, *, qos: int = 0, alias: int | None = None) -> int:
-    """Bytes of the whole packet; with an alias the topic is left out, as in every one but the first."""
+    """Return the size of the whole packet; an alias replaces the topic, as after the first packet."""
     properties = len(publish_properties(EXPIRY, alias).pack())
     return publish_size("" if alias else topic, encode(message), properties, qos)

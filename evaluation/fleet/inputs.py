@@ -1,6 +1,6 @@
-"""The times that a fleet is simulated with, measured on a machine or assumed, as one JSON file tells.
+"""The times that a fleet is simulated with, measured or assumed, from one JSON file.
 
-Law: every number says where it comes from; an assumed profile has "assumed" in its name.
+Law: every figure states its source; an assumed profile has "assumed" in its name.
 """
 
 import json
@@ -18,10 +18,10 @@ INPUTS = Path(__file__).with_name("inputs.json")
 
 @dataclass(frozen=True, slots=True)
 class PassTime:
-    """Seconds of one forward pass: `fixed + per_session * sessions + per_token * new tokens`, a fit.
+    """A fit of the seconds of one forward pass: `fixed + per_session * sessions + per_token * new tokens`.
 
-    `ratios` are measured times over fitted ones; each pass draws one. `leaves_core`: while the model runs,
-    the worker's event loop has a processor core to itself (a GPU's does, a model on the only core does not).
+    `ratios` are measured times over fitted ones; each pass draws one. `leaves_core`: the worker's event loop
+    has a processor core to itself while the model runs (true for a GPU, false for a model on the only core).
     """
 
     fixed: float
@@ -32,20 +32,20 @@ class PassTime:
     leaves_core: bool = False
 
     def seconds(self, num_sessions: int, num_tokens: int) -> float:
-        """As fitted."""
+        """Return the fitted seconds."""
         return self.fixed + self.per_session * num_sessions + self.per_token * num_tokens
 
     def draw(self, rng: random.Random, num_sessions: int, num_tokens: int) -> float:
-        """As long as one such pass may take."""
+        """Draw the seconds of one such pass."""
         return rng.choice(self.ratios) * self.seconds(num_sessions, num_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class LoopTime:
-    """Processor seconds of a worker beside its model, a draft and a pass.
+    """Processor seconds of a worker apart from its model, per draft and per pass.
 
-    Reading (the socket, MQTT, decoding, queueing) goes on while a pass runs in its thread; answering
-    (verifying, encoding, sending) lies between two passes.
+    Reading (the socket, MQTT, decoding, queueing) continues while a pass runs in its thread; answering
+    (verifying, encoding, sending) happens between two passes.
     """
 
     reading: float
@@ -57,9 +57,9 @@ class LoopTime:
 
 @dataclass(frozen=True, slots=True)
 class BrokerTime:
-    """One mosquitto: processor seconds a message (in and out) and a ping; seconds of a hop when idle.
+    """One mosquitto: processor seconds per message (in and out) and per ping, bytes per connection.
 
-    `hops` is a sample of hop latencies (publisher to subscriber); memory is bytes a connection.
+    `hops` is a sample of hop latencies in seconds, from publisher to subscriber, with an idle broker.
     """
 
     per_message: float
@@ -67,12 +67,12 @@ class BrokerTime:
     hops: Sequence[float]
     connection_bytes: float
     source: str
-    loads: Sequence[Mapping[str, float]] = ()  # what was measured with fewer connections
+    loads: Sequence[Mapping[str, float]] = ()  # measurements with fewer connections
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything measured; `targets` are pass times by profile."""
+    """All inputs; `targets` are pass times by profile."""
 
     broker: BrokerTime
     loop: LoopTime
@@ -82,7 +82,7 @@ class Inputs:
 
 
 def load_inputs(path: Path) -> Inputs:
-    """Read the file; SettingsError when it is missing or is something else."""
+    """Read the file; SettingsError if it is missing or has other contents."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Inputs(
@@ -95,4 +95,6 @@ def load_inputs(path: Path) -> Inputs:
     except FileNotFoundError as error:
         raise SettingsError(f"there is no {path}: make it with python -m benchmarks.fleet_inputs") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"{path} holds no fleet inputs ({error}): make it anew") from error
+        raise SettingsError(
+            f"{path} has no fleet inputs ({error}): make it with python -m benchmarks.fleet_inputs"
+        ) from error

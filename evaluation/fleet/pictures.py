@@ -1,4 +1,4 @@
-"""Pictures of a fleet: latency and throughput under a growing load, and what fleets of each size need."""
+"""The pictures of a fleet: latency and throughput under a growing load, and the pools for each fleet size."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from evaluation.fleet.world.simulation import Outcome
 
 
 def curves(points: Sequence[Outcome], target: float, max_batch: int) -> Figure:
-    """Latency (with the target), tokens/s and load against devices, for one pool."""
+    """Draw latency (with the target), tokens/s and load against devices, for one pool."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     latency, rate, load = figure.subplots(1, 3)
     devices = [each.num_devices for each in points]
@@ -34,7 +34,7 @@ def curves(points: Sequence[Outcome], target: float, max_batch: int) -> Figure:
 
 
 def sizes(points: Sequence[tuple[int, int, int]]) -> Figure:
-    """Workers and brokers against devices; `points` are devices, workers, brokers."""
+    """Draw workers and brokers against devices; `points` are (devices, workers, brokers)."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
     devices = [each[0] for each in points]

@@ -1,7 +1,7 @@
 """How many workers and brokers a fleet needs for a p99 target, by search over simulations.
 
-Law: every answer is a simulated operating point that met the target; a pool one worker or 5 % smaller
-was simulated too and did not, as far as the noise of a simulation tells.
+Law: every answer is a simulated operating point that met the target; a pool that is one worker or 5 % smaller
+was simulated too and did not, within the noise of a simulation.
 """
 
 import math
@@ -15,17 +15,17 @@ MAX_WORKERS = 1 << 20
 
 
 def enough_workers(
-    load: Load, site: Site, effort: Effort, target: float, tell: Callable[[Outcome], None]
+    load: Load, site: Site, effort: Effort, target: float, on_outcome: Callable[[Outcome], None]
 ) -> Outcome | None:
-    """The smallest pool that meets `target` seconds; None where no pool does.
+    """Find the smallest pool that meets a p99 of `target` seconds; None if no pool does.
 
-    Begins at twice what the work alone needs, goes up by doubling, then halves the interval until it is
-    within 5 % (or one worker).
+    The search starts at twice what the work alone needs, doubles until a pool is large enough, then halves
+    the interval down to 5 % or one worker. `on_outcome` is called with each simulated pool.
     """
 
     def attempt(num_workers: int) -> Outcome:
         outcome = simulate(load, replace(site, num_workers=num_workers), effort)
-        tell(outcome)
+        on_outcome(outcome)
         return outcome
 
     too_few, many = 0, _first_guess(load, site)
@@ -44,7 +44,7 @@ def enough_workers(
 
 
 def enough_brokers(load: Load, site: Site, effort: Effort) -> int:
-    """So many brokers that none of them is loaded above MAX_BROKER_LOAD, by the messages of a light run."""
+    """Return how many brokers keep the load below MAX_BROKER_LOAD, by the messages of a small run."""
     ample = replace(site, num_workers=_first_guess(load, site), num_brokers=1)
     few = replace(effort, num_answers=1000)
     small = replace(load, num_devices=min(load.num_devices, 1000))
@@ -53,7 +53,7 @@ def enough_brokers(load: Load, site: Site, effort: Effort) -> int:
 
 
 def _first_guess(load: Load, site: Site) -> int:
-    """Workers at which the passes, in full batches, take half the time."""
+    """Return the number of workers at which passes, in full batches, take half the time."""
     scheme = load.scheme
     steps = [each.steps for each in scheme.traces]
     asked = [sum(step != "s" for step in each) if scheme.drafts else len(each) for each in steps]
@@ -64,5 +64,5 @@ def _first_guess(load: Load, site: Site) -> int:
 
 
 def _is_light(outcome: Outcome) -> bool:
-    """More workers cannot help: those that there are have next to nothing to do."""
+    """Whether the workers are nearly idle, so that more of them cannot help."""
     return outcome.worker_load < 0.02

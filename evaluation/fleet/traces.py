@@ -1,23 +1,23 @@
-"""What generations of a pair of models looked like, token by token: all that a fleet must know of them. Pure.
+"""Generations of a pair of models, token by token: all that a fleet simulation needs of them. Pure.
 
-Law 3 makes this possible: with a fixed threshold the text is a function of prompt, seed and models, so a
-trace holds at any speed, window or block length; when blocks go up and what waits is simulated anew.
+With a fixed threshold the text is a function of prompt, seed and models. So a trace is valid at any speed,
+window and block length; when blocks are sent and what waits for them is simulated each time.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SKIPPED, HELD, ASKED = "s", "h", "u"  # by the gate; a capital letter is a token that the target replaced
+SKIPPED, HELD, ASKED = "s", "h", "u"  # by the gate; a capital letter marks a token that the target replaced
 
-TYPICAL_BLOCK = 8  # held tokens that go up together, roughly
+TYPICAL_BLOCK = 8  # held tokens that are sent together, roughly
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One generation: tokens of the prompt, and one letter a token of the answer.
+    """One generation: the number of prompt tokens, and one letter per token of the answer.
 
-    `uncertainty` is that of each token, where blocks are cut by it; else empty.
+    `uncertainty` is that of each token if it decides where blocks end; otherwise it is empty.
     """
 
     num_prompt: int
@@ -25,16 +25,16 @@ class Trace:
     uncertainty: tuple[float, ...] = ()
 
     def is_rejected(self, index: int) -> bool:
-        """Whether the draft token at `index` fell."""
+        """Whether the draft token at `index` was rejected."""
         return self.steps[index].isupper()
 
 
 @dataclass(frozen=True, slots=True)
 class SchemeTraces:
-    """A scheme's generations; bytes are whole MQTT packets, but for those of a token, which come on top.
+    """A scheme's generations; bytes are whole MQTT packets, except for those of tokens, which are added.
 
-    `drafts` False: the target writes alone, one pass a token. `context_bytes` are those of a skipped or
-    prompt token, `token_bytes` those of a token to verify with its distribution (the mean).
+    `drafts` False: the target writes alone, one pass per token. `context_bytes` are the bytes of a skipped or
+    prompt token, `token_bytes` the mean bytes of a token to verify with its distribution.
     """
 
     window: int
@@ -48,13 +48,13 @@ class SchemeTraces:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "SchemeTraces":
-        """As `to_json` wrote it."""
+        """Read what `to_json` returned."""
         traces = tuple(Trace(num, steps, tuple(values)) for num, steps, values in value["traces"])
         others = {name: each for name, each in value.items() if name != "traces"}
         return cls(**others, traces=traces)
 
     def to_json(self) -> dict[str, Any]:
-        """For a file."""
+        """Return plain values for a file."""
         return {
             **asdict(self),
             "traces": [[one.num_prompt, one.steps, one.uncertainty] for one in self.traces],
@@ -62,19 +62,19 @@ class SchemeTraces:
 
     @property
     def mean_tokens(self) -> float:
-        """Tokens of an answer."""
+        """Mean tokens per answer."""
         return sum(len(each.steps) for each in self.traces) / len(self.traces)
 
     @property
     def mean_answers(self) -> float:
-        """Corrections an answer, roughly: to size a simulation by."""
+        """Corrections per answer, roughly, to size a simulation."""
         steps = "".join(each.steps.lower() for each in self.traces)
         num_blocks = steps.count(ASKED) + steps.count(HELD) / TYPICAL_BLOCK
         return max(0.1, num_blocks / len(self.traces))
 
     @property
     def acceptance_rate(self) -> float | None:
-        """Accepted over tested tokens, the latter all but the skipped; None where nothing is tested."""
+        """Accepted over tested (not skipped) tokens; None if nothing is tested."""
         steps = "".join(each.steps for each in self.traces)
         num_tested = len(steps) - steps.count(SKIPPED)
         num_rejected = sum(step.isupper() for step in steps)

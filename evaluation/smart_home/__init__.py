@@ -1,4 +1,4 @@
-"""The task of the demo pair: commands to a smart home, the actions that they mean, and an answer."""
+"""The task of the demo pair: commands to a smart home, the actions they mean, and a spoken answer."""
 
 from evaluation.smart_home.action import Action, actions_to_json
 from evaluation.smart_home.chat import prompt_text, reply_text

@@ -1,7 +1,7 @@
-"""What the house says: one sentence for a list of actions.
+"""What the home answers: one sentence for a list of actions.
 
-Law: a function of the actions alone, so that a model which has the actions right has one right sentence to
-say.
+Law: the sentence is a function of the actions alone, so a model with the right actions has one right
+sentence.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from evaluation.smart_home.house import DEVICES, ROOM_NAMES, place_of
 
 REFUSAL = "Sorry, I can only look after this house."
 
-# what is said of a thing when it is done now, and when it will be done
+# what is said of a device when the action happens now, and when it happens later
 STATEMENTS: dict[str, tuple[str, str]] = {
     "on": ("{is} on", "will be on"),
     "off": ("{is} off", "will be off"),
@@ -83,7 +83,7 @@ OPENINGS: dict[str, str] = {
 
 
 def answer_sentence(actions: Sequence[Action]) -> str:
-    """The sentence that goes with the actions."""
+    """Return the sentence that goes with the actions."""
     if not actions:
         return REFUSAL
     clauses = [_clause(action) for action in actions]

@@ -1,8 +1,8 @@
-"""A command and its reply as one text, with the marks that the tokenizer knows as single tokens.
+"""A command and its reply as one text, with marks that are single tokens of the tokenizer.
 
-Law: what a model is trained on is what the tokenizer's chat template writes.
-`<|user|>COMMAND<|assistant|>REPLY<|end|>`, where REPLY is the JSON of the actions, a line break, and the
-answer sentence.
+Law: the training text is what the tokenizer's chat template writes:
+`<|user|>COMMAND<|assistant|>REPLY<|end|>`, where REPLY is the JSON of the actions, a line break and the
+answer.
 """
 
 from evaluation.smart_home.action import actions_to_json
@@ -20,10 +20,10 @@ CHAT_TEMPLATE = (
 
 
 def prompt_text(command_text: str) -> str:
-    """What a model reads."""
+    """Return the text that a model reads."""
     return f"{USER}{command_text}{ASSISTANT}"
 
 
 def reply_text(command: Command) -> str:
-    """What a model should write."""
+    """Return the text that a model should write."""
     return f"{actions_to_json(command.actions)}\n{command.answer}{END}"

@@ -1,7 +1,8 @@
-"""A command: one to three wishes in one utterance, with the actions and the answer that are right for it.
+"""A command: one to three wishes in one utterance, with the right actions and the right answer.
 
-Law: commands come in two worlds that share no command. A *training* command uses neither a held-out wording
-nor a held-out combination of device, room and action; a *held-out* command uses at least one.
+Law: the training commands and the held-out commands share no command. A *training* command uses neither a
+held-out wording nor a held-out combination of device, room and action; a *held-out* command uses at least
+one.
 """
 
 import hashlib
@@ -56,7 +57,7 @@ JOINERS = (
 
 @dataclass(frozen=True)
 class Command:
-    """What is said, what it means, and what the house answers."""
+    """What is said, what it means, and what the home answers."""
 
     text: str
     actions: tuple[Action, ...]
@@ -65,7 +66,7 @@ class Command:
 
     @property
     def held_out(self) -> bool:
-        """Whether training must never show it."""
+        """Whether it must never occur in training."""
         return self.held_out_wording or any(is_held_out_combination(action) for action in self.actions)
 
 
@@ -76,7 +77,7 @@ def _share_of(device: str, room: str, action: str) -> float:
 
 
 def is_held_out_combination(action: Action) -> bool:
-    """About 8 % of (device, room, action), of the devices that stand in many rooms."""
+    """Whether an action is among the held-out 8 % of (device, room, action), for devices in many rooms."""
     in_a_room = action.room not in ("house", "all") and (
         action.device == "vacuum" or len(DEVICES[action.device].rooms) > 1
     )
@@ -84,14 +85,14 @@ def is_held_out_combination(action: Action) -> bool:
 
 
 def training_command(rng: Random) -> Command:
-    """A command of the training world."""
+    """Draw a training command."""
     while (command := _draw_command(rng, held_out_rate=0.0)).held_out:
         pass
     return command
 
 
 def held_out_commands(num: int, seed: int) -> list[Command]:
-    """`num` different commands of the held-out world; the same ones for the same seed."""
+    """Draw `num` different held-out commands; equal seeds give equal commands."""
     rng = Random(f"held out {seed}")
     found: dict[str, Command] = {}
     while len(found) < num:
@@ -124,7 +125,7 @@ def _polite(rng: Random, wish: Wish) -> Wish:
 
 
 def _written(rng: Random, text: str) -> str:
-    """With or without capitals and a full stop, as people write; single spaces."""
+    """Write the text with or without capitals and a full stop, as people do, and with single spaces."""
     text = re.sub(r" +", " ", text).strip()
     if rng.random() < 0.5:
         text = re.sub(r"\bi\b", "I", text)

@@ -1,4 +1,4 @@
-"""The published held-out commands: prompts with the actions that are right."""
+"""The published held-out commands: prompts with the right actions."""
 
 import json
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class HeldOut:
 
 
 def held_out(count: int | None = None, *, first: int = 0, path: Path = HELD_OUT) -> list[HeldOut]:
-    """`count` commands (None: all) from the `first`, in the order of the file."""
+    """Return `count` commands (None: all) from number `first` on, in the order of the file."""
     lines = path.read_text(encoding="utf-8").splitlines()[first:]
     parsed = [json.loads(line) for line in lines[:count]]
     return [HeldOut(each["command"], tuple(each["actions"])) for each in parsed]

@@ -1,6 +1,6 @@
-"""The house: which rooms there are, which devices stand in them, and the everyday names of both.
+"""The home: its rooms, the devices in them, and the everyday names of both.
 
-Law: no name belongs to two rooms or to two devices, so that a command never has two meanings.
+Law: no name belongs to two rooms or two devices, so a command never has two meanings.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ SOUND = ("volume", "louder", "quieter")
 
 @dataclass(frozen=True)
 class Device:
-    """A kind of device. `plural` names all of them together; it is empty where there is only one."""
+    """A kind of device. `plural` names all of them together; it is empty if there is only one."""
 
     names: tuple[str, ...]
     plural: str
@@ -70,5 +70,5 @@ DEVICES: dict[str, Device] = {
 
 
 def place_of(room: str, name: str) -> str:
-    """The room as a place: "in the kitchen", "on the balcony"."""
+    """Return the room as a place: "in the kitchen", "on the balcony"."""
     return f"{'on' if room == 'balcony' else 'in'} the {name}"

@@ -1,7 +1,6 @@
-"""What people say to a house besides plain requests: questions, complaints, occasions, and what is not for a
-house.
+"""What people say to a smart home besides plain requests: questions, complaints, occasions and small talk.
 
-Patterns as in `requests`. Law: a remark means one action, the one that the dictionary's key says.
+The patterns are as in `requests`. Law: a remark means exactly one action, the key of the dictionary.
 """
 
 QUESTIONS: dict[str, tuple[str, ...]] = {

@@ -1,8 +1,8 @@
-"""How each action is asked for, straight out.
+"""How people directly ask for each action.
 
-A pattern such as "(turn|switch) {x} on" stands for all its choices; `{x}` is the thing, `{n}` the value,
-`{a}` the amount, `{in}` and `{room}` the place. Law: an action's patterns fit every device that can do it,
-and no pattern means another action of the same device.
+A pattern such as "(turn|switch) {x} on" stands for all its choices; `{x}` is the device, `{n}` the value,
+`{a}` the amount, `{in}` and `{room}` the place. Law: an action's patterns fit every device that has it, and
+no pattern means another action of the same device.
 """
 
 _MOVE = "(set|turn|put|change|bring) {x} to {n}"

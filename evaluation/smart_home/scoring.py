@@ -1,7 +1,6 @@
-"""Whether a generated text is right: its first line must be exactly the expected actions.
+"""Scores a generated text: it is right if its first line is exactly the expected list of actions.
 
-Law: a text that is not valid JSON, or whose first line is not the expected list, is wrong; nothing is
-repaired.
+Law: a first line that is not valid JSON, or not the expected list, is wrong; nothing is repaired.
 """
 
 import json
@@ -12,7 +11,7 @@ from evaluation.smart_home.action import Action
 
 
 def read_actions(generated_text: str) -> list[dict[str, int | str]] | None:
-    """The action list on the first line; None if there is none."""
+    """Return the list of actions on the first line, or None if there is none."""
     try:
         found = json.loads(generated_text.split("\n", 1)[0])
     except ValueError:
@@ -23,5 +22,5 @@ def read_actions(generated_text: str) -> list[dict[str, int | str]] | None:
 
 
 def exact_match(generated_text: str, actions: Sequence[Action]) -> bool:
-    """The generated action list is the expected one: same actions, same order, same fields and values."""
+    """Whether the generated list has the expected actions: same order, same fields and values."""
     return read_actions(generated_text) == [action.to_dict() for action in actions]

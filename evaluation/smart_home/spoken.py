@@ -1,6 +1,6 @@
 """Numbers, amounts, clock times, durations and events, as people say them.
 
-Law: every function draws a value and one of its spoken forms; each form means that one value and no other.
+Law: every function draws a value and one of its spoken forms; a form never means another value.
 """
 
 from random import Random
@@ -67,7 +67,7 @@ DAY_PARTS: tuple[tuple[str, int, int, int], ...] = (
 
 
 def number_words(number: int) -> str:
-    """0 to 100 in words."""
+    """Return a number from 0 to 100 in words."""
     if number < 20:
         return SMALL[number]
     if number == 100:
@@ -77,27 +77,27 @@ def number_words(number: int) -> str:
 
 
 def spoken_number(rng: Random, number: int) -> str:
-    """Digits mostly, words now and then."""
+    """Say a number in digits or, less often, in words."""
     return number_words(number) if number <= 100 and rng.random() < 0.25 else str(number)
 
 
 def spoken_percent(rng: Random, number: int) -> str:
-    """ "40 percent", "40%", "forty percent"."""
+    """Say a percentage: "40 percent", "40%", "forty percent"."""
     return f"{number}%" if rng.random() < 0.3 else f"{spoken_number(rng, number)} percent"
 
 
 def spoken_degrees(rng: Random, number: int) -> str:
-    """ "21 degrees", "21", "twenty-one degrees"."""
+    """Say a temperature: "21 degrees", "21", "twenty-one degrees"."""
     return f"{spoken_number(rng, number)}{rng.choice((' degrees', ' degrees', ''))}"
 
 
 def clock(minutes: int) -> str:
-    """Minutes since midnight as "HH:MM"."""
+    """Return minutes since midnight as "HH:MM"."""
     return f"{minutes // 60 % 24:02d}:{minutes % 60:02d}"
 
 
 def spoken_clock(rng: Random) -> tuple[str, str]:
-    """A clock time ("18:30") and how it is said ("half past six in the evening")."""
+    """Draw a clock time ("18:30") and how it is said ("half past six in the evening")."""
     style = rng.random()
     if style < 0.06:
         return rng.choice((("12:00", "noon"), ("00:00", "midnight")))
@@ -111,7 +111,7 @@ def spoken_clock(rng: Random) -> tuple[str, str]:
 
 
 def _spoken_hour(rng: Random, hour: int, joined: bool) -> tuple[int, str]:
-    """Minutes relative to the hour, and how the two are said; `joined`: am and pm go with digits."""
+    """Draw minutes relative to the hour, and how both are said; `joined`: digits, as am and pm need."""
     if joined or rng.random() < 0.3:
         minute = rng.choice((0, 0, 5, 10, 15, 20, 30, 40, 45, 50, rng.randrange(60)))
         return minute, f"{hour}:{minute:02d}" if minute else str(hour)
@@ -124,7 +124,7 @@ def _spoken_hour(rng: Random, hour: int, joined: bool) -> tuple[int, str]:
 
 
 def spoken_duration(rng: Random) -> tuple[int, str]:
-    """Minutes, and how they are said ("half an hour")."""
+    """Draw minutes, and how they are said ("half an hour")."""
     if rng.random() < 0.3:
         return rng.choice(
             ((30, "half an hour"), (60, "an hour"), (120, "two hours"), (180, "three hours"), (60, "1 hour"))
@@ -134,6 +134,6 @@ def spoken_duration(rng: Random) -> tuple[int, str]:
 
 
 def spoken_event(rng: Random) -> tuple[str, str]:
-    """An event of the house, and how it is said."""
+    """Draw an event in the home, and how it is said."""
     event = rng.choice(tuple(EVENTS))
     return event, rng.choice(EVENTS[event])

@@ -1,6 +1,6 @@
-"""Which devices a command means, and how it names them: "the study lamp", "all lights except in the loft".
+"""The devices that a command means, and how it names them: "the study lamp", "all lights except in the loft".
 
-Law: the name determines the targets. A name never mentions a room that it does not mean or exclude.
+Law: the name determines the targets. A name never mentions a room that it does not include or exclude.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FOR_ONE_KIND = frozenset({"temperature", "brightness", "brighter", "dimmer", "wa
 
 @dataclass(frozen=True)
 class Target:
-    """One device in one room, or in all rooms but `excluded`."""
+    """One device in one room, or in all rooms except `excluded`."""
 
     device: str
     room: str
@@ -32,12 +32,12 @@ class Thing:
 
 
 def draw_place(rng: Random, room: str) -> str:
-    """The room as a place, by one of its names."""
+    """Return the room as a place, by one of its names."""
     return place_of(room, rng.choice(ROOM_NAMES[room]))
 
 
 def draw_thing(rng: Random, device: str, action: str) -> Thing:
-    """One target mostly; now and then two, or all of a kind."""
+    """Draw one target or, less often, two or all of a kind."""
     style = rng.random()
     if len(DEVICES[device].rooms) == 1:
         return Thing(f"the {rng.choice(DEVICES[device].names)}", (Target(device, "house"),))
@@ -75,7 +75,7 @@ def _two_devices(rng: Random, device: str, action: str) -> Thing:
 
 
 def draw_single(rng: Random, device: str) -> Thing:
-    """Exactly one target."""
+    """Draw exactly one target."""
     if len(DEVICES[device].rooms) == 1:
         return Thing(f"the {rng.choice(DEVICES[device].names)}", (Target(device, "house"),))
     return _one(rng, device, rng.choice(DEVICES[device].rooms))

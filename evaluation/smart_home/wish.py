@@ -1,6 +1,6 @@
-"""One wish: a piece of a command that stands for itself, and the actions that it means.
+"""One wish: a part of a command that makes sense on its own, and the actions that it means.
 
-Law: the text of a wish determines its actions. `wording` says which wording was used, so that a split can
+Law: the text of a wish determines its actions. `wording` is the wording that was used, so that a split can
 hold it out.
 """
 
@@ -33,7 +33,7 @@ PLURAL_NAMES = frozenset({"lights", "windows", "blinds", "shutters", "curtains"}
 
 @dataclass(frozen=True)
 class Wish:
-    """`request`: an imperative, which politeness can be wrapped around."""
+    """A wish; `request` marks an imperative, to which polite words can be added."""
 
     text: str
     actions: tuple[Action, ...]
@@ -43,14 +43,14 @@ class Wish:
 
 
 def draw_wish(rng: Random, held_out_rate: float) -> Wish:
-    """One wish of any kind; its wording is a held-out one with probability `held_out_rate`."""
+    """Draw a wish of any kind; its wording is held out with probability `held_out_rate`."""
     kinds: tuple[Callable[[Random, float], Wish], ...] = (_request, _errand, _question, _remark, _scene)
     kind = rng.choices(kinds, (66, 9, 11, 10, 4))[0]
     return kind(rng, held_out_rate)
 
 
 def draw_small_talk(rng: Random, held_out_rate: float) -> Wish:
-    """Something that no house can do: no actions."""
+    """Draw something that a smart home cannot do; it has no actions."""
     wording, held_out = _draw_wording(rng, SMALL_TALK, held_out_rate)
     numbered = wording.replace("{n}", str(rng.randint(1, 99)), 1).replace("{n}", str(rng.randint(1, 99)), 1)
     return Wish(numbered, (), wording, held_out)
@@ -113,7 +113,7 @@ def _draw_value(rng: Random, device: str, action: str, wording: str) -> Value:
 
 
 def _draw_amount(rng: Random, degrees: bool, last: bool) -> Value:
-    """How much more or less: "a bit", "by 2 degrees"; `last`: the amount ends the wording."""
+    """Draw how much more or less: "a bit", "by 2 degrees"; `last`: the amount ends the wording."""
     if rng.random() < 0.4:
         number = rng.randint(1, 6) if degrees else rng.randrange(5, 55, 5)
         unit = "degree" if number == 1 else "degrees"
@@ -180,7 +180,7 @@ def _scene(rng: Random, held_out_rate: float) -> Wish:
 
 
 def _modified(rng: Random, wish: Wish) -> Wish:
-    """The wish with, now and then, a time, an event or a duration, before or behind it."""
+    """Sometimes add a time, an event or a duration, before or after the wish."""
     style = rng.random()
     if style < 0.72:
         return wish

@@ -1,9 +1,8 @@
-"""Which wordings of a pattern there are, and which of them only the held-out commands use.
+"""The wordings of a pattern, and which of them only the held-out commands use.
 
-A *wording* is a pattern with its choices made: "switch {x} on". Law: about 15 % of the wordings of an
-action are held out, never seen in training, but every pattern keeps two thirds of its wordings there, and
-every word is seen there too: what is tested is new ways to put known words together, not the guessing of
-unknown ones.
+A *wording* is a pattern with its choices made: "switch {x} on". Law: about 15 % of the wordings of an action
+are held out of training. Every pattern keeps at least two thirds of its wordings in training, and every word
+occurs in training, so that the test is to combine known words in new ways, not to guess unknown words.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ HELD_OUT_SHARE = 0.15
 
 @cache
 def expand(pattern: str) -> tuple[str, ...]:
-    """All wordings of a pattern: every choice "(a|b)" made in every way."""
+    """Return all wordings of a pattern: every combination of its choices "(a|b)"."""
     parts = re.split(r"\(([^()]*)\)", pattern)
     choices = [part.split("|") if number % 2 else [part] for number, part in enumerate(parts)]
     return tuple("".join(made) for made in product(*choices))
@@ -29,7 +28,7 @@ def _rank(wording: str) -> str:
 
 @cache
 def split_wordings(patterns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The wordings for training, and those held out; every pattern and every word stays in training."""
+    """Return the wordings for training and the held-out ones; every pattern and word stays in training."""
     pattern_of = {wording: pattern for pattern in patterns for wording in expand(pattern)}
     wordings = sorted(pattern_of, key=_rank)
     num_uses = Counter(word for wording in wordings for word in set(wording.split()))

@@ -19,8 +19,8 @@ from common.sampling.distribution import Sampling
 from evaluation.__main__ import main
 from evaluation.fleet.command import INPUTS, add_flags, command_line
 from evaluation.fleet.inputs import BrokerTime, LoopTime, PassTime, load_inputs
-from evaluation.fleet.sentence import first_to_break
 from evaluation.fleet.sizing import enough_workers
+from evaluation.fleet.summary import first_to_break
 from evaluation.fleet.traces import SchemeTraces, Trace
 from evaluation.fleet.world.arrivals import Arrivals
 from evaluation.fleet.world.broker import Broker
@@ -296,7 +296,7 @@ def test_the_command_answers_in_a_sentence(capsys: pytest.CaptureFixture[str]) -
         (["--devices", "0"], "--devices must be above 0"),
         (["--scheme", "slm"], "no texts of scheme slm"),
         (["--target", "none"], "no profile none"),
-        (["--burst", "20"], "--burst is 1"),
+        (["--burst", "20"], "--burst must be 1"),
         (["--prompts-per-hour", "100000"], "cannot answer"),
         (["--inputs", "nowhere.json"], "there is no nowhere.json"),
     ],

@@ -1,6 +1,6 @@
-"""docs/results/fleet.md: curves, schemes, sizes, and how far the simulation can be trusted.
+"""The page of the command, docs/results/fleet.md: schemes, curves, sizes and slices.
 
-Law: each table is simulated by the command at its head; nothing on the page is typed in.
+Law: each table is simulated by the command in its header; no figure on the page is typed by hand.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from evaluation.fleet.inputs import Inputs
 from evaluation.fleet.pictures import curves, sizes
-from evaluation.fleet.sentence import first_to_break
 from evaluation.fleet.sizing import enough_brokers, enough_workers
+from evaluation.fleet.summary import first_to_break
 from evaluation.fleet.world.simulation import Effort, Load, Outcome, Site, simulate
 from evaluation.reporting.results import (
     RESULTS,
@@ -29,8 +29,8 @@ PAGE = RESULTS / "fleet.md"
 ASSUMED = "assumed-h100-llama-8b"
 FLEETS = (10, 100, 1000, 10_000, 100_000, 1_000_000)
 SCHEMES = ("llm", "hlm", "u-hlm", "opportunistic", "lossless", "coupled")
-CURVE = (0.1, 0.25, 0.5, 0.7, 0.85, 1.0, 1.1, 1.25)  # of what the pool carries
-SCHEME_DEVICES = 50_000  # so that most pools have several workers
+CURVE = (0.1, 0.25, 0.5, 0.7, 0.85, 1.0, 1.1, 1.25)  # as shares of what the pool carries
+SCHEME_DEVICES = 50_000  # enough for most pools to have several workers
 POINT = (
     "workers",
     "devices",
@@ -47,7 +47,7 @@ POINT = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the flags ask for; `target` is the p99 in seconds, `command` the line that was typed."""
+    """What the flags ask for; `target` is the p99 in seconds, `command` the command that was typed."""
 
     load: Load
     site: Site
@@ -66,8 +66,8 @@ class Sized:
     outcome: Outcome
 
 
-def write_report(plan: Plan) -> Path:
-    """Simulate everything and write page, CSV files and pictures; stopped, what is done stays."""
+def write_page(plan: Plan) -> Path:
+    """Simulate everything and write page, CSV files and pictures; if stopped, finished sections stay."""
     with tqdm(desc="operating points", unit="", leave=False) as bar:
         _write_inputs(plan)
         schemes = _schemes(plan, bar)
@@ -94,19 +94,19 @@ def _schemes(plan: Plan, bar: "tqdm[Any]") -> dict[str, Sized]:
 
 
 def size(plan: Plan, load: Load, bar: "tqdm[Any]") -> Sized | None:
-    """As many brokers and workers as it needs; None where no pool meets the target."""
+    """Find the brokers and workers that the load needs; None if no pool meets the target."""
 
-    def tell(outcome: Outcome) -> None:
+    def on_outcome(outcome: Outcome) -> None:
         bar.set_postfix_str(f"{outcome.num_devices:,} devices, {outcome.num_workers} workers")
         bar.update()
 
     site = replace(plan.site, num_brokers=enough_brokers(load, plan.site, plan.effort))
-    outcome = enough_workers(load, site, plan.effort, plan.target, tell)
+    outcome = enough_workers(load, site, plan.effort, plan.target, on_outcome)
     return Sized(load, replace(site, num_workers=outcome.num_workers), outcome) if outcome else None
 
 
 def capacity_curve(plan: Plan, sized: Sized, bar: "tqdm[Any]") -> Iterator[Outcome]:
-    """The same pool under growing fleets, to beyond what it carries."""
+    """Simulate the same pool under growing fleets, up to more than it carries."""
     for share in CURVE:
         load = replace(sized.load, num_devices=int(share * sized.load.num_devices))
         yield simulate(load, sized.site, plan.effort)
@@ -114,7 +114,7 @@ def capacity_curve(plan: Plan, sized: Sized, bar: "tqdm[Any]") -> Iterator[Outco
 
 
 def slice_check(plan: Plan, sized: Sized, bar: "tqdm[Any]") -> Iterator[Outcome]:
-    """The same fleet with all its workers simulated, and with slices."""
+    """Simulate the same fleet with all its workers, and with slices of them."""
     factor = max(1, 16 // sized.outcome.num_workers)
     load = replace(sized.load, num_devices=factor * sized.load.num_devices)
     site = replace(sized.site, num_workers=factor * sized.outcome.num_workers)
@@ -124,7 +124,7 @@ def slice_check(plan: Plan, sized: Sized, bar: "tqdm[Any]") -> Iterator[Outcome]
 
 
 def point(outcome: Outcome) -> list[Cell]:
-    """The cells of POINT."""
+    """Return the cells of POINT."""
     return [
         outcome.num_workers,
         outcome.num_devices,
@@ -164,17 +164,17 @@ def _write_sizes(plan: Plan, section: str, sized: Sequence[Sized]) -> None:
 def _write_schemes(plan: Plan, section: str, schemes: dict[str, Sized]) -> None:
     headings = [
         "scheme",
-        "devices a worker",
-        "passes a token",
-        "uplinks a token",
-        "B up a token",
-        "acceptance",
+        "devices/worker",
+        "passes/token",
+        "uplinks/token",
+        "B up/token",
+        "acceptance rate",
     ]
     headings += ["p50 ms", "p99 ms", "session p50 s", "tokens/s", "batch"]
     rows: list[list[Cell]] = []
     for name, each in schemes.items():
         found = each.outcome
-        per_token = 1 / (each.load.sessions_per_second * each.load.scheme.mean_tokens)  # of those asked for
+        per_token = 1 / (each.load.sessions_per_second * each.load.scheme.mean_tokens)  # tokens asked for
         jobs = found.worker_load * found.num_workers * found.batch
         rows.append(
             [
@@ -216,19 +216,19 @@ def _write_inputs(plan: Plan) -> None:
     lines = [
         plan.inputs.source,
         "",
-        f"* Broker ({broker.source}): {1e6 * broker.per_message:.1f} us of processor time a message, "
-        f"{1e6 * broker.per_ping:.1f} us a ping, a hop {1e3 * hops[len(hops) // 2]:.2f} ms (p50), "
-        f"{broker.connection_bytes:,.0f} bytes of memory a connection.",
-        f"* The worker's loop ({loop.source}): reading {1e3 * loop.reading:.2g} ms a draft and "
-        f"{1e3 * loop.reading_a_pass:.2g} ms a pass, answering {1e3 * loop.answering:.2g} ms a draft and "
-        f"{1e3 * loop.answering_a_pass:.2g} ms a pass.",
+        f"* Broker ({broker.source}): {1e6 * broker.per_message:.1f} us of processor time per message, "
+        f"{1e6 * broker.per_ping:.1f} us per ping, {1e3 * hops[len(hops) // 2]:.2f} ms per hop (p50), "
+        f"{broker.connection_bytes:,.0f} bytes of memory per connection.",
+        f"* The worker's loop ({loop.source}): reading {1e3 * loop.reading:.2g} ms per draft and "
+        f"{1e3 * loop.reading_a_pass:.2g} ms per pass, answering {1e3 * loop.answering:.2g} ms per draft "
+        f"and {1e3 * loop.answering_a_pass:.2g} ms per pass.",
     ]
     for name, each in plan.inputs.targets.items():
         ratios = sorted(each.ratios)
         lines.append(
-            f"* `{name}` ({each.source}): {1e3 * each.fixed:.3g} ms + {1e3 * each.per_session:.3g} ms a "
-            f"session + {1e3 * each.per_token:.3g} ms a token, times {ratios[0]:.3g} to {ratios[-1]:.3g}; "
-            f"drafts are read {'beside' if each.leaves_core else 'at the expense of'} the pass."
+            f"* `{name}` ({each.source}): {1e3 * each.fixed:.3g} ms + {1e3 * each.per_session:.3g} ms per "
+            f"session + {1e3 * each.per_token:.3g} ms per token, times {ratios[0]:.3g} to {ratios[-1]:.3g}; "
+            f"reading drafts {'does not slow' if each.leaves_core else 'slows'} the pass."
         )
     write_section(PAGE, "inputs", "\n".join(lines))
 
