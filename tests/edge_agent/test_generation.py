@@ -167,7 +167,7 @@ class Cloud:
             mailbox=mailbox,
             drafting=Drafting(model or SlowModel(), self.thread, policy, VOCAB_SIZE),
             decoder=Decoder(TextStream(tokenizer, prompt), StopStrings(())),
-            turn=nullcontext,
+            turn=lambda _: nullcontext(),
         )
 
 
