@@ -41,6 +41,7 @@ from mosquitto.provisioning.access import Account, Kind, rules
 from mosquitto.provisioning.configuration import find_plugin
 from tests.support.processes import answers, generate
 from tests.support.production_broker import ProductionBroker, production_broker
+from tests.support.small_models import FolderOf
 
 README = (Path(__file__).parents[2] / "mosquitto" / "README.md").read_text()
 PATIENCE = 10.0
@@ -590,7 +591,7 @@ def test_without_a_broker_the_command_names_its_flag(
 
 
 def test_the_circle_gives_the_same_text_as_without_access_rules(
-    production: ProductionBroker, broker: LocalBroker, family_folder: Any, draft_folder: Any
+    production: ProductionBroker, broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
 ) -> None:
     account = {
         "CA_FILE": production.ca_file,
