@@ -13,10 +13,11 @@ from common.protocol.topics import MAX_NAME_LENGTH, check_name
 from common.sampling.distribution import LATTICE_TOTALS, Sampling
 from common.sampling.randomness import MAX_SEED
 from edge_agent.policy.policy import DEFAULT_MAX_IDS, MAX_IDS, Policy
+from edge_agent.policy.rejection_fit import PUBLISHED_FIT
 from edge_agent.policy.schemes import SCHEMES, Form, Scheme
 from edge_agent.policy.uncertainty import ESTIMATORS
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
-from edge_agent.tuning.calibration import PUBLISHED_FIT, Calibration
+from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.risk_control import RiskControl, RiskCurve
 from edge_agent.tuning.tuner import Numbers, Tuner
 

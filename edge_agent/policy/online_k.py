@@ -7,7 +7,7 @@ tolerance theta.
 import numpy as np
 
 from common.sampling.randomness import FloatArray
-from edge_agent.tuning.calibration import PUBLISHED_FIT, Fit
+from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 
 
 def expected_rejection(uncertainty: float, fit: Fit = PUBLISHED_FIT) -> float:

@@ -25,9 +25,9 @@ from common.sampling.distribution import (
 from common.sampling.randomness import FloatArray, Purpose, gumbel_noise, uniform
 from edge_agent.policy.cheapest_k import DEFAULT_BYTE_PRICE, cheapest_num_ids
 from edge_agent.policy.online_k import online_k
+from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 from edge_agent.policy.schemes import Form, Gate, Scheme
 from edge_agent.policy.uncertainty import ESTIMATORS, Estimator
-from edge_agent.tuning.calibration import PUBLISHED_FIT, Fit
 
 DEFAULT_MAX_IDS = 32
 MAX_IDS = 65536  # of one truncated distribution, by the protocol

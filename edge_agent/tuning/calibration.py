@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from common.sampling.distribution import Sampling
+from edge_agent.policy.rejection_fit import Fit
 
 FILE_NAME = "calibration.json"
 FORMAT_VERSION = 1
@@ -17,32 +18,6 @@ FORMAT_VERSION = 1
 
 class CalibrationError(ValueError):
     """A calibration that cannot be used: one sentence with what is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """The papers' line beta ~ slope * u + intercept (arXiv 2412.12687), least squares."""
-
-    slope: float
-    intercept: float
-
-    def rejection(self, uncertainty: float) -> float:
-        """The expected rejection probability at an uncertainty, within [0, 1]."""
-        return min(1.0, max(0.0, self.slope * uncertainty + self.intercept))
-
-    def uncertainty_at(self, rejection: float) -> float:
-        """The largest uncertainty up to which no more than `rejection` is expected, within [0, 1]."""
-        if self.slope <= 0.0:  # uncertainty tells nothing: all or none
-            return 1.0 if self.intercept <= rejection else 0.0
-        return min(1.0, max(0.0, (rejection - self.intercept) / self.slope))
-
-    @property
-    def risk_averse(self) -> float:
-        """The threshold up to which no rejection is expected: -b / a, within [0, 1]."""
-        return self.uncertainty_at(0.0)
-
-
-PUBLISHED_FIT = Fit(0.815, -0.066)  # CU-HLM's pair (arXiv 2505.11788)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ import pytest
 from common.sampling.distribution import Sampling
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO_FOLDER, ModelError
+from edge_agent.policy.rejection_fit import Fit
 from edge_agent.policy.schemes import SCHEMES
-from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError, Fit, OperatingPoint
+from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError, OperatingPoint
 from edge_agent.tuning.calibration_file import find_calibration
 from tests.support.processes import generate
 
