@@ -10,6 +10,7 @@ from pathlib import Path
 from common.process.log import configure_logging
 from common.process.settings import CommandLine, SettingsError, add_flags, load
 from edge_agent.config import ENV_PREFIX, AgentConfig
+from edge_agent.errors import AgentError, ConfigError
 from edge_agent.policy.schemes import SCHEMES
 
 
@@ -21,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _export(flags) if flags.command == "export" else _talk(flags)
     except SettingsError as error:
         return _complain(str(error), 2)
+    except AgentError as error:
+        return _complain(str(error), 2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     except OSError as error:  # the output's: all others are explained where they arise
@@ -84,25 +87,15 @@ def _talk(flags: argparse.Namespace) -> int:
         config.log_level, config.log_format, text_format="edge-agent: %(levelname)s %(message)s"
     )
     # ONNX Runtime takes a while to import: --help and wrong settings need not wait for it
-    from common.link import LinkError
-    from common.process.http_pages import HttpPagesError
     from edge_agent.cli.commands import chat, generate
-    from edge_agent.draft_model.files import ModelError
 
-    try:
-        return chat(config, flags) if flags.command == "chat" else generate(config, flags)
-    except (ModelError, LinkError, HttpPagesError) as error:
-        return _complain(str(error), 1)
+    return chat(config, flags) if flags.command == "chat" else generate(config, flags)
 
 
 def _export(flags: argparse.Namespace) -> int:
-    from edge_agent.draft_model.files import ModelError
     from edge_agent.export import export
 
-    try:
-        print(export(flags.source, flags.out, flags.precision, providers=flags.provider))
-    except ModelError as error:
-        return _complain(str(error), 1)
+    print(export(flags.source, flags.out, flags.precision, providers=flags.provider))
     return 0
 
 

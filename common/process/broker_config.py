@@ -5,10 +5,13 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from common.link import LinkSettings
 from common.process.settings import SettingsError, option
 from common.protocol.topics import DEFAULT_ROOT, Topics, check_pool, is_name
+
+if TYPE_CHECKING:
+    from common.link import LinkSettings
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +40,10 @@ class BrokerConfig:
         """The user name where it may stand in a topic: in production an account is one device or worker."""
         return self.username if self.username and is_name(self.username) else ""
 
-    def link_settings(self, client_id: str) -> LinkSettings:
+    def link_settings(self, client_id: str) -> "LinkSettings":
         """The link's settings; LinkError or SettingsError says which of them cannot be used."""
+        from common.link import LinkSettings  # loads the MQTT client: a config alone does without
+
         password = self._password()
         try:
             settings = LinkSettings(

@@ -11,7 +11,7 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.cli.stdin_lines import typed_lines
 from edge_agent.cli.terminal import legend, painter
 from edge_agent.config import AgentConfig
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import AgentError, ModelError
 from edge_agent.generation.emission import Emitted
 from edge_agent.report import Report
 from edge_agent.text.prompts import Message
@@ -35,7 +35,7 @@ async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
         async for prompt in _prompts(flags.prompt):
             try:
                 succeeded, _ = await _answer(agent, prompt, flags, as_json=flags.json or flags.json_events)
-            except ModelError as error:
+            except AgentError as error:
                 if flags.prompt != "-":
                     raise
                 succeeded = _pass_over(prompt, error, as_json=flags.json or flags.json_events)
@@ -79,7 +79,7 @@ async def _answer(
     return failure is None, report.text
 
 
-def _pass_over(prompt: str, error: ModelError, *, as_json: bool) -> bool:
+def _pass_over(prompt: str, error: AgentError, *, as_json: bool) -> bool:
     """Say why this line has no answer; those after it may have one. False: it has not succeeded."""
     if as_json:
         print(json.dumps({"prompt": prompt, "text": "", "error": str(error)}), flush=True)

@@ -13,10 +13,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.draft_model.files import ModelError, read_info
+from edge_agent.draft_model.files import read_info
 from edge_agent.draft_model.graph import Graph, read_graph
 from edge_agent.draft_model.kv_cache import Cache, GrowingCache, SharedCache, empty
 from edge_agent.draft_model.onnx_session import Array, OnnxSession
+from edge_agent.errors import ModelError
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from common.sampling.distribution import Sampling
+from edge_agent.errors import ModelError
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_model"
@@ -29,10 +30,6 @@ ONNX_FILES = (
 )
 _MAX_POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_seq_len")
 _CACHE_HEAD_KEYS = ("num_key_value_heads", "num_attention_heads", "n_head")
-
-
-class ModelError(Exception):
-    """A draft model that cannot be used; the message is one sentence for the person who chose it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import ModelError
 
 _SLOT = r"\.(?:layers\.)?(\d+)\.(?:decoder\.)?(key|value)s?"
 _PAST = re.compile(r"(?:input\.)?(?:past_key_values|cache)" + _SLOT)

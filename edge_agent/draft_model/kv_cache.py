@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_agent.draft_model.files import ModelError
 from edge_agent.draft_model.graph import CacheTensor
 from edge_agent.draft_model.onnx_session import Array, Binding, Buffer, OnnxSession
+from edge_agent.errors import ModelError
 
 FIRST_CAPACITY = 256  # positions; doubles when full, so a small device pays for what it uses
 

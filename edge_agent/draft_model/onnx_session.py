@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from edge_agent.draft_model.files import ModelError
 from edge_agent.draft_model.graph import Tensor
+from edge_agent.errors import ModelError
 
 Buffer: TypeAlias = ort.OrtValue
 Array: TypeAlias = npt.NDArray[np.generic]

@@ -17,7 +17,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.logging import set_verbosity_error
 
-from edge_agent.draft_model.files import DEMO, DEMO_FOLDER, ONNX_FILES, ModelError
+from edge_agent.draft_model.files import DEMO, DEMO_FOLDER, ONNX_FILES
+from edge_agent.errors import ModelError
 
 TIMEOUT = 5.0  # seconds for the hub's first answer
 TEXT_FILES = ("*.json", "*.jinja")

@@ -14,7 +14,7 @@ import numpy as np
 from common.sampling.distribution import softmax
 from common.sampling.randomness import FloatArray
 from edge_agent.draft_model.draft_model import DraftModel
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import ModelError
 from edge_agent.export import Agreement
 from edge_agent.export.graphs import one_line
 

@@ -14,7 +14,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import ModelError, PromptError
 
 
 class ChatTemplate:
@@ -39,7 +39,7 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Mapping[str, object]], *, tools: Sequence[Mapping[str, object]] | None
     ) -> str:
-        """The prompt text up to the assistant's turn; raises ModelError when the template refuses."""
+        """The prompt text up to the assistant's turn; raises PromptError when the template refuses."""
         try:
             return self._template.render(
                 **self._special_tokens,
@@ -49,7 +49,7 @@ class ChatTemplate:
                 add_generation_prompt=True,
             )
         except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-            raise ModelError(f"The model's chat template refuses these messages ({error}).") from error
+            raise PromptError(f"The model's chat template refuses these messages ({error}).") from error
 
 
 class _Generation(Extension):

@@ -6,14 +6,34 @@ and `StopStrings` only when it can no longer be the beginning of a stop string.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tokenizers import Tokenizer
 
 from common.protocol.fingerprint import fingerprint
-from edge_agent.draft_model.files import ModelError, ModelInfo
+from edge_agent.errors import ModelError, PromptError
 from edge_agent.text.chat_template import ChatTemplate
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what a decoder writes for bytes that are no character, or not yet
+
+
+class TextFiles(Protocol):
+    """What `Text.load` needs to know of a model's folder; `ModelInfo` has it."""
+
+    @property
+    def folder(self) -> Path:
+        """Where tokenizer.json is."""
+        ...
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template's source, if the model has one."""
+        ...
+
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        """The names a chat template knows (bos_token, eos_token, ...), and their strings."""
+        ...
 
 
 class Text:
@@ -30,10 +50,10 @@ class Text:
         self.fingerprint = fingerprint(vocabulary)
 
     @classmethod
-    def load(cls, info: ModelInfo) -> "Text":
+    def load(cls, files: TextFiles) -> "Text":
         """Read tokenizer.json in the model's folder; raises ModelError when it is missing or broken."""
-        tokenizer = load_tokenizer(info.folder / "tokenizer.json")
-        template = ChatTemplate(info.chat_template, info.special_tokens) if info.chat_template else None
+        tokenizer = load_tokenizer(files.folder / "tokenizer.json")
+        template = ChatTemplate(files.chat_template, files.special_tokens) if files.chat_template else None
         return cls(tokenizer, template)
 
     @property
@@ -58,10 +78,10 @@ class Text:
         """Tokens of a conversation, ending where the assistant's answer begins.
 
         `messages` are {"role": ..., "content": ...}, `tools` JSON schemas, both as in OpenAI's API. Raises
-        ModelError when the model has no chat template or its template refuses them.
+        PromptError when the model has no chat template or its template refuses them.
         """
         if self._template is None:
-            raise ModelError("This model has no chat template: send a plain prompt, or choose a chat model.")
+            raise PromptError("This model has no chat template: send a plain prompt, or choose a chat model.")
         rendered = self._template.render(messages, tools=tools)
         return self._tokenizer.encode(rendered, add_special_tokens=False).ids
 

@@ -10,14 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from common.sampling.distribution import Sampling
+from edge_agent.errors import CalibrationError
 from edge_agent.policy.rejection_fit import Fit
 
 FILE_NAME = "calibration.json"
 FORMAT_VERSION = 1
-
-
-class CalibrationError(ValueError):
-    """A calibration that cannot be used: one sentence with what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ class Calibration:
             sampling, fit = Sampling(**fields.pop("sampling")), Fit(**fields.pop("fit"))
             ascending = tuple(sorted(points, key=lambda point: point.threshold))
             return _checked(cls(sampling=sampling, fit=fit, operating_points=ascending, **fields))
-        except (TypeError, KeyError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+        except (TypeError, KeyError, AttributeError, RecursionError, ValueError) as error:
             raise CalibrationError(f"it is not a calibration: {error}") from error
 
 

@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from common.process.settings import SettingsError
 from common.sampling.distribution import Sampling
+from edge_agent.assembly import choose_sampling
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO
+from edge_agent.errors import CalibrationError
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.policy.uncertainty import ESTIMATORS
-from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError
+from edge_agent.tuning.calibration import FILE_NAME, Calibration
 from evaluation.calibrate.analysis import Analysis, analyse
 from evaluation.calibrate.page import to_html, to_markdown
 from evaluation.calibrate.prompts import NUM_FRESH, fresh_commands, read_prompts
@@ -96,7 +98,7 @@ def run(flags: argparse.Namespace) -> int:
     with open_pair(flags, keeps_logits=False) as pair:
         finished = Finished(flags.work or default_cache().parent / "calibrate", _identity(pair, config))
         walks = _walk(pair, config, prompts, flags.seed, finished)
-    sampling = config.sampling(pair.info.sampling)
+    sampling = choose_sampling(config, pair.info.sampling)
     try:
         found = analyse(walks, flags.estimator, flags.risk or RISKS, flags.theta, _bar)
     except CalibrationError as error:
@@ -129,7 +131,7 @@ def _config(flags: argparse.Namespace) -> AgentConfig:
 
 def _identity(pair: Pair, config: AgentConfig) -> str:
     """All that a walk depends on, beside prompt and seed."""
-    sampling = config.sampling(pair.info.sampling)
+    sampling = choose_sampling(config, pair.info.sampling)
     return (
         f"{pair.key} {sampling} {config.threshold} {config.estimator} {config.max_ids} {config.max_tokens} "
         f"{sorted(ESTIMATORS)}"

@@ -13,6 +13,7 @@ from common.process.broker_config import BrokerConfig
 from common.process.settings import CommandLine, SettingsError, add_flags, load
 from edge_agent.config import ENV_PREFIX as AGENT_PREFIX
 from edge_agent.config import AgentConfig
+from edge_agent.errors import ConfigError
 
 KINDS = {AgentConfig: AGENT_PREFIX, WorkerConfig: WORKER_PREFIX}
 FIELDS = [(kind, field) for kind in KINDS for field in dataclasses.fields(kind)]
@@ -169,7 +170,7 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path, content):
     path = tmp_path / "password"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SettingsError, match=re.escape(str(path))):
+    with pytest.raises(ConfigError, match=re.escape(str(path))):
         AgentConfig(username="me", password_file=str(path)).link_settings("me")
 
 
@@ -350,27 +351,27 @@ def test_a_tilde_in_a_variable_is_the_home_folder(tmp_path, monkeypatch):
     [
         (
             ("--scheme", "lossless", "--risk", "0.02"),
-            "risk is for the scheme opportunistic: lossless measures no risk",
+            "`risk` is for the scheme opportunistic: lossless measures no risk",
         ),
         (
             ("--scheme", "u-hlm", "--audit", "1"),
-            "audit is for the scheme opportunistic: u-hlm measures no risk",
+            "`audit` is for the scheme opportunistic: u-hlm measures no risk",
         ),
         (
             ("--rejection-cost", "1"),
-            "rejection_cost is for schemes that skip certain tokens, not for lossless",
+            "`rejection_cost` is for schemes that skip certain tokens, not for lossless",
         ),
         (
             ("--scheme", "opportunistic", "--risk", "0.02", "--threshold", "0.1"),
-            "threshold and risk each decide about the threshold: set one of them",
+            "`threshold` and `risk` each decide the threshold: set one of them",
         ),
         (
             ("--scheme", "opportunistic", "--risk", "0.02", "--rejection-cost", "1"),
-            "risk and rejection_cost each decide about the threshold: set one of them",
+            "`risk` and `rejection_cost` each decide the threshold: set one of them",
         ),
-        (("--byte-price", "0.1"), "byte_price is for max_ids 0: set both, or neither"),
-        (("--scheme", "cu-hlm-offline", "--max-ids", "0"), "max_ids 0 keeps the text exact"),
-        (("--scheme", "opportunistic", "--risk", "0"), "risk must be between 1e-06 and 1, got 0"),
+        (("--byte-price", "0.1"), "`byte_price` is for `max_ids` 0: set both, or neither"),
+        (("--scheme", "cu-hlm-offline", "--max-ids", "0"), "`max_ids` 0 keeps the text exact"),
+        (("--scheme", "opportunistic", "--risk", "0"), "`risk` must be between 1e-06 and 1, got 0"),
     ],
 )
 def test_settings_that_would_have_no_effect_or_two_are_refused(flags, sentence):
@@ -383,4 +384,4 @@ def test_settings_that_would_have_no_effect_or_two_are_refused(flags, sentence):
     [({}, "lossless"), ({"risk": 0.02}, "opportunistic"), ({"audit": 0.5}, "opportunistic")],
 )
 def test_the_scheme_follows_from_what_is_asked_of_it(given, scheme):
-    assert AgentConfig(**given).scheme == scheme
+    assert AgentConfig(**given).chosen_scheme.name == scheme

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from edge_agent.draft_model import draft_model
 from edge_agent.draft_model.draft_model import CHUNK, DraftModel
-from edge_agent.draft_model.files import ModelError
 from edge_agent.draft_model.graph import Tensor, read_graph
 from edge_agent.draft_model.kv_cache import FIRST_CAPACITY, GrowingCache, SharedCache
+from edge_agent.errors import ModelError
 from edge_agent.export import graphs
 from edge_agent.export.quiet import quiet
 from tests.support.small_models import FAMILIES, MAX_POSITIONS, VOCAB_SIZE

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 
 import edge_agent.export as exporter
 from edge_agent.draft_model.draft_model import DraftModel
-from edge_agent.draft_model.files import ModelError, read_info
+from edge_agent.draft_model.files import read_info
+from edge_agent.errors import ModelError
 from edge_agent.export import Agreement, ExportReport, Precision, export, graphs
 from edge_agent.export.agreement import compare, judge, reference
 from edge_agent.text.tokenizer import Text

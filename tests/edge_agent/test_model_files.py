@@ -10,8 +10,9 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from common.sampling.distribution import Sampling
 from edge_agent.draft_model import source as model_source
-from edge_agent.draft_model.files import DEMO_FOLDER, ModelError, read_info
+from edge_agent.draft_model.files import DEMO_FOLDER, read_info
 from edge_agent.draft_model.source import resolve
+from edge_agent.errors import ModelError
 from tests.support.small_models import MAX_POSITIONS
 
 CONFIG = {"max_position_embeddings": 64, "num_attention_heads": 4, "hidden_size": 32, "eos_token_id": 1}

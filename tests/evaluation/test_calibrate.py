@@ -17,9 +17,10 @@ from scipy import stats
 from common.sampling.distribution import Sampling
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO_FOLDER
+from edge_agent.errors import CalibrationError
 from edge_agent.policy.policy import Decision, Policy
 from edge_agent.policy.schemes import SCHEMES
-from edge_agent.tuning.calibration import Calibration, CalibrationError
+from edge_agent.tuning.calibration import Calibration
 from evaluation.__main__ import main
 from evaluation.calibrate.analysis import analyse
 from evaluation.calibrate.association import Groups, associate, correlation
