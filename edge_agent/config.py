@@ -1,8 +1,9 @@
-"""The settings of an agent; each is a flag, a variable EDGE_AGENT_... and a TOML key."""
+"""The settings of an agent; each is a flag, an environment variable EDGE_AGENT_... and a TOML key."""
 
 import re
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from common.process.broker_config import BrokerConfig
@@ -23,69 +24,79 @@ if TYPE_CHECKING:
 ENV_PREFIX = "EDGE_AGENT_"
 MAX_TOKENS = 4096
 
+_connection = partial(option, group="connection")
+_model = partial(option, group="model")
+_scheme = partial(option, group="scheme")
+_risk = partial(option, group="risk")
+_sampling = partial(option, group="sampling")
+_text = partial(option, group="text")
+_monitoring = partial(option, group="monitoring")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig(BrokerConfig):
-    """What the agent drafts with, when it asks the cloud, and how it samples."""
+    """Which model drafts, when the cloud is asked, and how tokens are sampled."""
 
-    model: str = option("demo", "the draft model: a folder, a hub name, or demo")
-    model_file: str | None = option(None, "which ONNX file of the model, when it has several")
-    num_threads: int = option(1, "CPU threads of the draft model; 0: one a core")
-    providers: tuple[str, ...] = option(
+    model: str = _model("demo", "the draft model: a folder, a hub name, or demo")
+    model_file: str | None = _model(None, "the ONNX file to use, if the model has several")
+    num_threads: int = _model(1, "CPU threads of the draft model; 0: one per core")
+    providers: tuple[str, ...] = _model(
         (), "ONNX Runtime execution provider, in order of preference; repeatable"
     )
-    scheme: str = option(
+    scheme: str = _scheme(
         "",
         "when and what to send to the target model (default: lossless; opportunistic with a risk or audits)",
         choices=SCHEMES,
     )
-    threshold: float | None = option(
-        None, "uncertainty above which a token is verified; below 0: every token (default: the scheme's)"
+    threshold: float | None = _scheme(
+        None, "verify tokens with an uncertainty above this; below 0: every token (default: the scheme's)"
     )
-    risk: float | None = option(
-        None, "opportunistic: the drift a token to keep to; the threshold follows what is measured"
+    risk: float | None = _risk(
+        None, "opportunistic: keep the measured drift per token at this; sets the threshold"
     )
-    audit: float | None = option(
-        None, "opportunistic: the share of answers whose unsent tokens are measured after the end"
+    audit: float | None = _risk(
+        None, "opportunistic: measure the skipped tokens of this share of answers, after each answer"
     )
-    rejection_cost: float = option(
-        0.0, "skip what asking about costs more than this many seconds times the expected rejection; 0: off"
+    rejection_cost: float = _risk(
+        0.0, "skip a token if asking takes longer than this many seconds times the expected rejection; 0: off"
     )
-    calibration: str | None = option(
-        None, "a file that `evaluation calibrate` wrote (default: the one beside the model)"
+    calibration: str | None = _risk(
+        None, "a file written by `evaluation calibrate` (default: the one beside the model)"
     )
-    estimator: str = option("perturbation-mean", "how uncertainty is measured", choices=ESTIMATORS)
-    max_ids: int | None = option(
-        None, "ids that a truncated distribution keeps (k); 0: as many as are worth their bytes"
+    estimator: str = _scheme("perturbation-mean", "how uncertainty is measured", choices=ESTIMATORS)
+    max_ids: int | None = _scheme(
+        None, "ids kept in a truncated distribution (k); 0: as many as are worth their bytes"
     )
-    byte_price: float | None = option(
+    byte_price: float | None = _scheme(
         None, "with max_ids 0: the time of a byte over that of a rejection (default: measured)"
     )
-    resolution: int = option(LATTICE_TOTALS[0], f"what quantised counts sum to: {LATTICE_TOTALS}")
-    uplink_probability: float = option(0.5, "rand-hlm: the share of tokens that go up")
-    theta: float = option(0.1, "cu-hlm-online: the truncation error tolerated")
-    window: int | None = option(None, "drafts in flight (default: 1 for the papers' schemes, 4 for ours)")
-    block_length: int | None = option(
-        None, "lossless and coupled: tokens in one draft (default: what the measured times call for)"
+    resolution: int = _scheme(LATTICE_TOTALS[0], f"what quantised counts sum to: {LATTICE_TOTALS}")
+    uplink_probability: float = _scheme(0.5, "rand-hlm: the share of tokens sent to be verified")
+    theta: float = _scheme(0.1, "cu-hlm-online: the tolerated truncation error")
+    window: int | None = _scheme(None, "drafts in flight (default: 1 for the papers' schemes, 4 for ours)")
+    block_length: int | None = _scheme(
+        None, "lossless and coupled: tokens in one draft (default: chosen from the measured times)"
     )
-    temperature: float | None = option(None, "sampling temperature, 0 is greedy (default: the model's)")
-    top_k: int | None = option(None, "sample from the k most probable tokens (default: the model's)")
-    top_p: float | None = option(None, "sample from the smallest set with this mass (default: the model's)")
-    seed: int | None = option(None, "the same seed gives the same text (default: a random one)")
-    max_tokens: int = option(256, "the most tokens to generate")
-    stop: tuple[str, ...] = option((), "a text that ends the answer; repeatable")
-    raw: bool = option(False, "give the prompt to the model as it is, without its chat template")
-    on_cloud_loss: str = option(
+    temperature: float | None = _sampling(None, "sampling temperature; 0 is greedy (default: the model's)")
+    top_k: int | None = _sampling(None, "sample from the k most probable tokens (default: the model's)")
+    top_p: float | None = _sampling(
+        None, "sample from the smallest set of tokens with this probability (default: the model's)"
+    )
+    seed: int | None = _sampling(None, "the same seed gives the same text (default: random)")
+    max_tokens: int = _text(256, "generate at most this many tokens")
+    stop: tuple[str, ...] = _text((), "end the answer at this text; repeatable")
+    raw: bool = _text(False, "give the prompt to the model as it is, without its chat template")
+    on_cloud_loss: str = _connection(
         OnCloudLoss.FAIL.value,
         "when no worker answers: go on locally, wait, or fail",
         choices=[policy.value for policy in OnCloudLoss],
     )
-    cloud_timeout: float = option(20.0, "seconds without an answer after which the cloud counts as lost")
-    device: str = option("", "this device's name (default: the user name, or the host's)")
-    metrics_port: int = option(0, "port of /metrics for Prometheus; 0: off")
-    metrics_host: str = option("127.0.0.1", "address that it listens on")
-    log_level: str = option("warning", "what is logged", choices=LOG_LEVELS)
-    log_format: str = option("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
+    cloud_timeout: float = _connection(20.0, "seconds without an answer until the cloud counts as lost")
+    device: str = _connection("", "this device's name (default: the user name, or the host's)")
+    metrics_port: int = _monitoring(0, "port of /metrics for Prometheus; 0: off")
+    metrics_host: str = _monitoring("127.0.0.1", "address to listen on")
+    log_level: str = _monitoring("warning", "the lowest level to log", choices=LOG_LEVELS)
+    log_format: str = _monitoring("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value out of range, and for settings that contradict each other."""

@@ -45,18 +45,18 @@ def _explain_network(error: OSError, settings: LinkSettings) -> str:
     where = settings.address
     match error:
         case ConnectionRefusedError():
-            return f"no broker at {where} (connection refused): start mosquitto or set --broker"
+            return f"no broker at {where} (connection refused): start mosquitto or set `broker`"
         case socket.gaierror():
-            return f"the host name {settings.host!r} is not known: check --broker"
+            return f"the host name {settings.host!r} is not known: check `broker`"
         case ssl.SSLCertVerificationError():
             problem = error.verify_message.rstrip(".") or "verification failed"
             return (
-                f"TLS: the certificate of {where} is not trusted ({problem}): set --ca-file to its authority"
+                f"TLS: the certificate of {where} is not trusted ({problem}): set `ca_file` to its authority"
             )
         case ssl.SSLError() | ConnectionResetError() if settings.tls:
             return f"TLS: {where} does not complete a TLS handshake: is that the broker's TLS port?"
         case _:
-            return f"cannot reach the broker at {where} ({error.strerror or error}): check --broker"
+            return f"cannot reach the broker at {where} ({error.strerror or error}): check `broker`"
 
 
 def _explain_reason(reason: int | None, settings: LinkSettings) -> str:
@@ -70,6 +70,6 @@ def _explain_reason(reason: int | None, settings: LinkSettings) -> str:
     if reason in _UNAVAILABLE:
         return f"the broker at {where} is overloaded or not available: try again later"
     if reason == HUNG_UP:
-        wish = "a certificate of ours (--cert-file)" if settings.tls else "TLS (mqtts://)"
+        wish = "a certificate of ours (`cert_file`)" if settings.tls else "TLS (mqtts://)"
         return f"{where} hung up before the MQTT handshake: is it an MQTT broker, and does it want {wish}?"
     return f"the broker at {where} refused the connection (reason {reason}): see its log"

@@ -77,7 +77,7 @@ class HttpPages:
             number = error.errno if isinstance(error, OSError) else None
             reason = os.strerror(number) if number and number > 0 else str(error)
             raise HttpPagesError(
-                f"cannot serve metrics on {host}:{port} ({reason}): set --metrics-port or --metrics-host"
+                f"cannot serve metrics on {host}:{port} ({reason}): set `metrics_port` or `metrics_host`"
             ) from error
         threading.Thread(target=self._server.serve_forever, name="pages", daemon=True).start()
         return self

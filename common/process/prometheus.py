@@ -23,7 +23,7 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise HttpPagesError(
-        "metrics need the package prometheus-client: install it, or leave --metrics-port at 0"
+        "metrics need the package prometheus-client: install it, or leave `metrics_port` at 0"
     ) from error
 
 __all__ = ["Exposition", "Metric", "Names"]

@@ -1,4 +1,4 @@
-"""The commands `generate` and `chat`: prompts in, text, colours and summaries out."""
+"""The commands `generate` and `chat`: prompts in; text, colours and summaries out."""
 
 import argparse
 import asyncio
@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 
+from common.process.settings import with_flags
 from edge_agent.agent import EdgeAgent
 from edge_agent.cli.stdin_lines import typed_lines
 from edge_agent.cli.terminal import legend, painter
@@ -18,7 +19,7 @@ from edge_agent.text.prompts import Message
 
 
 def generate(config: AgentConfig, flags: argparse.Namespace) -> int:
-    """Answer the prompt, or every line of standard input; 1 when a generation failed."""
+    """Answer the prompt, or every line of standard input; returns 1 when a generation failed."""
     return asyncio.run(_generate(config, flags))
 
 
@@ -67,7 +68,7 @@ async def _answer(
     await agent.audited()
     report = Report.of(generation, before, agent.link_statistics, agent.risk)
     failure = generation.session.failure
-    explained = agent.explain(failure) if failure else None
+    explained = with_flags(agent.explain(failure), AgentConfig) if failure else None
     if as_json:
         print(json.dumps({"prompt": prompt, **dataclasses.asdict(report), "error": explained}), flush=True)
     else:
@@ -80,10 +81,11 @@ async def _answer(
 
 
 def _pass_over(prompt: str, error: AgentError, *, as_json: bool) -> bool:
-    """Say why this line has no answer; those after it may have one. False: it has not succeeded."""
+    """Report why this line has no answer, and go on to the next. False: it has not succeeded."""
+    message = with_flags(str(error), AgentConfig)
     if as_json:
-        print(json.dumps({"prompt": prompt, "text": "", "error": str(error)}), flush=True)
-    print(f"edge-agent: {error}", file=sys.stderr)
+        print(json.dumps({"prompt": prompt, "text": "", "error": message}), flush=True)
+    print(f"edge-agent: {message}", file=sys.stderr)
     return False
 
 

@@ -429,7 +429,7 @@ def test_cancelling_everything_leaves_no_task_behind(broker: LocalBroker) -> Non
 def test_no_broker_is_one_sentence() -> None:
     async def scenario() -> None:
         port = free_port()
-        expected = f"no broker at 127.0.0.1:{port} (connection refused): start mosquitto or set --broker"
+        expected = f"no broker at 127.0.0.1:{port} (connection refused): start mosquitto or set `broker`"
         assert await failure_of(url=f"mqtt://127.0.0.1:{port}") == expected
 
     run(scenario())
@@ -560,7 +560,7 @@ def test_a_client_certificate_is_shown_where_one_is_wanted(tmp_path: Path, autho
         trusted = LinkSettings(url, ca_file=authority.ca_file, cert_file=certificate, key_file=key)
         async with Link(trusted) as link:
             assert await link.send("a", b"x", qos=1) is Delivery.NO_SUBSCRIBERS
-        assert "--cert-file" in await failure_of(url=url, ca_file=authority.ca_file)
+        assert "`cert_file`" in await failure_of(url=url, ca_file=authority.ca_file)
 
     with tls_broker(tmp_path, authority, port, "require_certificate true"):
         run(scenario())

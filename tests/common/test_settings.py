@@ -10,7 +10,7 @@ import pytest
 from cloud_worker.config import ENV_PREFIX as WORKER_PREFIX
 from cloud_worker.config import WorkerConfig
 from common.process.broker_config import BrokerConfig
-from common.process.settings import CommandLine, SettingsError, add_flags, load
+from common.process.settings import CommandLine, SettingsError, add_flags, load, with_flags
 from edge_agent.config import ENV_PREFIX as AGENT_PREFIX
 from edge_agent.config import AgentConfig
 from edge_agent.errors import ConfigError
@@ -336,6 +336,49 @@ def test_help_names_every_setting_and_its_default(kind):
             assert "--" + field.name.replace("_", "-") in text
             if isinstance(field.default, int | float) and not isinstance(field.default, bool):
                 assert f"(default: {field.default})" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "groups"),
+    [
+        (
+            AgentConfig,
+            {
+                "connection": ("broker", "device"),
+                "model": ("model", "providers"),
+                "scheme": ("scheme", "window"),
+                "risk": ("risk", "calibration"),
+                "sampling": ("temperature", "seed"),
+                "text": ("max_tokens", "stop"),
+                "monitoring": ("metrics_port", "log_level"),
+            },
+        ),
+        (
+            WorkerConfig,
+            {
+                "connection": ("broker", "worker"),
+                "model": ("model", "dtype"),
+                "limits": ("cache_mb", "max_queue"),
+                "monitoring": ("status_interval", "log_level"),
+            },
+        ),
+    ],
+)
+def test_help_groups_the_settings(kind, groups):
+    parser = argparse.ArgumentParser(prog="command")
+    add_flags(parser, kind, KINDS[kind])
+    _, *sections = re.split(r"^(\w+):$", parser.format_help(), flags=re.MULTILINE)
+    texts = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert list(texts) == ["options", *groups]
+    for title, names in groups.items():
+        for name in names:
+            assert "  --" + name.replace("_", "-") in texts[title], name
+
+
+def test_a_command_line_names_a_setting_as_its_flag():
+    message = "set `metrics_port`, not `password`; run `edge-agent export` in `nowhere`"
+    shown = "set --metrics-port, not `password`; run `edge-agent export` in `nowhere`"
+    assert with_flags(message, AgentConfig) == shown
 
 
 def test_a_tilde_in_a_variable_is_the_home_folder(tmp_path, monkeypatch):

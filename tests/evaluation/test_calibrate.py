@@ -342,7 +342,7 @@ def test_a_field_of_json_lines_is_taken_as_prompt(tmp_path: Path, capsys: pytest
         (["--target", "/no/such/folder"], "there is no folder"),
         (["--num", "0"], "--num must be at least 1"),
         (["--num", "1"], "one prompt is not enough"),
-        (["--temperature", "-1"], "temperature must be between"),
+        (["--temperature", "-1"], "--temperature must be between"),
     ],
 )
 def test_mistakes_end_in_a_sentence(

@@ -142,7 +142,7 @@ def test_pages_are_found_by_their_path_and_nothing_else_is_there():
     with HttpPages("127.0.0.1", port, {"/health": lambda: HttpPage.text("no", status=503)}):
         assert get(f"http://127.0.0.1:{port}/health?x=1") == (503, "no\n")
         assert get(f"http://127.0.0.1:{port}/etc/passwd") == (404, "there are /health\n")
-        with pytest.raises(HttpPagesError, match=r"\(Address already in use\): set --metrics-port"):
+        with pytest.raises(HttpPagesError, match=r"\(Address already in use\): set `metrics_port`"):
             HttpPages("127.0.0.1", port, {}).__enter__()
     with socket.socket() as gone:
         assert gone.connect_ex(("127.0.0.1", port)) != 0
