@@ -1,7 +1,7 @@
-"""Text to tokens and back, chat templates included, with `tokenizers` alone.
+"""Text to tokens and back, including chat templates, with `tokenizers` alone.
 
-Law: what a stream has shown stays shown. `TextStream` lets a character out only when all its bytes are there,
-and `StopStrings` only when it can no longer be the beginning of a stop string.
+Law: what a stream has shown stays shown. `TextStream` releases a character only when all its bytes are there,
+and `StopStrings` only when it can no longer begin a stop string.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from common.protocol.fingerprint import fingerprint
 from edge_agent.errors import ModelError, PromptError
 from edge_agent.text.chat_template import ChatTemplate
 
-_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what a decoder writes for bytes that are no character, or not yet
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # a decoder's output for bytes that are not a character, or not yet
 
 
 class TextFiles(Protocol):
@@ -37,10 +37,10 @@ class TextFiles(Protocol):
 
 
 class Text:
-    """The tokenizer of one model. `vocab_size` is the largest id + 1; `fingerprint` names the vocabulary."""
+    """The tokenizer of one model. `vocab_size` is the largest id + 1; `fingerprint` identifies it."""
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None = None) -> None:
-        """Use `tokenizer`, whose padding and truncation are switched off."""
+        """Use `tokenizer`, and switch its padding and truncation off."""
         tokenizer.no_padding()
         tokenizer.no_truncation()
         vocabulary = tokenizer.get_vocab()
@@ -62,11 +62,11 @@ class Text:
         return self._template is not None
 
     def encode(self, prompt: str) -> list[int]:
-        """Tokens of a plain prompt, with the special tokens that the tokenizer itself puts around it."""
+        """Tokens of a plain prompt, with the special tokens that the tokenizer itself adds."""
         return self._tokenizer.encode(prompt).ids
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of `tokens`, special tokens left out."""
+        """The text of `tokens`, without special tokens."""
         return self._tokenizer.decode(tokens)
 
     def chat_prompt(
@@ -97,31 +97,31 @@ def load_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing more precise
-        raise ModelError(f"{path} is no tokenizer ({error}): copy or download it again.") from error
+        raise ModelError(f"{path} is not a tokenizer ({error}): copy or download it again.") from error
 
 
 class TextStream:
-    """Token by token to text: the pieces, put together, are what decoding the whole would add to the prompt.
+    """Tokens to text, one by one: the pieces together are what decoding the whole adds to the prompt.
 
     A token is decoded together with those of the last piece, because decoders treat the first token of a
-    text in their own way (they drop its space, for example).
+    text differently (they drop its space, for example).
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
-        """Begin behind `prompt`, whose own text does not come out."""
+        """Start after `prompt`, whose own text is not returned."""
         self._tokenizer = tokenizer
         self._window = list(prompt)  # the tokens of the last piece, then those still held back
         self._num_shown = len(self._window)
         self._shown = tokenizer.decode(self._window).rstrip(_INCOMPLETE)
 
     def __copy__(self) -> "TextStream":
-        """A stream that goes on from here by itself."""
+        """An independent stream that continues from here."""
         twin = TextStream.__new__(TextStream)
         vars(twin).update(vars(self), _window=list(self._window))
         return twin
 
     def push(self, token: int) -> str:
-        """The text that `token` completes; empty while a character lacks bytes."""
+        """The text that `token` completes; empty while a character is incomplete."""
         self._window.append(token)
         text = self._tokenizer.decode(self._window)
         if text.endswith(_INCOMPLETE) or len(text) <= len(self._shown):
@@ -133,7 +133,7 @@ class TextStream:
         return piece
 
     def flush(self) -> str:
-        """What was held back, at the end: a character that never got its bytes is a replacement character."""
+        """What was held back, at the end: an incomplete character becomes a replacement character."""
         if len(self._window) == self._num_shown:
             return ""
         text = self._tokenizer.decode(self._window)
@@ -144,18 +144,18 @@ class TextStream:
 class StopStrings:
     """Cuts a stream of text before the first stop string, however the text is split into pieces.
 
-    Held back is only the longest end that may still become a stop string. The one that is complete first
-    wins, and of two that end together the longer one.
+    Only the longest end that may still become a stop string is held back. The stop string that is complete
+    first wins, and of two that end together the longer one.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        """Watch for `stops`; empty ones are left out, and none at all lets everything through."""
+        """Stop at any of `stops`; empty ones are ignored, and without any the text passes through."""
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
         self.stopped = False
 
     def push(self, text: str) -> str:
-        """The part of the text so far that may be shown now; nothing once `stopped`."""
+        """The part of the text so far that may be shown now; empty once `stopped`."""
         if self.stopped:
             return ""
         self._held += text

@@ -1,7 +1,7 @@
 """What was measured about a pair of models, and the thresholds that follow: the file `calibration.json`.
 
-`python -m evaluation calibrate` writes it; the agent reads it beside the draft model. Pure values:
-reading and writing files is the caller's.
+`python -m evaluation calibrate` writes it; the agent reads it from the draft model's folder. Pure values: the
+caller reads and writes the file.
 """
 
 import json
@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """What a threshold costs: drift that skipped tokens add, a token, and the share of tokens that go up."""
+    """What a threshold costs: the drift per token that skipping adds, and the share of tokens that go up."""
 
     threshold: float
     risk: float
@@ -28,7 +28,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A pair of models at one sampling; `operating_points` ascend in threshold."""
+    """One pair of models with one sampling; `operating_points` ascend in threshold."""
 
     tokenizer: str  # fingerprint, hexadecimal
     draft_model: str
@@ -43,21 +43,21 @@ class Calibration:
     operating_points: tuple[OperatingPoint, ...]
 
     def threshold_for(self, risk: float) -> float:
-        """The largest threshold whose measured risk is at most `risk`; 0 when there is none."""
+        """The largest threshold whose measured risk is at most `risk`; 0 if there is none."""
         return max((point.threshold for point in self.operating_points if point.risk <= risk), default=0.0)
 
     def to_json(self) -> str:
-        """The text of the file."""
+        """Return the text of the file."""
         return json.dumps({"version": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Calibration":
-        """The reverse; CalibrationError says what is wrong with the text."""
+        """Read the text of a file; raises CalibrationError."""
         try:
             fields = cast("dict[str, Any]", json.loads(text))
             version = fields.pop("version", None)
             if version != FORMAT_VERSION:
-                raise CalibrationError(f"its version is {version}, and this release reads {FORMAT_VERSION}")
+                raise CalibrationError(f"its version is {version}, but this release reads {FORMAT_VERSION}")
             points = tuple(OperatingPoint(**point) for point in fields.pop("operating_points"))
             sampling, fit = Sampling(**fields.pop("sampling")), Fit(**fields.pop("fit"))
             ascending = tuple(sorted(points, key=lambda point: point.threshold))
@@ -67,7 +67,7 @@ class Calibration:
 
 
 def _checked(calibration: Calibration) -> Calibration:
-    """The same; CalibrationError names the first number that is none, or out of range."""
+    """Return it; raises CalibrationError for the first value that is not a number or out of range."""
     numbers: dict[str, object] = {
         **asdict(calibration.sampling),
         **asdict(calibration.fit),

@@ -1,7 +1,7 @@
-"""The calibration of a draft model, found beside it or named by the settings.
+"""The calibration of a draft model: in the model's folder, or named by the setting `calibration`.
 
-Law: nothing that a person asked for is dropped in silence. A named file that does not fit is an error; one
-that merely lies beside the model and was made for other sampling or another estimator is said to be left out.
+Law: nothing the user asked for is silently dropped. A named file that does not fit is an error. One that is
+only found beside the model, and was made for other sampling or another estimator, is ignored with a warning.
 """
 
 import logging
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 def find_calibration(
     folder: Path, named: str | None, *, tokenizer: bytes, sampling: Sampling, estimator: str
 ) -> Calibration | None:
-    """The calibration that these settings may use; CalibrationError says what is wrong with the file."""
+    """Find the calibration for these settings, or None; raises CalibrationError."""
     path = Path(named).expanduser() if named is not None else folder / FILE_NAME
     if named is None and not path.exists():
         return None
@@ -30,8 +30,8 @@ def find_calibration(
     if difference is None:
         return calibration
     if named is not None:
-        raise CalibrationError(f"{path} {difference}: {ADVICE}, or leave the calibration out")
-    _log.warning("left out %s, which %s", path, difference)
+        raise CalibrationError(f"{path} {difference}: {ADVICE}, or leave `calibration` unset")
+    _log.warning("ignored %s, which %s", path, difference)
     return None
 
 

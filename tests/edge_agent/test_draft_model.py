@@ -256,8 +256,8 @@ PRESENT = (Tensor("present.0.key", (), "tensor(float)"), Tensor("present.0.value
     [
         ((IDS,), (LOGITS,), "no key/value cache inputs"),
         ((IDS, PAST), (LOGITS, *PRESENT), "do not pair up"),
-        ((IDS, PAST, PAST_VALUE), PRESENT, "no output called logits"),
-        ((PAST, PAST_VALUE), (LOGITS, *PRESENT), "no input called input_ids"),
+        ((IDS, PAST, PAST_VALUE), PRESENT, "no output named logits"),
+        ((PAST, PAST_VALUE), (LOGITS, *PRESENT), "no input named input_ids"),
         (
             (IDS, PAST, PAST_VALUE, Tensor("past_conv.0", (1, 3), "tensor(float)")),
             (LOGITS, *PRESENT),

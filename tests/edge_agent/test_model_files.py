@@ -111,7 +111,7 @@ def test_what_is_missing_in_a_folder_is_named(tmp_path: Path) -> None:
     assert "no config.json" in refusal(lambda: read_info(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     assert "no ONNX graph" in refusal(lambda: read_info(tmp_path))
-    assert "no file q4.onnx: it has no *.onnx at all" in refusal(lambda: read_info(tmp_path, "q4.onnx"))
+    assert "no file q4.onnx: it has no *.onnx file" in refusal(lambda: read_info(tmp_path, "q4.onnx"))
     make(tmp_path, config={"model_type": "x"})
     assert "max_position_embeddings" in refusal(lambda: read_info(tmp_path))
 

@@ -256,6 +256,6 @@ def test_a_missing_or_broken_tokenizer_is_one_sentence(twin_folder: Folder, tmp_
     with pytest.raises(ModelError, match=r"There is no .*tokenizer\.json"):
         Text.load(info)
     (tmp_path / "tokenizer.json").write_text('{"model": 3}')
-    with pytest.raises(ModelError, match="is no tokenizer") as caught:
+    with pytest.raises(ModelError, match="is not a tokenizer") as caught:
         Text.load(info)
     assert "\n" not in str(caught.value)
