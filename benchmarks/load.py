@@ -23,8 +23,9 @@ from common.process.broker_config import BrokerConfig
 from common.process.settings import CommandLine, SettingsError, add_flags, load
 from common.protocol.topics import Topics
 from edge_agent.config import ENV_PREFIX
-from edge_agent.draft_model.files import ModelError, read_info
+from edge_agent.draft_model.files import read_info
 from edge_agent.draft_model.source import resolve
+from edge_agent.errors import ModelError
 from edge_agent.text.tokenizer import Text
 from evaluation.help_format import HelpFormatter
 

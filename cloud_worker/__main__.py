@@ -11,7 +11,7 @@ from common.link import LinkError
 from common.process.broker_config import BrokerConfig
 from common.process.http_pages import HttpPagesError
 from common.process.log import configure_logging
-from common.process.settings import CommandLine, SettingsError, add_flags, load
+from common.process.settings import CommandLine, SettingsError, add_flags, load, with_flags
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="join a pool and verify drafts until stopped", description=_RUN)
+    run.usage = "%(prog)s [OPTIONS]"
     add_flags(run, WorkerConfig, ENV_PREFIX)
     status = commands.add_parser("status", help="list the workers of a pool", description=_STATUS)
     status.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
@@ -92,7 +93,7 @@ def _status(config: WorkerConfig, flags: argparse.Namespace) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"cloud-worker: {message}", file=sys.stderr)
+    print(f"cloud-worker: {with_flags(message, WorkerConfig)}", file=sys.stderr)
     return code
 
 

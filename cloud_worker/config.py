@@ -2,6 +2,7 @@
 
 import secrets
 from dataclasses import dataclass
+from functools import partial
 
 from cloud_worker.scheduling.limits import Limits
 from common.process.broker_config import BrokerConfig
@@ -13,43 +14,50 @@ ENV_PREFIX = "CLOUD_WORKER_"
 SEAT_SECONDS = 10.0  # a session counts as active for this long after its last draft
 MAX_WAIT = 2.0  # seconds in the queue; a device that would wait longer is better served by another worker
 
+_connection = partial(option, group="connection")
+_model = partial(option, group="model")
+_limits = partial(option, group="limits")
+_monitoring = partial(option, group="monitoring")
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig(BrokerConfig):
     """What a worker runs, and how much it takes on."""
 
-    model: str = option("demo", "the target model: a folder, a hub name, or demo")
-    device: str = option("auto", "what the model runs on", choices=("auto", "cpu", "cuda"))
-    dtype: str = option(
+    model: str = _model("demo", "the target model: a folder, a hub name, or demo")
+    device: str = _model("auto", "what the model runs on", choices=("auto", "cpu", "cuda"))
+    dtype: str = _model(
         "float32",
         "the model's number format; only float32 makes results independent of the batch",
         choices=("float32", "bfloat16", "float16"),
     )
-    device_map: str | None = option(None, "auto: spread the model's layers over all GPUs")
-    tensor_parallel: int = option(1, "number of GPUs that share every layer, with one process each")
-    num_threads: int = option(0, "CPU threads; 0: torch's default")
-    cache_mb: int = option(1024, "memory for the key/value caches of all sessions, in MiB")
-    chunk_tokens: int = option(256, "new tokens of one session in one forward pass")
-    max_context: int = option(0, "longest sequence accepted, in tokens; 0: as long as the model allows")
-    max_sessions: int = option(256, "sessions held; a new one evicts the least recently used one")
-    max_sessions_per_device: int = option(16, "sessions held for one device")
-    max_rate_per_device: float = option(200.0, "messages per second accepted from one device; 0: no limit")
-    max_waiting_mb_per_device: int = option(32, "memory for the waiting drafts of one device, in MiB")
-    max_batch: int = option(32, "sessions verified in one forward pass")
-    max_queue: int = option(256, "sessions that may wait before new ones are refused")
-    worker: str = option("", "this worker's name, unique in the pool (default: the user name, or random)")
-    status_interval: float = option(5.0, "seconds between publications of this worker's status")
-    metrics_port: int = option(0, "port of the pages /metrics, /health and /alive; 0: off")
-    metrics_host: str = option("127.0.0.1", "address those pages listen on")
-    log_level: str = option("info", "least severe level that is logged", choices=LOG_LEVELS)
-    log_format: str = option("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
+    device_map: str | None = _model(None, "auto: spread the model's layers over all GPUs")
+    tensor_parallel: int = _model(1, "number of GPUs that share every layer, with one process each")
+    num_threads: int = _model(0, "CPU threads; 0: torch's default")
+    cache_mb: int = _limits(1024, "memory for the key/value caches of all sessions, in MiB")
+    chunk_tokens: int = _limits(256, "new tokens of one session in one forward pass")
+    max_context: int = _limits(0, "longest sequence accepted, in tokens; 0: as long as the model allows")
+    max_sessions: int = _limits(256, "sessions held; a new one evicts the least recently used one")
+    max_sessions_per_device: int = _limits(16, "sessions held for one device")
+    max_rate_per_device: float = _limits(200.0, "messages per second accepted from one device; 0: no limit")
+    max_waiting_mb_per_device: int = _limits(32, "memory for the waiting drafts of one device, in MiB")
+    max_batch: int = _limits(32, "sessions verified in one forward pass")
+    max_queue: int = _limits(256, "sessions that may wait before new ones are refused")
+    worker: str = _connection(
+        "", "this worker's name, unique in the pool (default: the user name, or random)"
+    )
+    status_interval: float = _monitoring(5.0, "seconds between publications of this worker's status")
+    metrics_port: int = _monitoring(0, "port of the pages /metrics, /health and /alive; 0: off")
+    metrics_host: str = _monitoring("127.0.0.1", "address those pages listen on")
+    log_level: str = _monitoring("info", "least severe level that is logged", choices=LOG_LEVELS)
+    log_format: str = _monitoring("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.worker:
-            check_name(self.worker, "worker")
+            check_name(self.worker, "`worker`")
         if self.tensor_parallel > 1 and self.device_map:
-            raise ValueError("tensor_parallel and device_map cannot be combined: set only one")
+            raise ValueError("`tensor_parallel` and `device_map` cannot be combined: set only one")
         positive = (
             "tensor_parallel",
             "cache_mb",
@@ -62,17 +70,17 @@ class WorkerConfig(BrokerConfig):
         )
         for name in positive:
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.max_rate_per_device <= 1e6:
             raise ValueError(
-                f"max_rate_per_device must be between 0 and 1000000, got {self.max_rate_per_device:g}"
+                f"`max_rate_per_device` must be between 0 and 1000000, got {self.max_rate_per_device:g}"
             )
         if not 0 <= self.metrics_port <= 65535:
-            raise ValueError(f"metrics_port must be between 0 and 65535, got {self.metrics_port}")
+            raise ValueError(f"`metrics_port` must be between 0 and 65535, got {self.metrics_port}")
         if not 0.1 <= self.status_interval <= 3600:
-            raise ValueError(f"status_interval must be between 0.1 and 3600, got {self.status_interval:g}")
+            raise ValueError(f"`status_interval` must be between 0.1 and 3600, got {self.status_interval:g}")
         if self.num_threads < 0 or self.max_context < 0:
-            raise ValueError("num_threads and max_context cannot be negative")
+            raise ValueError("`num_threads` and `max_context` cannot be negative")
 
     @property
     def limits(self) -> Limits:

@@ -1,1 +1,79 @@
-"""The agent that runs on the device: it drafts, decides what to uplink, and owns the sequence."""
+"""The agent that runs on the device: it drafts, decides what to uplink, and owns the sequence.
+
+This is its public face; everything below it may change. Importing it loads nothing else: a name is loaded
+when it is first used, so `from edge_agent import AgentConfig` does not load ONNX Runtime.
+
+    async with EdgeAgent.open(AgentConfig(broker="mqtt://broker")) as agent:
+        async for token in agent.generate("turn on the kitchen light"):
+            print(token.text, end="")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_agent.agent import EdgeAgent
+    from edge_agent.config import ENV_PREFIX, AgentConfig
+    from edge_agent.errors import (
+        AgentError,
+        BrokerError,
+        CalibrationError,
+        ConfigError,
+        GenerationError,
+        MetricsError,
+        ModelError,
+        PromptError,
+    )
+    from edge_agent.generation.emission import Retraction, Tentative, Token
+    from edge_agent.generation.generation import Generation
+    from edge_agent.report import Report
+    from edge_agent.session.transcript import Fate
+
+__all__ = [
+    "ENV_PREFIX",
+    "AgentConfig",
+    "AgentError",
+    "BrokerError",
+    "CalibrationError",
+    "ConfigError",
+    "EdgeAgent",
+    "Fate",
+    "Generation",
+    "GenerationError",
+    "MetricsError",
+    "ModelError",
+    "PromptError",
+    "Report",
+    "Retraction",
+    "Tentative",
+    "Token",
+]
+
+_HOMES = {
+    "ENV_PREFIX": "config",
+    "AgentConfig": "config",
+    "EdgeAgent": "agent",
+    "Fate": "session.transcript",
+    "Generation": "generation.generation",
+    "Report": "report",
+    "Retraction": "generation.emission",
+    "Tentative": "generation.emission",
+    "Token": "generation.emission",
+}
+
+
+def _load(name: str) -> object:
+    """Load a public name, which happens when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that exists
+    __getattr__ = _load
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,19 +10,27 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 
 from common.link import LinkStatistics
-from common.process.http_pages import HttpPages, made_in
+from common.process.http_pages import HttpPages, HttpPagesError, made_in
 from common.process.log import about
 from common.process.model_thread import ModelThread
 from common.process.version import release
 from common.protocol.messages import Opening
-from edge_agent.config import AgentConfig, random_seed
+from edge_agent.assembly import (
+    build_policy,
+    build_session_settings,
+    build_tuner,
+    choose_sampling,
+    random_seed,
+)
+from edge_agent.config import AgentConfig
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import ModelInfo, read_info
 from edge_agent.draft_model.source import resolve
+from edge_agent.errors import MetricsError, raised_as
 from edge_agent.generation.audits import Audits
 from edge_agent.generation.drafting import Drafting, NextTokenModel
 from edge_agent.generation.emission import Decoder
@@ -52,7 +60,7 @@ class EdgeAgent:
         self._totals = Totals()
         self._audits = Audits()
         self._calibration = self._find_calibration()
-        self._tuner = config.tuner(self._calibration)
+        self._tuner = build_tuner(config, self._calibration)
         self._exchange = Exchange(config, self._totals, self._tuner.link) if config.needs_cloud else None
 
     @classmethod
@@ -60,7 +68,7 @@ class EdgeAgent:
     async def open(
         cls, config: AgentConfig, *, model: NextTokenModel | None = None
     ) -> AsyncGenerator["EdgeAgent"]:
-        """Load the model and connect; raises ModelError or LinkError with a sentence for the user.
+        """Load the model and connect; raises AgentError.
 
         `model` is used in place of the config's graph; text and settings still come from the config's folder.
         """
@@ -101,18 +109,22 @@ class EdgeAgent:
         """A generation to iterate over. `prompt` is a text, or chat messages as in OpenAI's API.
 
         A text becomes a user message where the model has a chat template, unless the config says `raw`.
-        Raises ModelError for a prompt that is empty or too long.
+        Raises PromptError for a prompt that is empty or too long, or that the chat template refuses.
         """
         tokens = encode_prompt(
             self.text, prompt, raw=self.config.raw, max_positions=self._model.max_positions
         )
-        sampling = self.config.sampling(self._info.sampling)
+        sampling = choose_sampling(self.config, self._info.sampling)
         seed = next(value for value in (seed, self.config.seed, random_seed()) if value is not None)
         opening = Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed)
-        settings = self.config.session_settings(
-            opening, self._info.eos_ids, self._model.max_positions, audits=self._tuner.wants_audit()
+        settings = build_session_settings(
+            self.config,
+            opening,
+            self._info.eos_ids,
+            self._model.max_positions,
+            audits=self._tuner.wants_audit(),
         )
-        policy = self.config.policy(sampling, seed, self._calibration, self._tuner.numbers())
+        policy = build_policy(self.config, sampling, seed, self._calibration, self._tuner.numbers())
         return Generation(
             session=EdgeSession(tokens, settings),
             mailbox=Mailbox(secrets.token_hex(4), self._exchange),
@@ -166,17 +178,20 @@ class EdgeAgent:
             self._info.folder,
             self.config.calibration,
             tokenizer=self.text.fingerprint,
-            sampling=self.config.sampling(self._info.sampling),
+            sampling=choose_sampling(self.config, self._info.sampling),
             estimator=self.config.estimator,
         )
 
     @contextmanager
     def _metrics(self) -> Generator[None]:
-        """Serve /metrics while the agent is open, if wanted; raises HttpPagesError when it cannot."""
-        config = self.config
-        if not config.metrics_port:
+        """Serve /metrics while the agent is open, if wanted; raises MetricsError when it cannot."""
+        with ExitStack() as stack:
+            if self.config.metrics_port:
+                with raised_as(MetricsError, HttpPagesError):
+                    stack.enter_context(self._metrics_pages())
             yield
-            return
+
+    def _metrics_pages(self) -> HttpPages:
         from edge_agent.monitoring.metrics import Metrics, Snapshot  # costs a device nothing otherwise
 
         def read() -> Snapshot:
@@ -187,11 +202,11 @@ class EdgeAgent:
                 self._exchange is not None and self._exchange.connected,
             )
 
-        facts = {"device": config.device_name, "pool": config.pool, "scheme": config.scheme}
+        config = self.config
+        facts = {"device": config.device_name, "pool": config.pool, "scheme": config.chosen_scheme.name}
         metrics = Metrics(read, {**facts, "model": config.model, "version": release()})
         page = partial(made_in, asyncio.get_running_loop(), metrics.page)
-        with HttpPages(config.metrics_host, config.metrics_port, {"/metrics": page}):
-            yield
+        return HttpPages(config.metrics_host, config.metrics_port, {"/metrics": page})
 
 
 def _outcome(session: EdgeSession) -> tuple[str, int, int]:

@@ -1,99 +1,113 @@
-"""The settings of an agent; each is a flag, a variable EDGE_AGENT_... and a TOML key."""
+"""The settings of an agent; each is a flag, an environment variable EDGE_AGENT_... and a TOML key."""
 
 import re
-import secrets
 import socket
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from common.process.broker_config import BrokerConfig
 from common.process.log import LOG_FORMATS, LOG_LEVELS
-from common.process.settings import option
-from common.protocol.messages import Opening
+from common.process.settings import SettingsError, option
 from common.protocol.topics import MAX_NAME_LENGTH, check_name
-from common.sampling.distribution import LATTICE_TOTALS, Sampling
+from common.sampling.distribution import LATTICE_TOTALS
 from common.sampling.randomness import MAX_SEED
-from edge_agent.policy.policy import DEFAULT_MAX_IDS, MAX_IDS, Policy
+from edge_agent.errors import BrokerError, ConfigError, raised_as
+from edge_agent.policy.policy import MAX_IDS
 from edge_agent.policy.schemes import SCHEMES, Form, Scheme
 from edge_agent.policy.uncertainty import ESTIMATORS
-from edge_agent.session.settings import OnCloudLoss, SessionSettings
-from edge_agent.tuning.calibration import PUBLISHED_FIT, Calibration
-from edge_agent.tuning.risk_control import RiskControl, RiskCurve
-from edge_agent.tuning.tuner import Numbers, Tuner
+from edge_agent.session.settings import OnCloudLoss
+
+if TYPE_CHECKING:
+    from common.link import LinkSettings
 
 ENV_PREFIX = "EDGE_AGENT_"
 MAX_TOKENS = 4096
 
+_connection = partial(option, group="connection")
+_model = partial(option, group="model")
+_scheme = partial(option, group="scheme")
+_risk = partial(option, group="risk")
+_sampling = partial(option, group="sampling")
+_text = partial(option, group="text")
+_monitoring = partial(option, group="monitoring")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig(BrokerConfig):
-    """What the agent drafts with, when it asks the cloud, and how it samples."""
+    """Which model drafts, when the cloud is asked, and how tokens are sampled."""
 
-    model: str = option("demo", "the draft model: a folder, a hub name, or demo")
-    model_file: str | None = option(None, "which ONNX file of the model, when it has several")
-    num_threads: int = option(1, "CPU threads of the draft model; 0: one a core")
-    providers: tuple[str, ...] = option(
+    model: str = _model("demo", "the draft model: a folder, a hub name, or demo")
+    model_file: str | None = _model(None, "the ONNX file to use, if the model has several")
+    num_threads: int = _model(1, "CPU threads of the draft model; 0: one per core")
+    providers: tuple[str, ...] = _model(
         (), "ONNX Runtime execution provider, in order of preference; repeatable"
     )
-    scheme: str = option(
+    scheme: str = _scheme(
         "",
         "when and what to send to the target model (default: lossless; opportunistic with a risk or audits)",
         choices=SCHEMES,
     )
-    threshold: float | None = option(
-        None, "uncertainty above which a token is verified; below 0: every token (default: the scheme's)"
+    threshold: float | None = _scheme(
+        None, "verify tokens with an uncertainty above this; below 0: every token (default: the scheme's)"
     )
-    risk: float | None = option(
-        None, "opportunistic: the drift a token to keep to; the threshold follows what is measured"
+    risk: float | None = _risk(
+        None, "opportunistic: keep the measured drift per token at this; sets the threshold"
     )
-    audit: float | None = option(
-        None, "opportunistic: the share of answers whose unsent tokens are measured after the end"
+    audit: float | None = _risk(
+        None, "opportunistic: measure the skipped tokens of this share of answers, after each answer"
     )
-    rejection_cost: float = option(
-        0.0, "skip what asking about costs more than this many seconds times the expected rejection; 0: off"
+    rejection_cost: float = _risk(
+        0.0, "skip a token if asking takes longer than this many seconds times the expected rejection; 0: off"
     )
-    calibration: str | None = option(
-        None, "a file that `evaluation calibrate` wrote (default: the one beside the model)"
+    calibration: str | None = _risk(
+        None, "a file written by `evaluation calibrate` (default: the one beside the model)"
     )
-    estimator: str = option("perturbation-mean", "how uncertainty is measured", choices=ESTIMATORS)
-    max_ids: int | None = option(
-        None, "ids that a truncated distribution keeps (k); 0: as many as are worth their bytes"
+    estimator: str = _scheme("perturbation-mean", "how uncertainty is measured", choices=ESTIMATORS)
+    max_ids: int | None = _scheme(
+        None, "ids kept in a truncated distribution (k); 0: as many as are worth their bytes"
     )
-    byte_price: float | None = option(
+    byte_price: float | None = _scheme(
         None, "with max_ids 0: the time of a byte over that of a rejection (default: measured)"
     )
-    resolution: int = option(LATTICE_TOTALS[0], f"what quantised counts sum to: {LATTICE_TOTALS}")
-    uplink_probability: float = option(0.5, "rand-hlm: the share of tokens that go up")
-    theta: float = option(0.1, "cu-hlm-online: the truncation error tolerated")
-    window: int | None = option(None, "drafts in flight (default: 1 for the papers' schemes, 4 for ours)")
-    block_length: int | None = option(
-        None, "lossless and coupled: tokens in one draft (default: what the measured times call for)"
+    resolution: int = _scheme(LATTICE_TOTALS[0], f"what quantised counts sum to: {LATTICE_TOTALS}")
+    uplink_probability: float = _scheme(0.5, "rand-hlm: the share of tokens sent to be verified")
+    theta: float = _scheme(0.1, "cu-hlm-online: the tolerated truncation error")
+    window: int | None = _scheme(None, "drafts in flight (default: 1 for the papers' schemes, 4 for ours)")
+    block_length: int | None = _scheme(
+        None, "lossless and coupled: tokens in one draft (default: chosen from the measured times)"
     )
-    temperature: float | None = option(None, "sampling temperature, 0 is greedy (default: the model's)")
-    top_k: int | None = option(None, "sample from the k most probable tokens (default: the model's)")
-    top_p: float | None = option(None, "sample from the smallest set with this mass (default: the model's)")
-    seed: int | None = option(None, "the same seed gives the same text (default: a random one)")
-    max_tokens: int = option(256, "the most tokens to generate")
-    stop: tuple[str, ...] = option((), "a text that ends the answer; repeatable")
-    raw: bool = option(False, "give the prompt to the model as it is, without its chat template")
-    on_cloud_loss: str = option(
+    temperature: float | None = _sampling(None, "sampling temperature; 0 is greedy (default: the model's)")
+    top_k: int | None = _sampling(None, "sample from the k most probable tokens (default: the model's)")
+    top_p: float | None = _sampling(
+        None, "sample from the smallest set of tokens with this probability (default: the model's)"
+    )
+    seed: int | None = _sampling(None, "the same seed gives the same text (default: random)")
+    max_tokens: int = _text(256, "generate at most this many tokens")
+    stop: tuple[str, ...] = _text((), "end the answer at this text; repeatable")
+    raw: bool = _text(False, "give the prompt to the model as it is, without its chat template")
+    on_cloud_loss: str = _connection(
         OnCloudLoss.FAIL.value,
         "when no worker answers: go on locally, wait, or fail",
         choices=[policy.value for policy in OnCloudLoss],
     )
-    cloud_timeout: float = option(20.0, "seconds without an answer after which the cloud counts as lost")
-    device: str = option("", "this device's name (default: the user name, or the host's)")
-    metrics_port: int = option(0, "port of /metrics for Prometheus; 0: off")
-    metrics_host: str = option("127.0.0.1", "address that it listens on")
-    log_level: str = option("warning", "what is logged", choices=LOG_LEVELS)
-    log_format: str = option("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
+    cloud_timeout: float = _connection(20.0, "seconds without an answer until the cloud counts as lost")
+    device: str = _connection("", "this device's name (default: the user name, or the host's)")
+    metrics_port: int = _monitoring(0, "port of /metrics for Prometheus; 0: off")
+    metrics_host: str = _monitoring("127.0.0.1", "address to listen on")
+    log_level: str = _monitoring("warning", "the lowest level to log", choices=LOG_LEVELS)
+    log_format: str = _monitoring("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.scheme:
-            wants_measures = self.risk is not None or bool(self.audit)
-            object.__setattr__(self, "scheme", "opportunistic" if wants_measures else "lossless")
-        if self.device:
-            check_name(self.device, "--device")
+        """Raise ConfigError for a value out of range, and for settings that contradict each other."""
+        with raised_as(ConfigError, ValueError):
+            super().__post_init__()
+            if self.device:
+                check_name(self.device, "`device`")
+        self._check_ranges()
+        self._check_scheme()
+
+    def _check_ranges(self) -> None:
         ranges: list[tuple[str, float | None, float, float]] = [
             ("threshold", self.threshold, -1, 1),
             ("risk", self.risk, 1e-6, 1),
@@ -116,129 +130,50 @@ class AgentConfig(BrokerConfig):
         ]
         for name, value, low, high in ranges:
             if value is not None and not low <= value <= high:
-                raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value:g}")
+                raise ConfigError(f"`{name}` must be between {low:g} and {high:g}, got {value:g}")
         if self.resolution not in LATTICE_TOTALS:
-            raise ValueError(f"resolution must be one of {LATTICE_TOTALS}, got {self.resolution}")
-        self._check_steering()
+            raise ConfigError(f"`resolution` must be one of {LATTICE_TOTALS}, got {self.resolution}")
 
-    def _check_steering(self) -> None:
-        """What would have no effect, or two effects, is refused."""
-        scheme = SCHEMES[self.scheme]
+    def _check_scheme(self) -> None:
+        """Refuse a setting that would have no effect, and two that would have the same one."""
+        scheme = self.chosen_scheme
         if not scheme.measures_risk and (self.risk is not None or self.audit):
             name = "audit" if self.risk is None else "risk"
-            raise ValueError(f"{name} is for the scheme opportunistic: {scheme.name} measures no risk")
+            raise ConfigError(f"`{name}` is for the scheme opportunistic: {scheme.name} measures no risk")
         if self.rejection_cost and not scheme.skips_certain:
-            raise ValueError(f"rejection_cost is for schemes that skip certain tokens, not for {scheme.name}")
+            raise ConfigError(
+                f"`rejection_cost` is for schemes that skip certain tokens, not for {scheme.name}"
+            )
         if self.max_ids == 0 and scheme.form is Form.TOP_K:
-            raise ValueError(
-                f"max_ids 0 keeps the text exact, which {scheme.name} is not: give a number of ids"
+            raise ConfigError(
+                f"`max_ids` 0 keeps the text exact, which {scheme.name} is not: give a number of ids"
             )
         if self.byte_price is not None and self.max_ids != 0:
-            raise ValueError("byte_price is for max_ids 0: set both, or neither")
+            raise ConfigError("`byte_price` is for `max_ids` 0: set both, or neither")
         givers = {
             "threshold": self.threshold,
             "risk": self.risk,
             "rejection_cost": self.rejection_cost or None,
         }
-        given = [name for name, value in givers.items() if value is not None]
+        given = [f"`{name}`" for name, value in givers.items() if value is not None]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} each decide about the threshold: set one of them")
+            raise ConfigError(f"{' and '.join(given)} each decide the threshold: set one of them")
+
+    @property
+    def chosen_scheme(self) -> Scheme:
+        """`scheme`, or the default: opportunistic where risk is to be kept or measured, else lossless."""
+        measures = self.risk is not None or bool(self.audit)
+        return SCHEMES[self.scheme or ("opportunistic" if measures else "lossless")]
 
     @property
     def needs_cloud(self) -> bool:
         """False when the draft model works alone."""
-        scheme = SCHEMES[self.scheme]
-        return not scheme.drafts or scheme.form is not Form.NOTHING
-
-    def sampling(self, default: Sampling) -> Sampling:
-        """The model's sampling with what was set in its place."""
-        return Sampling(
-            default.temperature if self.temperature is None else self.temperature,
-            default.top_k if self.top_k is None else self.top_k,
-            default.top_p if self.top_p is None else self.top_p,
-        )
+        return not self.chosen_scheme.drafts or self.chosen_scheme.form is not Form.NOTHING
 
     @property
     def uses_calibration(self) -> bool:
-        """Whether anything here would be decided by a calibration."""
-        return self.calibration is not None or SCHEMES[self.scheme].skips_certain
-
-    def tuner(self, calibration: Calibration | None = None) -> Tuner:
-        """What chooses the numbers of each generation over an agent's life."""
-        control = None
-        if self.risk is not None:
-            curve = RiskCurve.measured(calibration.operating_points) if calibration else None
-            curve = curve or RiskCurve.guessed(SCHEMES[self.scheme].threshold, self.risk)
-            control = RiskControl(self.risk, curve)
-        return Tuner(
-            threshold=self._threshold(calibration),
-            fit=calibration.fit if calibration else PUBLISHED_FIT,
-            byte_price=self.byte_price,
-            control=control,
-            rejection_cost=self.rejection_cost,
-            audit_share=float(self.risk is not None) if self.audit is None else self.audit,
-        )
-
-    def _threshold(self, calibration: Calibration | None) -> float:
-        scheme = SCHEMES[self.scheme]
-        if self.threshold is not None:
-            return self.threshold
-        if calibration is not None and scheme.is_risk_averse:
-            return calibration.fit.risk_averse
-        return scheme.threshold
-
-    def _max_ids(self, scheme: Scheme, calibration: Calibration | None) -> int:
-        if self.max_ids is not None:
-            return self.max_ids
-        if calibration is not None and scheme.form is Form.TOP_K:
-            return calibration.offline_k
-        return DEFAULT_MAX_IDS
-
-    def policy(
-        self,
-        sampling: Sampling,
-        seed: int,
-        calibration: Calibration | None = None,
-        numbers: Numbers | None = None,
-    ) -> Policy:
-        """The scheme with its numbers: those of `numbers` where the agent has chosen them."""
-        scheme = SCHEMES[self.scheme]
-        numbers = numbers or self.tuner(calibration).numbers()
-        return Policy(
-            scheme=scheme,
-            sampling=sampling,
-            seed=seed,
-            threshold=numbers.threshold,
-            max_ids=self._max_ids(scheme, calibration),
-            byte_price=numbers.byte_price,
-            fit=calibration.fit if calibration else PUBLISHED_FIT,
-            resolution=self.resolution,
-            uplink_probability=self.uplink_probability,
-            theta=self.theta,
-            estimator=ESTIMATORS[self.estimator],
-        )
-
-    def session_settings(
-        self, opening: Opening, stop_ids: frozenset[int], max_positions: int, *, audits: bool = False
-    ) -> SessionSettings:
-        """What one generation's state machine is run with."""
-        scheme = SCHEMES[self.scheme]
-        window = scheme.window if self.window is None else self.window
-        target_decides = opening.sampling.greedy or scheme.form is Form.COUPLED
-        return SessionSettings(
-            opening=opening,
-            stop_ids=stop_ids,
-            max_tokens=self.max_tokens,
-            max_positions=max_positions,
-            drafts=scheme.drafts,
-            wants_bonus=window == 1 and scheme.holds and target_decides,
-            measures_risk=scheme.measures_risk,
-            audits=audits,
-            window=window,
-            block_length=self.block_length,
-            on_cloud_loss=OnCloudLoss(self.on_cloud_loss),
-            cloud_timeout=self.cloud_timeout,
-        )
+        """Whether anything here depends on a calibration."""
+        return self.calibration is not None or self.chosen_scheme.skips_certain
 
     @property
     def device_name(self) -> str:
@@ -246,7 +181,9 @@ class AgentConfig(BrokerConfig):
         host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:MAX_NAME_LENGTH]
         return self.device or self.account_name or host or "device"
 
+    def link_settings(self, client_id: str) -> "LinkSettings":
+        """The link's settings; raises BrokerError or ConfigError when they cannot be used."""
+        from common.link import LinkError  # loads the MQTT client: a config alone does without
 
-def random_seed() -> int:
-    """A fresh seed, short enough for every JSON reader."""
-    return secrets.randbits(32)
+        with raised_as(BrokerError, LinkError), raised_as(ConfigError, SettingsError):
+            return super().link_settings(client_id)

@@ -1,4 +1,4 @@
-"""What a generation did, as numbers for programs and as lines for people."""
+"""The result of a generation, as numbers for programs and as lines for people."""
 
 import resource
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from edge_agent.session.transcript import Fate
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One generation. Bytes are whole MQTT PUBLISH packets, times are in seconds, memory in MiB."""
+    """One generation. Bytes are those of whole MQTT PUBLISH packets, times in seconds, memory in MiB."""
 
     text: str
     finish_reason: str
@@ -23,15 +23,15 @@ class Report:
     num_by_fate: dict[str, int]
     num_uplinks: int
     num_resent: int
-    uplink_rate: float  # messages up a token
+    uplink_rate: float  # drafts sent per token
     num_tested: int
     num_accepted: int
     acceptance_rate: float | None
     num_skipped: int
     num_measured: int
     num_audits: int
-    measured_risk: float | None  # drift a token
-    measured_risk_of_agent: float | None  # the same over all its generations
+    measured_risk: float | None  # drift per token
+    measured_risk_of_agent: float | None  # over all its generations
     num_bytes_up: int
     num_bytes_down: int
     cloud_loss: str | None  # why tokens went unverified
@@ -50,7 +50,7 @@ class Report:
         after: LinkStatistics,
         risk_of_agent: float | None = None,
     ) -> "Report":
-        """The report of a finished generation, the link's counts around it, and the agent's measured risk."""
+        """Report a finished generation, given the link's counts around it and the agent's measured risk."""
         session, clock = generation.session, generation.clock
         tally = session.tally
         return cls(
@@ -86,7 +86,7 @@ class Report:
         )
 
     def lines(self) -> list[str]:
-        """The summary under a text."""
+        """The summary to print after a text."""
         fates = ", ".join(f"{self.num_by_fate[fate]} {fate}" for fate in Fate if self.num_by_fate[fate])
         other = max(0.0, self.seconds - self.seconds_drafting - self.seconds_waiting)
         rate = self.num_tokens / max(self.seconds, 1e-9)
@@ -101,14 +101,16 @@ class Report:
         if self.measured_risk is not None:
             lines.append(self._risk_line(self.measured_risk))
         if self.cloud_loss is not None:
-            lines.append(f"the cloud was away: {self.cloud_loss}")
+            lines.append(f"the cloud was lost: {self.cloud_loss}")
         return lines
 
     def _risk_line(self, risk: float) -> str:
         of_agent = self.measured_risk_of_agent
         since = "" if of_agent is None else f"; since the start {of_agent:.4f}"
         measured = f"{self.num_measured} of {self.num_skipped} skipped tokens"
-        return f"measured risk: {risk:.4f} a token, from {measured} at threshold {self.threshold:.6g}{since}"
+        return (
+            f"measured risk: {risk:.4f} per token, from {measured} at threshold {self.threshold:.6g}{since}"
+        )
 
     def _uplink_line(self) -> str:
         resent = f" and {self.num_resent} repeats" if self.num_resent else ""

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from common.process.settings import CommandLine, SettingsError
+from common.process.settings import CommandLine, SettingsError, with_flags
 from evaluation.help_format import HelpFormatter
 
 COMMANDS = {
@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return flags.run(flags)
     except (SettingsError, OSError) as error:
-        print(f"evaluation {flags.command}: {error}", file=sys.stderr)
+        from edge_agent.config import AgentConfig  # loads numpy, which --help does without
+
+        print(f"evaluation {flags.command}: {with_flags(str(error), AgentConfig)}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
     except KeyboardInterrupt:
         effect = "resumes" if flags.command in RESUMABLE else "starts over"

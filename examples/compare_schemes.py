@@ -11,9 +11,7 @@ import dataclasses
 import sys
 
 from common.process.settings import add_flags, load
-from edge_agent.agent import EdgeAgent
-from edge_agent.config import ENV_PREFIX, AgentConfig
-from edge_agent.report import Report
+from edge_agent import ENV_PREFIX, AgentConfig, EdgeAgent, Report
 
 SCHEMES = ("slm", "llm", "hlm", "u-hlm", "opportunistic", "lossless", "coupled")
 HEADINGS = ("scheme", "tokens", "uplinks", "bytes up", "bytes down", "accepted")
@@ -26,8 +24,8 @@ async def run(config: AgentConfig, prompt: str) -> Report:
         generation = agent.generate(prompt)
         async for _ in generation:
             pass
-        if generation.session.failure:
-            sys.exit(agent.explain(generation.session.failure))
+        if generation.failure:
+            sys.exit(agent.explain(generation.failure))
         return Report.of(generation, before, agent.link_statistics)
 
 

@@ -9,17 +9,13 @@ import argparse
 import asyncio
 import sys
 
-from common.link import LinkError
 from common.process.settings import SettingsError, add_flags, load
-from edge_agent.agent import EdgeAgent
+from edge_agent import ENV_PREFIX, AgentConfig, AgentError, EdgeAgent, Report
 from edge_agent.cli.terminal import coloured, legend
-from edge_agent.config import ENV_PREFIX, AgentConfig
-from edge_agent.draft_model.files import ModelError
-from edge_agent.report import Report
 
 
 async def answer(config: AgentConfig, prompt: str) -> int:
-    """Stream the answer, then say what it took; 1 when it could not be finished."""
+    """Stream the answer, then print what it took; returns 1 when it broke off."""
     async with EdgeAgent.open(config) as agent:
         print(legend())
         before = agent.link_statistics
@@ -27,8 +23,8 @@ async def answer(config: AgentConfig, prompt: str) -> int:
         async for token in generation:
             print(coloured(token), end="", flush=True)
         print("\n" + "\n".join(Report.of(generation, before, agent.link_statistics).lines()))
-        if generation.session.failure:  # an answer that breaks off raises nothing: look here
-            print(agent.explain(generation.session.failure), file=sys.stderr)
+        if generation.failure:  # an answer that breaks off raises nothing: check this
+            print(agent.explain(generation.failure), file=sys.stderr)
             return 1
     return 0
 
@@ -40,5 +36,5 @@ if __name__ == "__main__":
     flags = parser.parse_args()
     try:
         sys.exit(asyncio.run(answer(load(AgentConfig, flags, ENV_PREFIX), flags.prompt)))
-    except (SettingsError, ModelError, LinkError) as error:  # each is one sentence for a person
+    except (SettingsError, AgentError) as error:  # each message is one line for a person
         sys.exit(f"python_api: {error}")

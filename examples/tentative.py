@@ -1,24 +1,20 @@
-"""Text at once: what is drafted shows in brackets until it is verified, and goes away when it falls.
+"""Text at once: drafted text is shown in brackets until it is verified, and removed if it is rejected.
 
 python examples/tentative.py "turn on the kitchen light" --broker mqtt://localhost:1883
 
-Each line is what an app would show at that moment. `edge-agent generate --tentative` does it in place.
+Each line is what an app would show at that moment. `edge-agent generate --tentative` does this in place.
 """
 
 import argparse
 import asyncio
 import sys
 
-from common.link import LinkError
 from common.process.settings import SettingsError, add_flags, load
-from edge_agent.agent import EdgeAgent
-from edge_agent.config import ENV_PREFIX, AgentConfig
-from edge_agent.draft_model.files import ModelError
-from edge_agent.generation.events import Retraction, Tentative, Token
+from edge_agent import ENV_PREFIX, AgentConfig, AgentError, EdgeAgent, Retraction, Tentative, Token
 
 
 async def answer(config: AgentConfig, prompt: str) -> int:
-    """Follow the events of one answer; 1 when it could not be finished."""
+    """Follow the events of one answer; returns 1 when it broke off."""
     async with EdgeAgent.open(config) as agent:
         generation = agent.generate(prompt)
         final, ahead = "", list[str]()
@@ -26,7 +22,7 @@ async def answer(config: AgentConfig, prompt: str) -> int:
             match event:
                 case Tentative(text):  # drafted, not verified
                     ahead.append(text)
-                case Retraction(_, num_tokens):  # the last of them fall
+                case Retraction(_, num_tokens):  # the last of them are rejected
                     del ahead[-num_tokens:]
                 case Token(text):  # final; it confirms the oldest, if there is one
                     del ahead[:1]
@@ -45,5 +41,5 @@ if __name__ == "__main__":
     flags = parser.parse_args()
     try:
         sys.exit(asyncio.run(answer(load(AgentConfig, flags, ENV_PREFIX), flags.prompt)))
-    except (SettingsError, ModelError, LinkError) as error:  # each is one sentence for a person
+    except (SettingsError, AgentError) as error:  # each message is one line for a person
         sys.exit(f"tentative: {error}")

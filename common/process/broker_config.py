@@ -1,44 +1,53 @@
-"""The settings about the broker, the same for both processes."""
+"""The settings of the connection to the broker, the same for both processes."""
 
 import logging
 import os
 import stat
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from common.link import LinkSettings
 from common.process.settings import SettingsError, option
 from common.protocol.topics import DEFAULT_ROOT, Topics, check_pool, is_name
 
+if TYPE_CHECKING:
+    from common.link import LinkSettings
+
 _log = logging.getLogger(__name__)
+_connection = partial(option, group="connection")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerConfig:
-    """Where the broker is, how to prove who we are, and below which topics to talk."""
+    """Where the broker is, which account to use, and which topics."""
 
-    broker: str = option("mqtt://localhost:1883", "the MQTT broker: mqtt://host:port or mqtts://host:port")
-    pool: str = option("demo", "the pool of workers that serve one target model")
-    root: str = option(DEFAULT_ROOT, "the first levels of every topic")
-    username: str | None = option(None, "the broker's user name")
-    password: str | None = option(None, "the broker's password", secret=True)
-    password_file: str | None = option(None, "a file with the broker's password in its first line")
-    ca_file: str | None = option(None, "certificate authority (PEM) that signed the broker's certificate")
-    cert_file: str | None = option(None, "client certificate (PEM)")
-    key_file: str | None = option(None, "key of the client certificate (PEM)")
+    broker: str = _connection(
+        "mqtt://localhost:1883", "the MQTT broker: mqtt://host:port or mqtts://host:port"
+    )
+    pool: str = _connection("demo", "the pool of workers that serve one target model")
+    root: str = _connection(DEFAULT_ROOT, "the first level or levels of every topic")
+    username: str | None = _connection(None, "user name for the broker")
+    password: str | None = _connection(None, "password for the broker", secret=True)
+    password_file: str | None = _connection(None, "a file whose first line is the password for the broker")
+    ca_file: str | None = _connection(None, "certificate authority (PEM) of the broker's certificate")
+    cert_file: str | None = _connection(None, "client certificate (PEM)")
+    key_file: str | None = _connection(None, "key of the client certificate (PEM)")
 
     def __post_init__(self) -> None:
-        """ValueError for a pool or root that cannot stand in a topic."""
+        """Raise ValueError for a pool or root that cannot be part of a topic."""
         check_pool(self.pool)
         Topics(self.root)
 
     @property
     def account_name(self) -> str:
-        """The user name where it may stand in a topic: in production an account is one device or worker."""
+        """The user name, if it can be part of a topic: in production an account is one device or worker."""
         return self.username if self.username and is_name(self.username) else ""
 
-    def link_settings(self, client_id: str) -> LinkSettings:
-        """The link's settings; LinkError or SettingsError says which of them cannot be used."""
+    def link_settings(self, client_id: str) -> "LinkSettings":
+        """The link's settings; raises LinkError or SettingsError when they cannot be used."""
+        from common.link import LinkSettings  # loads the MQTT client, which a config alone does not need
+
         password = self._password()
         try:
             settings = LinkSettings(
@@ -50,9 +59,9 @@ class BrokerConfig:
                 cert_file=self.cert_file,
                 key_file=self.key_file,
             )
-            settings.host.encode("idna")  # as the resolver will, which does not say it in a sentence
+            settings.host.encode("idna")  # as the resolver will, but with a readable error
         except ValueError as error:
-            raise SettingsError(f"broker URL {self.broker!r} names no possible host: check it") from error
+            raise SettingsError(f"`broker` {self.broker!r} has no valid host name: check it") from error
         for secret in (self.password_file, self.key_file):
             _warn_if_open(secret)
         return settings
@@ -67,18 +76,18 @@ class BrokerConfig:
             raise SettingsError(
                 f"cannot read the password file {path}: {os.strerror(error.errno or 0)}"
             ) from error
-        except ValueError as error:  # bytes that are no UTF-8, or a path that cannot be
+        except ValueError as error:  # not UTF-8, or not a possible path
             raise SettingsError(f"the password file {path} is not a text file: {error}") from error
 
 
 def _warn_if_open(secret: str | None) -> None:
-    """Say so when every account of this machine can read a file that is a secret."""
+    """Warn when every account on this machine can read a secret file."""
     if secret is None:
         return
     path = Path(secret).expanduser()
     try:
         is_open = bool(path.stat().st_mode & stat.S_IROTH)
-    except OSError:  # whoever opens it says what is wrong
+    except OSError:  # opening it will explain what is wrong
         return
     if is_open:
         _log.warning("everyone on this machine can read %s, which is a secret: chmod 600 %s", path, path)

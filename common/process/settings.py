@@ -1,14 +1,17 @@
-"""One frozen dataclass a process: every field is a flag, an environment variable and a TOML key.
+"""One frozen dataclass per process: every field is a flag, an environment variable and a TOML key.
 
-Law: nothing that a person wrote is dropped in silence. An unknown key, variable, flag or value is an error
-that names it and says what would be right; of two sources flags win over the environment, that over the file,
-and that over the default. A secret has no flag, because command lines are visible to everyone on the machine.
+Law: nothing that a user wrote is silently dropped. An unknown key, variable, flag or value is an error that
+names it and suggests the right one. Flags win over the environment, the environment over the file, and the
+file over the default. A secret has no flag, because everyone on the machine can see command lines.
+
+Library code names settings in backquotes (`broker`); a command line shows them as flags (`with_flags`).
 """
 
 import argparse
 import dataclasses
 import difflib
 import os
+import re
 import tomllib
 import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,13 +21,15 @@ from typing import Any, NoReturn, TypeVar, cast, get_args, get_origin, get_type_
 
 Settings = TypeVar("Settings")
 
+_QUOTED_NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
+
 
 class SettingsError(Exception):
-    """A setting that cannot be used: one sentence with what is wrong and what would be right."""
+    """A setting that cannot be used; the message is one line: what is wrong, and what would be right."""
 
 
 class CommandLine(argparse.ArgumentParser):
-    """argparse that says what is wrong in one sentence and takes no abbreviation for a flag."""
+    """argparse with one-line errors and without abbreviated flags."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, allow_abbrev=False, **settings)
@@ -32,7 +37,7 @@ class CommandLine(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # its namespace is generic, ours never is
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As argparse's, but what nobody knows is an error here, where the flags are that it may mean."""
+        """As argparse's, but an unknown argument is an error here, where the similar flags are known."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             what = "flag" if unknown[0].startswith("-") else "argument"
@@ -40,17 +45,18 @@ class CommandLine(argparse.ArgumentParser):
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        """End with the sentence and without the usage, which is a page long."""
+        """Exit with the message alone: the usage is a page long."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Option:
-    """A field as its sources see it."""
+    """A field of a settings dataclass, as the three sources see it."""
 
     name: str
     kind: Any
     help: str
+    group: str
     choices: tuple[str, ...]
     secret: bool
     default: object
@@ -60,20 +66,19 @@ class _Option:
         return "--" + self.name.replace("_", "-")
 
 
-def option(default: Any, help: str, *, choices: Iterable[str] = (), secret: bool = False) -> Any:
-    """A field of a settings dataclass with what `--help` says about it."""
-    metadata = {"help": help, "choices": tuple(choices), "secret": secret}
+def option(default: Any, help: str, *, group: str, choices: Iterable[str] = (), secret: bool = False) -> Any:
+    """A field of a settings dataclass: its help text, and the group it appears under in `--help`."""
+    metadata = {"help": help, "group": group, "choices": tuple(choices), "secret": secret}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def add_flags(parser: argparse.ArgumentParser, kind: type, prefix: str) -> None:
-    """Add a flag for each field and `--config`; flags that are not given leave no trace in the namespace."""
-    parser.add_argument(
-        "--config", metavar="FILE", help=f"TOML file with any of the settings (or {prefix}CONFIG)"
-    )
-    for item in _options(kind):
-        if item.secret:
-            continue
+    """Add `--config` and a flag for each field, in groups; flags not given are absent from the namespace."""
+    parser.add_argument("--config", metavar="FILE", help=f"TOML file of settings (or {prefix}CONFIG)")
+    options = [item for item in _options(kind) if not item.secret]
+    titles = dict.fromkeys(item.group for item in options)
+    groups = {title: parser.add_argument_group(title) for title in titles}
+    for item in options:
         shown = "" if item.default in (None, (), "") else f" (default: {_shown(item.default)})"
         arguments: dict[str, Any] = {"help": (item.help + shown).replace("%", "%%"), "dest": item.name}
         if item.kind is bool:
@@ -82,11 +87,17 @@ def add_flags(parser: argparse.ArgumentParser, kind: type, prefix: str) -> None:
             arguments["metavar"] = "|".join(item.choices) if item.choices else _metavar(item)
         if get_origin(item.kind) is tuple:
             arguments["action"] = "append"
-        parser.add_argument(item.flag, default=argparse.SUPPRESS, **arguments)
+        groups[item.group].add_argument(item.flag, default=argparse.SUPPRESS, **arguments)
+
+
+def with_flags(message: str, kind: type) -> str:
+    """`message` with the settings it names in backquotes as flags: `pool` becomes --pool."""
+    flags = {item.name: item.flag for item in _options(kind) if not item.secret}
+    return _QUOTED_NAME.sub(lambda match: flags.get(match[1], match[0]), message)
 
 
 def load(kind: type[Settings], flags: argparse.Namespace, prefix: str) -> Settings:
-    """The settings from flags, environment (`prefix` + NAME) and TOML file; raises SettingsError."""
+    """Read the settings from flags, environment (`prefix` + NAME) and TOML file; raises SettingsError."""
     options = {item.name: item for item in _options(kind)}
     environment = _from_environment(options, os.environ, prefix)
     path = getattr(flags, "config", None) or os.environ.get(prefix + "CONFIG")
@@ -107,6 +118,7 @@ def _options(kind: type) -> list[_Option]:
             field.name,
             _without_none(hints[field.name]),
             field.metadata["help"],
+            field.metadata["group"],
             field.metadata["choices"],
             field.metadata["secret"],
             field.default,
@@ -140,7 +152,7 @@ def _from_file(options: Mapping[str, _Option], path: Path) -> dict[str, object]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the config file {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # also for huge numbers, deep nesting, and bytes
+    except (ValueError, RecursionError) as error:  # also huge numbers, deep nesting, invalid UTF-8
         raise SettingsError(f"the config file {path} is not valid TOML: {error}") from error
     return {
         key: _parse(_known(options, key, f"key {key} in {path}"), value, f"{key} in {path}")
@@ -157,11 +169,11 @@ def _known(options: Mapping[str, _Option], name: str, source: str) -> _Option:
 def _hint(name: str, known: Collection[str]) -> str:
     name = name.partition("=")[0]
     close = [one for one in known if one.startswith(name)] or difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else "see --help for what there is"
+    return f"did you mean {close[0]}?" if close else "see --help for the list"
 
 
 def _parse(item: _Option, value: object, source: str) -> object:
-    """`value` as the field's type, from text (flags, environment) or from a TOML value."""
+    """Convert text (flags, environment) or a TOML value to the field's type."""
     if get_origin(item.kind) is tuple:
         entries = cast("list[object]", value) if isinstance(value, list) else [None]
         if not all(isinstance(entry, str) for entry in entries):

@@ -1,4 +1,4 @@
-"""The commands `generate` and `chat`: prompts in, text, colours and summaries out."""
+"""The commands `generate` and `chat`: prompts in; text, colours and summaries out."""
 
 import argparse
 import asyncio
@@ -7,18 +7,19 @@ import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 
+from common.process.settings import with_flags
 from edge_agent.agent import EdgeAgent
 from edge_agent.cli.stdin_lines import typed_lines
 from edge_agent.cli.terminal import legend, painter
 from edge_agent.config import AgentConfig
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import AgentError, ModelError
 from edge_agent.generation.events import Emitted
 from edge_agent.report import Report
 from edge_agent.text.prompts import Message
 
 
 def generate(config: AgentConfig, flags: argparse.Namespace) -> int:
-    """Answer the prompt, or every line of standard input; 1 when a generation failed."""
+    """Answer the prompt, or every line of standard input; returns 1 when a generation failed."""
     return asyncio.run(_generate(config, flags))
 
 
@@ -35,7 +36,7 @@ async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
         async for prompt in _prompts(flags.prompt):
             try:
                 succeeded, _ = await _answer(agent, prompt, flags, as_json=flags.json or flags.json_events)
-            except ModelError as error:
+            except AgentError as error:
                 if flags.prompt != "-":
                     raise
                 succeeded = _pass_over(prompt, error, as_json=flags.json or flags.json_events)
@@ -67,7 +68,7 @@ async def _answer(
     await agent.audited()
     report = Report.of(generation, before, agent.link_statistics, agent.risk)
     failure = generation.session.failure
-    explained = agent.explain(failure) if failure else None
+    explained = with_flags(agent.explain(failure), AgentConfig) if failure else None
     if as_json:
         print(json.dumps({"prompt": prompt, **dataclasses.asdict(report), "error": explained}), flush=True)
     else:
@@ -79,11 +80,12 @@ async def _answer(
     return failure is None, report.text
 
 
-def _pass_over(prompt: str, error: ModelError, *, as_json: bool) -> bool:
-    """Say why this line has no answer; those after it may have one. False: it has not succeeded."""
+def _pass_over(prompt: str, error: AgentError, *, as_json: bool) -> bool:
+    """Report why this line has no answer, and go on to the next. False: it has not succeeded."""
+    message = with_flags(str(error), AgentConfig)
     if as_json:
-        print(json.dumps({"prompt": prompt, "text": "", "error": str(error)}), flush=True)
-    print(f"edge-agent: {error}", file=sys.stderr)
+        print(json.dumps({"prompt": prompt, "text": "", "error": message}), flush=True)
+    print(f"edge-agent: {message}", file=sys.stderr)
     return False
 
 

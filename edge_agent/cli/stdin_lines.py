@@ -1,7 +1,7 @@
-"""Lines of standard input, while the event loop goes on.
+"""Lines of standard input, read without blocking the event loop.
 
-Law: waiting for a person stops nothing. The link stays alive meanwhile, and Ctrl-C ends the wait at once:
-the thread that reads is a daemon with a stream of its own, so nothing waits for it, not even the exit.
+Law: waiting for input stops nothing else. The link stays alive, and Ctrl-C ends the wait at once: the reading
+thread is a daemon with a stream of its own, so nothing waits for it, not even the exit.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from contextlib import suppress
 
 
 async def typed_lines(prompt: str = "") -> AsyncIterator[str]:
-    """Each line without its end, until the end of input; `prompt` is shown before each."""
-    if sys.stdin is None:  # closed by whoever started us
+    """Yield each line without its end, until the end of input; `prompt` is shown before each."""
+    if sys.stdin is None:  # closed by the parent process
         return
-    # never closed: that would wait for the thread that reads
+    # never closed: that would wait for the reading thread
     stream = open(sys.stdin.fileno(), encoding=sys.stdin.encoding, errors="replace", closefd=False)  # noqa: SIM115
     while True:
         print(prompt, end="", flush=True)
@@ -32,9 +32,9 @@ async def _in_daemon(read: Callable[[], str]) -> str:
     def run() -> None:
         try:
             text = read()
-        except OSError:  # a terminal that has gone is the end of input
+        except OSError:  # a closed terminal is the end of input
             text = ""
-        with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop has been closed: no one is waiting
             loop.call_soon_threadsafe(lambda: None if line.done() else line.set_result(text))
 
     threading.Thread(target=run, name="typed-lines", daemon=True).start()

@@ -1,8 +1,8 @@
-"""Text on a terminal: final tokens coloured by where they came from, tentative ones dim and taken back.
+"""Text on a terminal: final tokens coloured by where they came from, tentative ones dim until confirmed.
 
-Law: no model and no worker plays with the terminal: control characters of a text are shown as such. What is
-tentative never reaches a pipe or a file, never wraps and never scrolls. It stands behind the cursor, on what
-is left of its line, so that one erasure takes all of it back; final text is as without it.
+Law: no model and no worker can control the terminal: control characters in a text are replaced. Tentative
+text never reaches a pipe or a file, never wraps and never scrolls. It is shown after the cursor, on the rest
+of the line, so that one erasure removes all of it. Final text is the same with or without it.
 """
 
 import os
@@ -33,7 +33,7 @@ _VISIBLE = dict.fromkeys(_CONTROLS, "\N{REPLACEMENT CHARACTER}")
 
 
 def coloured(token: Token) -> str:
-    """The token's text in the colour of its fate; line breaks stay outside, for terminals that fill lines."""
+    """The token's text in the colour of its fate; line breaks stay outside: some terminals fill lines."""
     return "\n".join(f"{COLOURS[token.fate]}{line}{RESET}" if line else "" for line in token.text.split("\n"))
 
 
@@ -43,7 +43,7 @@ def legend() -> str:
 
 
 def painter(stream: TextIO, *, shows_tokens: bool, shows_tentative: bool) -> Callable[[Emitted], str]:
-    """What to write to `stream` for each event of an answer; tentative text only where it can be erased."""
+    """Return what to write to `stream` for each event; tentative text only where it can be erased."""
 
     def paint(token: Token) -> str:
         if stream.isatty():
@@ -56,7 +56,7 @@ def painter(stream: TextIO, *, shows_tokens: bool, shows_tentative: bool) -> Cal
 
 
 class Screen:
-    """What to write for each event, on a line of `num_columns()` cells; the text begins at its left end."""
+    """What to write for each event, on lines of `num_columns()` cells; the text begins at the left."""
 
     def __init__(self, paint: Callable[[Token], str], num_columns: Callable[[], int]) -> None:
         self._paint = paint
@@ -66,7 +66,7 @@ class Screen:
         self._is_dimmed = False
 
     def show(self, event: Emitted) -> str:
-        """The characters that bring the screen up to date."""
+        """Return the characters that update the screen."""
         match event:
             case Tentative(text):
                 self._ahead.append(text)
@@ -81,11 +81,11 @@ class Screen:
                 return erased + self._paint(event) + self._dimmed()
 
     def _erased(self) -> str:
-        """Take the tentative text away. Where none is, the cursor may stand on a cell of final text."""
+        """Erase the tentative text. If there is none, the cursor may be on a cell of final text."""
         return ERASE if self._is_dimmed else ""
 
     def _dimmed(self) -> str:
-        """The tentative text as far as it fits into the line; its last cell stays free, lest it wraps."""
+        """The tentative text as far as it fits on the line; the last cell stays free, so nothing wraps."""
         free = self._num_columns() - 1 - self._column
         shown, width = "", 0
         for character in "".join(self._ahead):
@@ -97,7 +97,7 @@ class Screen:
         return f"{SAVE}{DIM}{shown}{RESET}{RESTORE}" if shown else ""
 
     def _advance(self, text: str) -> None:
-        """Follow the cursor as the terminal moves it."""
+        """Track the cursor as the terminal moves it."""
         num_columns = max(1, self._num_columns())
         for character in text:
             if character == "\n":
@@ -111,7 +111,7 @@ class Screen:
 
 
 def _width(character: str) -> int:
-    """The cells of a character."""
+    """How many cells a character takes."""
     if unicodedata.category(character) in ("Mn", "Me", "Cf", "Cc"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

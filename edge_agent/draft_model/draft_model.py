@@ -1,9 +1,9 @@
-"""The draft model: tokens in, the logits of the next token out, with a key/value cache nobody else sees.
+"""The draft model: tokens in, the logits of the next token out, with a key/value cache that it hides.
 
-Law: `logits(tokens)` is a function of `tokens` alone. Callers name the whole sequence each time and never
-manage the cache: what it shares with the previous call is kept, the rest is rewound, and only what is new is
-run. (A graph that quantises activations over a whole call, as dynamic int8 does, also depends a little on how
-the tokens fell into calls. That costs nothing but acceptance: the distribution that is drawn from is sent.)
+Law: `logits(tokens)` is a function of `tokens` alone. Callers pass the whole sequence each time and never
+manage the cache: the part shared with the previous call is kept, the rest is rewound, and only new tokens are
+run. (A graph that quantises activations over a whole call, as dynamic int8 does, also depends slightly on how
+the tokens were split into calls. That can only cost acceptance: what is sent is what was drawn from.)
 """
 
 from collections.abc import Sequence
@@ -13,26 +13,27 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.draft_model.files import ModelError, read_info
+from edge_agent.draft_model.files import read_info
 from edge_agent.draft_model.graph import Graph, read_graph
 from edge_agent.draft_model.kv_cache import Cache, GrowingCache, SharedCache, empty
 from edge_agent.draft_model.onnx_session import Array, OnnxSession
+from edge_agent.errors import ModelError
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 
-CHUNK = 128  # tokens a run: bounds the logits of a long prompt, 75 MB at a vocabulary of 150,000
+CHUNK = 128  # tokens per run: bounds the logits of a long prompt, 75 MB with a vocabulary of 150,000
 _PROBE_CAPACITY = 8
 
 
 class DraftModel:
-    """A causal language model in ONNX Runtime; one sequence at a time, not for use from two threads at once.
+    """A causal language model in ONNX Runtime; one sequence at a time, and not thread-safe.
 
     `logits_size` is the width of the logits, which may exceed the tokenizer's vocabulary (padding);
-    `max_positions` the longest sequence.
+    `max_positions` is the longest sequence.
     """
 
     def __init__(self, session: OnnxSession, graph: Graph, cache: Cache, max_positions: int) -> None:
-        """Run one token to learn the width of the logits; use `load`."""
+        """Run one token to learn the width of the logits. Use `load` instead."""
         self._session = session
         self._graph = graph
         self._cache = cache
@@ -50,10 +51,10 @@ class DraftModel:
         num_threads: int = 0,
         providers: Sequence[str] = (),
     ) -> "DraftModel":
-        """Load the graph in `folder` (`model_files.read_info` says which) and try it on one token.
+        """Load the graph in `folder` (the one `read_info` chooses), and try it on one token.
 
-        `num_threads` 0 means one a core; `providers` are ONNX Runtime execution providers in order of
-        preference, none meaning the CPU. Raises ModelError when the model cannot be used.
+        `num_threads` 0 means one per core; `providers` are ONNX Runtime execution providers in order of
+        preference, and none means the CPU. Raises ModelError when the model cannot be used.
         """
         info = read_info(folder, model_file)
         session = OnnxSession.open(info.onnx_path, num_threads=num_threads, providers=providers)
@@ -67,7 +68,7 @@ class DraftModel:
         return cls(session, graph, cache, info.max_positions)
 
     def logits(self, tokens: Sequence[int]) -> Logits:
-        """The logits [logits_size], read-only, of the token that follows `tokens`: the whole sequence.
+        """The logits [logits_size], read-only, of the token that follows `tokens`, the whole sequence.
 
         Raises ModelError when `tokens` is longer than `max_positions`, and ValueError when it is empty.
         """
@@ -89,7 +90,7 @@ class DraftModel:
         del self._tokens[length:]
 
     def _extend(self, tokens: list[int]) -> None:
-        """Run `tokens` behind what the cache holds. A run that fails leaves the cache as it was."""
+        """Run `tokens` after those in the cache. A run that fails leaves the cache as it was."""
         arrays = _inputs(self._graph, tokens, len(self._tokens))
         binding = self._cache.bind(len(tokens))
         logits = self._session.run(binding, arrays)
@@ -102,8 +103,8 @@ class DraftModel:
 def writes_in_place(session: OnnxSession, graph: Graph) -> bool:
     """Whether attention writes new positions into the past's buffer (GroupQueryAttention), found by trying.
 
-    One token is run on an empty past that lies in a longer buffer: such a graph returns a present as long
-    as the buffer, any other one a longer present, or an error, because the mask does not fit.
+    One token is run on an empty past in a longer buffer. Such a graph returns a present as long as the
+    buffer; any other graph returns a longer one, or fails because the mask does not fit.
     """
     past = {tensor.past: session.buffer(empty(tensor, _PROBE_CAPACITY)) for tensor in graph.cache}
     binding = session.bind(past, {tensor.present: None for tensor in graph.cache})
@@ -116,7 +117,7 @@ def writes_in_place(session: OnnxSession, graph: Graph) -> bool:
 
 
 def _inputs(graph: Graph, tokens: list[int], length: int) -> dict[str, Array]:
-    """Every input beside the cache, for `tokens` that follow `length` positions."""
+    """All inputs except the cache, for `tokens` that follow `length` positions."""
     values: dict[str, npt.NDArray[np.int64]] = {
         "input_ids": np.array([tokens]),
         "attention_mask": np.ones((1, length + len(tokens)), np.int64),
@@ -129,7 +130,7 @@ def _inputs(graph: Graph, tokens: list[int], length: int) -> dict[str, Array]:
 
 
 def _common_length(left: list[int], right: list[int]) -> int:
-    """How many first tokens two sequences share."""
+    """How many leading tokens two sequences share."""
     shorter = min(len(left), len(right))
     if left[:shorter] == right[:shorter]:
         return shorter

@@ -1,7 +1,7 @@
-"""What the files of a draft model say: the graph, the end tokens, sampling, the chat template.
+"""What the files of a draft model specify: the graph, the end tokens, sampling, the chat template.
 
-Law: only small text files are read here, into one frozen value. Every way in which they can be wrong is one
-`ModelError`: a sentence that says what is wrong and what to do.
+Law: only small text files are read here, into one frozen value. Anything wrong with them is a `ModelError`,
+whose message says what to do.
 """
 
 import json
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import cast
 
 from common.sampling.distribution import Sampling
+from edge_agent.errors import ModelError
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_model"
 
-# In the order of preference: what an export of ours is called, then the variants of onnx-community
-# repositories, the small ones first, because this is the device.
+# In order of preference: the name that our export uses, then the variants of onnx-community repositories,
+# the small ones first, because this is the device.
 ONNX_FILES = (
     "model.onnx",
     "onnx/model_q4.onnx",
@@ -31,17 +32,13 @@ _MAX_POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_le
 _CACHE_HEAD_KEYS = ("num_key_value_heads", "num_attention_heads", "n_head")
 
 
-class ModelError(Exception):
-    """A draft model that cannot be used; the message is one sentence for the person who chose it."""
-
-
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What the files of one draft model say.
+    """What the files of one draft model specify.
 
-    `max_positions` counts prompt and completion together. `num_cache_heads` and `head_size` are None where
-    the configuration does not tell; a graph with symbolic dimensions needs them. `special_tokens` maps the
-    names a chat template knows (bos_token, eos_token, ...) to token strings.
+    `max_positions` counts prompt and answer together. `num_cache_heads` and `head_size` are None if the
+    configuration does not state them; a graph with symbolic dimensions needs them. `special_tokens` maps the
+    names used in chat templates (bos_token, eos_token, ...) to token strings.
     """
 
     folder: Path
@@ -56,11 +53,11 @@ class ModelInfo:
 
 
 def read_info(folder: Path, model_file: str | None = None) -> ModelInfo:
-    """Read config.json, generation_config.json and tokenizer_config.json of `folder` and choose its graph.
+    """Read config.json, generation_config.json and tokenizer_config.json in `folder`, and choose its graph.
 
-    `model_file` names the graph, relative to `folder`; without it the first of `ONNX_FILES` is taken, or the
-    only `*.onnx` there is. Raises ModelError when the folder, the graph or the configuration is missing or
-    not what it should be.
+    `model_file` names the graph, relative to `folder`. Without it the graph is the first of `ONNX_FILES` that
+    exists, or the only `*.onnx`. Raises ModelError when the folder, the graph or the configuration is missing
+    or invalid.
     """
     if not folder.is_dir():
         raise ModelError(f"There is no model folder at {folder}: give a folder, a hub name, or '{DEMO}'.")
@@ -96,7 +93,7 @@ def _choose_graph(folder: Path, model_file: str | None) -> Path:
     if len(graphs) == 1:
         return graphs[0]
     if graphs:
-        raise ModelError(f"{folder} has several graphs ({_graph_names(folder)}): name one as the model file.")
+        raise ModelError(f"{folder} has several graphs ({_graph_names(folder)}): set `model_file` to one.")
     raise ModelError(f"{folder} has no ONNX graph: make one with `edge-agent export`.")
 
 
@@ -105,11 +102,11 @@ def _graphs(folder: Path) -> list[Path]:
 
 
 def _graph_names(folder: Path) -> str:
-    return ", ".join(str(path.relative_to(folder)) for path in _graphs(folder)) or "no *.onnx at all"
+    return ", ".join(str(path.relative_to(folder)) for path in _graphs(folder)) or "no *.onnx file"
 
 
 def _eos_ids(*sources: Mapping[str, object]) -> frozenset[int]:
-    """The end tokens of the first source that names any."""
+    """The end tokens of the first source that has any."""
     for source in sources:
         value = source.get("eos_token_id")
         if isinstance(value, int):
@@ -120,7 +117,7 @@ def _eos_ids(*sources: Mapping[str, object]) -> frozenset[int]:
 
 
 def _sampling(generation: Mapping[str, object]) -> Sampling:
-    """What the model's makers recommend; greedy unless they say do_sample, and unnamed filters are off."""
+    """What the model recommends: greedy unless do_sample is true; filters it does not name are off."""
     if generation.get("do_sample") is not True:
         return Sampling(temperature=0.0)
     return Sampling(
@@ -139,7 +136,7 @@ def _max_positions(folder: Path, config: Mapping[str, object], builder: Mapping[
     found = _first_int(config, _MAX_POSITION_KEYS) or _first_int(builder, ("context_length",))
     if found is None:
         raise ModelError(
-            f"{folder}/config.json names no longest sequence: add max_position_embeddings to it."
+            f"{folder}/config.json does not state the longest sequence: add max_position_embeddings to it."
         )
     return found
 
@@ -151,7 +148,7 @@ def _head_size(config: Mapping[str, object]) -> int | None:
 
 
 def _chat_template(folder: Path, tokenizer: Mapping[str, object]) -> str | None:
-    """The template named "default"; its own file goes before tokenizer_config.json, as in transformers."""
+    """The template named "default"; its own file wins over tokenizer_config.json, as in transformers."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         try:
@@ -166,7 +163,7 @@ def _chat_template(folder: Path, tokenizer: Mapping[str, object]) -> str | None:
 
 
 def _special_tokens(tokenizer: Mapping[str, object]) -> dict[str, str]:
-    """Every `*_token` that is a string, or an added token written out as an object."""
+    """Every `*_token` that is a string, or an added token in object form."""
     tokens: dict[str, str] = {}
     for name, value in tokenizer.items():
         content = cast("dict[str, object]", value).get("content") if isinstance(value, dict) else value
@@ -176,7 +173,7 @@ def _special_tokens(tokenizer: Mapping[str, object]) -> dict[str, str]:
 
 
 def _text_config(config: Mapping[str, object]) -> Mapping[str, object]:
-    """The language model's part of a multimodal configuration, over the rest."""
+    """The configuration, with the language model's part of a multimodal one merged over the rest."""
     return {**config, **_section(config, "text_config")}
 
 
@@ -190,7 +187,7 @@ def _first_int(source: Mapping[str, object], keys: Sequence[str]) -> int | None:
 
 
 def _read_json(path: Path) -> Mapping[str, object]:
-    """The object in a JSON file, empty when there is no such file."""
+    """The object in a JSON file; empty if there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -198,5 +195,5 @@ def _read_json(path: Path) -> Mapping[str, object]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelError(f"{path} is not valid JSON ({error}): copy or download it again.") from error
     if not isinstance(value, dict):
-        raise ModelError(f"{path} holds no JSON object: copy or download it again.")
+        raise ModelError(f"{path} is not a JSON object: copy or download it again.")
     return cast("dict[str, object]", value)

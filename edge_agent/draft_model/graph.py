@@ -1,6 +1,6 @@
-"""What the inputs and outputs of an ONNX language model are called, and what shape its cache has.
+"""The names of an ONNX language model's inputs and outputs, and the shape of its cache.
 
-Law: names are read, never assumed. Each maker calls a layer's cache differently:
+Law: names are read, never assumed. Each exporter names a layer's cache differently:
 
     onnxruntime-genai, optimum, transformers.js   past_key_values.0.key              -> present.0.key
     transformers' own exporter                    input.past_key_values.layers.0.keys
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import ModelError
 
 _SLOT = r"\.(?:layers\.)?(\d+)\.(?:decoder\.)?(key|value)s?"
 _PAST = re.compile(r"(?:input\.)?(?:past_key_values|cache)" + _SLOT)
@@ -22,7 +22,7 @@ _PRESENT = re.compile(r"(?:present|(?:output\.)?(?:past_key_values|cache))" + _S
 _CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _INTEGER_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
-# Beside the cache: what DraftModel knows how to fill, see `DraftModel._inputs`.
+# The other inputs that DraftModel can fill (see `_inputs` there).
 KNOWN_INPUTS = frozenset(
     {
         "input_ids",
@@ -37,7 +37,7 @@ KNOWN_INPUTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One input or output of a graph: a dimension that varies is a string or None."""
+    """One input or output of a graph; a varying dimension is a string or None."""
 
     name: str
     shape: tuple[int | str | None, ...]
@@ -57,7 +57,7 @@ class CacheTensor:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """An understood graph: its cache, and the inputs beside it by type (None for a boolean)."""
+    """A graph that was understood: its cache, and the types of its other inputs (None for a boolean)."""
 
     inputs: dict[str, type[np.integer] | None]
     cache: tuple[CacheTensor, ...]
@@ -67,10 +67,10 @@ class Graph:
 def read_graph(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], *, num_heads: int | None, head_size: int | None
 ) -> Graph:
-    """Understand a graph by its inputs and outputs.
+    """Understand a graph from its inputs and outputs.
 
-    `num_heads` and `head_size` stand in for symbolic dimensions. Raises ModelError for a graph without
-    logits or cache, or with an input that is unknown here.
+    `num_heads` and `head_size` replace symbolic dimensions. Raises ModelError for a graph without logits or
+    cache, or with an unknown input.
     """
     present = {_slot(match): tensor.name for tensor in outputs if (match := _PRESENT.fullmatch(tensor.name))}
     past = {_slot(match): tensor for tensor in inputs if (match := _PAST.fullmatch(tensor.name))}
@@ -80,10 +80,10 @@ def read_graph(
         raise ModelError("The cache inputs and outputs of the graph do not pair up: export it again.")
     logits = next((tensor for tensor in outputs if tensor.name == "logits"), None)
     if logits is None:
-        raise ModelError("The graph has no output called logits: export a causal language model.")
+        raise ModelError("The graph has no output named logits: export a causal language model.")
     known = {tensor.name: _input_type(tensor) for tensor in inputs if not _PAST.fullmatch(tensor.name)}
     if "input_ids" not in known:
-        raise ModelError("The graph has no input called input_ids: export a causal language model.")
+        raise ModelError("The graph has no input named input_ids: export a causal language model.")
     width = logits.shape[-1] if logits.shape else None
     return Graph(
         inputs=known,
@@ -99,7 +99,7 @@ def _slot(match: re.Match[str]) -> tuple[int, str]:
 def _input_type(tensor: Tensor) -> type[np.integer] | None:
     if tensor.name not in KNOWN_INPUTS:
         raise ModelError(
-            f"The graph wants an input '{tensor.name}', which is unknown here: use a text model whose "
+            f"The graph has an unknown input '{tensor.name}': use a text model whose "
             "only state is a key/value cache."
         )
     return _INTEGER_TYPES.get(tensor.type)
@@ -115,14 +115,14 @@ def _cache_tensor(tensor: Tensor, present: str, num_heads: int | None, head_size
     heads, size = _size(tensor.shape[1]) or num_heads, _size(tensor.shape[3]) or head_size
     if heads is None or size is None:
         raise ModelError(
-            f"The size of the cache '{tensor.name}' is in neither the graph nor the configuration: add "
+            f"Neither the graph nor the configuration states the size of the cache '{tensor.name}': add "
             "num_key_value_heads and head_dim to config.json."
         )
     return CacheTensor(tensor.name, present, heads, size, _CACHE_TYPES[tensor.type])
 
 
 def _size(dimension: int | str | None) -> int | None:
-    """A dimension that is fixed; some exporters write the number as a string."""
+    """A fixed dimension, else None; some exporters write the number as a string."""
     if isinstance(dimension, str):
         return int(dimension) if dimension.isdigit() else None
     return dimension

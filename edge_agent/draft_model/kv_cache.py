@@ -1,31 +1,31 @@
 """The draft model's key/value cache in its two forms: one buffer written in place, or tensors that grow.
 
-Law: after `rewind(n)` the cache is what it was when it held n positions. How that is done is all that the two
-forms do not share: a shared buffer forgets by lowering an integer, growing tensors are cropped by copying.
+Law: after `rewind(n)` the cache is what it was when it held n positions. Only the way to do it differs: a
+shared buffer rewinds by lowering a number, growing tensors are cropped by copying.
 """
 
 from typing import Protocol
 
 import numpy as np
 
-from edge_agent.draft_model.files import ModelError
 from edge_agent.draft_model.graph import CacheTensor
 from edge_agent.draft_model.onnx_session import Array, Binding, Buffer, OnnxSession
+from edge_agent.errors import ModelError
 
-FIRST_CAPACITY = 256  # positions; doubles when full, so a small device pays for what it uses
+FIRST_CAPACITY = 256  # positions; doubles when full, so a small device pays only for what it uses
 
 
 class Cache(Protocol):
-    """What DraftModel needs of a cache. Positions 0 .. length - 1 are valid."""
+    """What DraftModel needs from a cache. Positions 0 .. length - 1 are valid."""
 
     length: int
 
     def bind(self, num_new: int) -> Binding:
-        """The past, and where `num_new` more positions shall be written."""
+        """Return the past, and the place for `num_new` more positions."""
         ...
 
     def keep(self, binding: Binding, num_new: int) -> None:
-        """Take over what the run with `binding` wrote: `num_new` positions were added."""
+        """Keep what the run with `binding` wrote: `num_new` more positions."""
         ...
 
     def rewind(self, length: int) -> None:
@@ -34,7 +34,7 @@ class Cache(Protocol):
 
 
 class GrowingCache:
-    """For graphs that return past and new positions together in a new tensor at each run."""
+    """For graphs that return past and new positions together, in a new tensor each run."""
 
     def __init__(self, session: OnnxSession, tensors: tuple[CacheTensor, ...]) -> None:
         """Start empty."""
@@ -43,24 +43,24 @@ class GrowingCache:
         self.length = 0
         self._past = {tensor.past: session.buffer(empty(tensor, 0)) for tensor in tensors}
 
-    def bind(self, num_new: int) -> Binding:  # noqa: ARG002 (the graph makes the room)
-        """The past as it is, and new buffers."""
+    def bind(self, num_new: int) -> Binding:  # noqa: ARG002 (the graph makes room)
+        """Return the past as it is, and new buffers."""
         return self._session.bind(self._past, {tensor.present: None for tensor in self._tensors})
 
     def keep(self, binding: Binding, num_new: int) -> None:
-        """The present is the next run's past; raises ModelError when the graph has dropped old positions."""
+        """Use the present as the next past; raises ModelError when the graph has dropped old positions."""
         present = self._session.present(binding)
         length = self.length + num_new
         if any(present[tensor.present].shape()[2] != length for tensor in self._tensors):
             raise ModelError(
                 "The graph keeps only a window of past positions, which cannot be rewound: choose a model "
-                "without sliding window, or a graph by onnxruntime-genai."
+                "without a sliding window, or a graph made by onnxruntime-genai."
             )
         self._past = {tensor.past: present[tensor.present] for tensor in self._tensors}
         self.length = length
 
     def rewind(self, length: int) -> None:
-        """Copy what stays."""
+        """Copy the positions that stay."""
         if length == self.length:
             return
         for name, value in self._past.items():
@@ -69,13 +69,13 @@ class GrowingCache:
 
 
 class SharedCache:
-    """For graphs whose attention writes the new positions into the buffer that holds the past.
+    """For graphs whose attention writes new positions into the buffer of the past.
 
     Capacity starts at `FIRST_CAPACITY` positions and doubles up to `max_positions`.
     """
 
     def __init__(self, session: OnnxSession, tensors: tuple[CacheTensor, ...], max_positions: int) -> None:
-        """Start empty; memory is taken at the first run."""
+        """Start empty; the first run allocates memory."""
         self._session = session
         self._tensors = tensors
         self._max_positions = max_positions
@@ -85,7 +85,7 @@ class SharedCache:
         self.length = 0
 
     def bind(self, num_new: int) -> Binding:
-        """The buffers as past and as present, after growing them when they are too small."""
+        """Return the buffers as past and present, grown first if they are too small."""
         needed = self.length + num_new
         if self._binding is None or needed > self._capacity:
             self._grow(min(self._max_positions, max(FIRST_CAPACITY, 1 << (needed - 1).bit_length())))
@@ -94,11 +94,11 @@ class SharedCache:
         return self._binding
 
     def keep(self, binding: Binding, num_new: int) -> None:  # noqa: ARG002 (written in place)
-        """Count."""
+        """Count the new positions."""
         self.length += num_new
 
     def rewind(self, length: int) -> None:
-        """What lies behind `length` is overwritten before it is read again."""
+        """Forget positions from `length` on: they are overwritten before they are read."""
         self.length = length
 
     def _grow(self, capacity: int) -> None:
@@ -111,5 +111,5 @@ class SharedCache:
 
 
 def empty(tensor: CacheTensor, positions: int) -> Array:
-    """Room for `positions` positions of one tensor, all zero."""
+    """An all-zero array with room for `positions` positions of one tensor."""
     return np.zeros((1, tensor.num_heads, positions, tensor.head_size), tensor.dtype)

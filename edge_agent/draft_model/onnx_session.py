@@ -1,6 +1,6 @@
-"""ONNX Runtime behind a few typed calls, the only importer of onnxruntime beside the exporter.
+"""ONNX Runtime behind a few typed calls; besides the exporter, the only importer of onnxruntime.
 
-Law: whatever ONNX Runtime raises leaves here as one ModelError sentence.
+Law: any error that ONNX Runtime raises leaves here as a ModelError with a one-line message.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from edge_agent.draft_model.files import ModelError
 from edge_agent.draft_model.graph import Tensor
+from edge_agent.errors import ModelError
 
 Buffer: TypeAlias = ort.OrtValue
 Array: TypeAlias = npt.NDArray[np.generic]
 
 CPU = "CPUExecutionProvider"
 ON_CUDA = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"})
-_SILENT = 4  # ONNX Runtime's log level; what goes wrong is raised, and printed once
+_SILENT = 4  # ONNX Runtime's log level: failures are raised, and printed once
 
-# The errors of ONNX Runtime have no base class of their own; they live in its compiled module.
+# ONNX Runtime's errors have no common base class; they are defined in its compiled module.
 _COMPILED = vars(import_module("onnxruntime.capi.onnxruntime_pybind11_state"))
 _FAILURES = (
     RuntimeError,
@@ -34,7 +34,7 @@ _FAILURES = (
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Buffers that belong to a run. `fresh` names the outputs that get a new buffer, and on which device."""
+    """The buffers of a run. `fresh` names the outputs that get a new buffer, and its device."""
 
     io: ort.IOBinding
     fresh: Mapping[str, str]
@@ -44,7 +44,7 @@ class OnnxSession:
     """One loaded graph, and buffers on the device that it runs on."""
 
     def __init__(self, session: ort.InferenceSession, device: str) -> None:
-        """Wrap `session`, whose cache lives on `device` ("cpu" or "cuda")."""
+        """Wrap `session`, whose cache is on `device` ("cpu" or "cuda")."""
         self._session = session
         self._device = device
         self.inputs = tuple(Tensor(node.name, tuple(node.shape), node.type) for node in session.get_inputs())
@@ -56,14 +56,14 @@ class OnnxSession:
     def open(cls, path: Path, *, num_threads: int, providers: Sequence[str]) -> "OnnxSession":
         """Load the graph at `path`.
 
-        `num_threads` 0 means one a core; `providers` are ONNX Runtime's execution providers in order of
-        preference, none meaning the CPU. Raises ModelError when the file or a provider does not work.
+        `num_threads` 0 means one per core; `providers` are ONNX Runtime's execution providers in order of
+        preference, and none means the CPU. Raises ModelError when the file or a provider does not work.
         """
         missing = [name for name in providers if name not in ort.get_available_providers()]
         if missing:
             raise ModelError(
                 f"This ONNX Runtime has no {missing[0]} (it has {', '.join(ort.get_available_providers())}): "
-                "install the onnxruntime build for it, or choose another provider."
+                "install the onnxruntime build for it, or change `providers`."
             )
         options = ort.SessionOptions()
         options.intra_op_num_threads = num_threads
@@ -74,22 +74,20 @@ class OnnxSession:
             raise _cannot_load(path, error) from error
         for name in providers:
             if name not in session.get_providers():
-                raise ModelError(
-                    f"{name} could not start: install its libraries, or choose another provider."
-                )
+                raise ModelError(f"{name} could not start: install its libraries, or change `providers`.")
         return cls(session, "cuda" if ON_CUDA & set(providers) else "cpu")
 
     def buffer(self, array: Array) -> Buffer:
-        """`array` where the graph runs; on the CPU that is the array itself, so leave it alone afterwards."""
+        """Put `array` where the graph runs. On the CPU this is the array itself: do not change it."""
         return ort.OrtValue.ortvalue_from_numpy(array, self._device)
 
     def bind(self, past: Mapping[str, Buffer], present: Mapping[str, Buffer | None]) -> Binding:
-        """Where runs read the past and write the present; None means a new buffer at each run."""
+        """Bind where runs read the past and write the present; None means a new buffer each run."""
         io = self._session.io_binding()
         for name, value in past.items():
             io.bind_ortvalue_input(name, value)
         fresh: dict[str, str] = {}
-        for output in self.outputs:  # in this order, which is that of the results
+        for output in self.outputs:  # in the order of the results
             value = present.get(output.name)
             if value is None:
                 fresh[output.name] = self._device if output.name in present else "cpu"
@@ -99,12 +97,12 @@ class OnnxSession:
         return Binding(io, fresh)
 
     def run(self, binding: Binding, arrays: Mapping[str, Array]) -> Array:
-        """Run the graph once on `arrays` and what is bound; returns the logits. Raises ModelError."""
+        """Run the graph once on `arrays` and the bound buffers, and return the logits; raises ModelError."""
         try:
             for name, array in arrays.items():
                 binding.io.bind_cpu_input(name, array)
             for name, device in binding.fresh.items():
-                binding.io.bind_output(name, device)  # again, or the last run's buffer would be written to
+                binding.io.bind_output(name, device)  # each time: else the last run's buffer is overwritten
             self._session.run_with_iobinding(binding.io)
         except _FAILURES as error:
             raise ModelError(f"The draft model failed to run ({_reason(error)}).") from error
@@ -112,7 +110,7 @@ class OnnxSession:
         return binding.io.get_outputs_as_ortvaluevector()[index].numpy()
 
     def present(self, binding: Binding) -> dict[str, Buffer]:
-        """All outputs of the last run by name."""
+        """Return all outputs of the last run by name."""
         names = (output.name for output in self.outputs)
         return dict(zip(names, binding.io.get_outputs(), strict=True))
 
@@ -129,5 +127,5 @@ def _cannot_load(path: Path, error: Exception) -> ModelError:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, without the period that would end our sentence early."""
+    """The first line of an error, without its final period."""
     return str(error).splitlines()[0].strip().removesuffix(".") if str(error) else type(error).__name__

@@ -1,6 +1,6 @@
-"""From the name of a model to a folder on this machine: "demo", a local folder, or a Hugging Face hub name.
+"""From a model's name ("demo", a local folder, or a Hugging Face hub name) to a folder on this machine.
 
-Law: an existing folder is never looked up on the network, and of a hub repository only one graph is fetched.
+Law: an existing folder is never looked up on the network, and only one graph of a hub repository is fetched.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,21 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.logging import set_verbosity_error
 
-from edge_agent.draft_model.files import DEMO, DEMO_FOLDER, ONNX_FILES, ModelError
+from edge_agent.draft_model.files import DEMO, DEMO_FOLDER, ONNX_FILES
+from edge_agent.errors import ModelError
 
 TIMEOUT = 5.0  # seconds for the hub's first answer
 TEXT_FILES = ("*.json", "*.jinja")
 
-# The hub's errors extend those of the HTTP library, which is requests or httpx by the hub's version.
+# The hub's errors extend those of its HTTP library: requests or httpx, depending on the version.
 _FAILURES = (OSError, HFValidationError, *cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__))
 
 
 def resolve(name: str, *, model_file: str | None = None, offline: bool = False) -> Path:
-    """The folder with the files of model `name`, downloaded into the hub's cache when it is a hub name.
+    """The folder with the files of model `name`; those of a hub name are downloaded into the hub's cache.
 
-    `model_file` is the graph to fetch, relative to the repository. `offline`, or HF_HUB_OFFLINE in the
-    environment, takes what the cache holds. Raises ModelError when there is no such model.
+    `model_file` is the graph to fetch, relative to the repository. With `offline`, or HF_HUB_OFFLINE in the
+    environment, only the cache is used. Raises ModelError when there is no such model.
     """
     if name == DEMO:
         return DEMO_FOLDER
@@ -44,7 +45,7 @@ def resolve(name: str, *, model_file: str | None = None, offline: bool = False) 
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder that `name` is, or None for a hub name; raises ModelError for a path where nothing is."""
+    """The folder named `name`, or None for a hub name; raises ModelError for a path that does not exist."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
@@ -55,12 +56,12 @@ def local_folder(name: str) -> Path | None:
 
 def fetch(name: str, patterns: Sequence[str], *, offline: bool = False) -> Path:
     """Download the files of hub repository `name` that match `patterns`, or find them in the cache."""
-    set_verbosity_error()  # what it says comes twice, and again in the sentence of our error
+    set_verbosity_error()  # the hub logs it twice, and our error has it too
     try:
         return Path(snapshot_download(name, allow_patterns=list(patterns), local_files_only=offline))
     except LocalEntryNotFoundError as error:
         raise ModelError(
-            f"'{name}' is no folder here, not in the hub's cache, and the hub cannot be reached: check "
+            f"'{name}' is not a folder here, not in the hub's cache, and the hub cannot be reached: check "
             "the name and the connection, or give a local folder."
         ) from error
     except _FAILURES as error:
@@ -68,17 +69,17 @@ def fetch(name: str, patterns: Sequence[str], *, offline: bool = False) -> Path:
 
 
 def _files_on_hub(name: str) -> list[str] | None:
-    """What the repository holds, asked once and without the hub's patience; None without a connection."""
+    """The files of the repository, asked for once, without the hub's retries; None without a connection."""
     try:
         return [file.rfilename for file in HfApi().model_info(name, timeout=TIMEOUT).siblings or []]
     except (HFValidationError, RepositoryNotFoundError) as error:
         raise _cannot_fetch(name, error) from error
     except _FAILURES:
-        return None  # `fetch` looks into the cache and says what is wrong
+        return None  # `fetch` looks into the cache, and explains what is wrong
 
 
 def _graphs_to_fetch(name: str, model_file: str | None, files: Sequence[str] | None) -> list[str]:
-    """The one graph to download; every known name where the cache must do, because it cannot be asked."""
+    """The one graph to download; all known names if only the cache is available, which has no list."""
     if model_file is not None:
         return [model_file]
     if files is None:
@@ -86,11 +87,11 @@ def _graphs_to_fetch(name: str, model_file: str | None, files: Sequence[str] | N
     graphs = [graph for graph in ONNX_FILES if graph in files]
     if not graphs:
         raise ModelError(
-            f"'{name}' on the hub holds no ONNX graph: make one with `edge-agent export {name} OUT`."
+            f"'{name}' on the hub has no ONNX graph: make one with `edge-agent export {name} OUT`."
         )
     return graphs[:1]
 
 
 def _cannot_fetch(name: str, error: Exception) -> ModelError:
     reason = " ".join(str(error).split()).removesuffix(".")
-    return ModelError(f"'{name}' is no folder here and cannot be fetched from the hub ({reason}).")
+    return ModelError(f"'{name}' is not a folder here and cannot be fetched from the hub ({reason}).")

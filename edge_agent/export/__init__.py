@@ -1,7 +1,7 @@
 """From a Hugging Face model to a folder that DraftModel loads: graph, tokenizer, settings.
 
-Law: nothing is handed out unchecked. The new folder is run through DraftModel, rewinds included, against
-torch, and appears under its name only when both agree. Needs the extra `export`; the agent never does.
+Law: nothing is written unchecked. The new folder is compared with torch through DraftModel, rewinds included,
+and appears under its name only when both agree. Needs the extra `export`, which the agent never does.
 """
 
 import shutil
@@ -12,9 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from edge_agent.draft_model.files import ModelError
 from edge_agent.draft_model.onnx_session import ON_CUDA
 from edge_agent.draft_model.source import TEXT_FILES, fetch, local_folder
+from edge_agent.errors import ModelError
 
 if TYPE_CHECKING:
     from edge_agent.export.agreement import Reference
@@ -30,8 +30,8 @@ _WEIGHT_FILES = ("*.safetensors", "*.model")
 class Agreement:
     """How a graph compares with torch over `num_positions` next-token distributions.
 
-    The largest difference of two logits (and the largest logit, as its scale), the share of positions where
-    both find the same token most probable, and the mean total variation of the distributions (0 to 1), which
+    The largest difference of two logits (and the largest logit, for scale), the share of positions where
+    both have the same most probable token, and the mean total variation of the distributions (0 to 1), which
     is also the share of draft tokens that the original model would reject.
     """
 
@@ -44,7 +44,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was made: the folder, who built the graph, its bytes on disk, and how it agrees with torch."""
+    """What was made: the folder, the exporter, the graph's bytes on disk, and its agreement with torch."""
 
     folder: Path
     precision: Precision
@@ -53,7 +53,7 @@ class ExportReport:
     agreement: Agreement
 
     def __str__(self) -> str:
-        """For people."""
+        """The lines to print."""
         agreement = self.agreement
         return (
             f"{self.folder}: {self.precision}, {self.num_bytes / 1e6:.1f} MB, graph by {self.maker}\n"
@@ -71,10 +71,10 @@ def export(
     num_threads: int = 0,
     providers: Sequence[str] = (),
 ) -> ExportReport:
-    """Write model `source` (local folder or hub name, with torch weights) as a draft model to folder `out`.
+    """Write model `source` (a local folder or hub name with torch weights) as a draft model to folder `out`.
 
-    fp32 is exact, int8 a quarter of its size and int4 an eighth; fp16 is for GPUs. `num_threads` and
-    `providers` are those of `DraftModel.load`: the graph is built for them, and checked on them.
+    fp32 is exact, int8 is a quarter of its size and int4 an eighth; fp16 is for GPUs. `num_threads` and
+    `providers` are those of `DraftModel.load`: the graph is built for them and checked with them.
     Raises ModelError when a package is missing, `out` is not empty, the model cannot be exported, or the
     result differs from torch by more than its precision explains.
     """
@@ -93,7 +93,7 @@ def export(
         for maker in MAKERS:
             try:
                 agreement = _make(maker, folder, out, precision, num_threads, providers, expected)
-            except Exception as error:  # noqa: BLE001 (each fails in its own ways; the next has its turn)
+            except Exception as error:  # noqa: BLE001 (each fails in its own ways; try the next)
                 refusals.append(f"{maker}: {one_line(error)}")
             else:
                 num_bytes = sum(path.stat().st_size for path in out.glob("model.onnx*"))
@@ -114,7 +114,7 @@ def _make(
     providers: Sequence[str],
     expected: "Reference",
 ) -> Agreement:
-    """Build beside `out`, check, and only then put the folder there."""
+    """Build beside `out`, check, and only then move the folder there."""
     from edge_agent.export.agreement import compare, judge
     from edge_agent.export.graphs import MAKERS
 
@@ -142,12 +142,12 @@ def _require_packages() -> None:
 def _source_folder(source: str) -> Path:
     folder = local_folder(source) or fetch(source, [*TEXT_FILES, *_WEIGHT_FILES])
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json: give a folder as save_pretrained writes it.")
+        raise ModelError(f"{folder} has no config.json: give a folder written by save_pretrained.")
     return folder
 
 
 def _copy_text_files(source: Path, out: Path) -> None:
-    """Tokenizer, template and settings as they are; a tokenizer of another format is converted."""
+    """Copy tokenizer, template and settings as they are; convert a tokenizer of another format."""
     for pattern in TEXT_FILES:
         for path in source.glob(pattern):
             if not path.name.endswith(".index.json"):

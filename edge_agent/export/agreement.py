@@ -1,7 +1,7 @@
-"""The check of an export: does DraftModel, on the new graph, say what torch says?
+"""The check of an export: does DraftModel, on the new graph, compute what torch computes?
 
-Law: the sequences are the model's own (sampled from it), and every position is asked for in shuffled order,
-so that rewinds and catching up over several tokens are part of the check.
+Law: the sequences are sampled from the model itself, and the positions are visited in random order, so that
+rewinding and catching up over several tokens are part of the check.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 from common.sampling.distribution import softmax
 from common.sampling.randomness import FloatArray
 from edge_agent.draft_model.draft_model import DraftModel
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import ModelError
 from edge_agent.export import Agreement
 from edge_agent.export.graphs import one_line
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from edge_agent.export import Precision
 
 NUM_SEQUENCES = 2
-NUM_START, NUM_SAMPLED = 8, 40  # tokens: drawn blindly, then by the model
+NUM_START, NUM_SAMPLED = 8, 40  # tokens: drawn uniformly, then by the model
 FP32_TOLERANCE = 1e-3  # of the largest logit, or of 1
 
-# The largest mean total variation that a precision explains; a broken graph comes near 1.
+# The largest mean total variation that a precision explains; that of a broken graph is near 1.
 _TOLERATED = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.3, "int4": 0.6}
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What torch says: token sequences, and for each its logits [tokens, vocabulary] after every token."""
+    """The result of torch: token sequences, each with its logits [tokens, vocabulary] after every token."""
 
     sequences: list[list[int]]
     logits: list[FloatArray]
 
 
 def reference(source: Path, seed: int = 0) -> Reference:
-    """Sample sequences from the torch model in folder `source`; raises ModelError when there is none."""
+    """Sample sequences from the torch model in folder `source`; raises ModelError if there is none."""
     import torch
     from transformers import AutoModelForCausalLM
 

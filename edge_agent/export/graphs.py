@@ -1,6 +1,6 @@
-"""Torch weights to an ONNX graph: by onnxruntime-genai where it knows the architecture, else by transformers.
+"""Torch weights to an ONNX graph: by onnxruntime-genai if it knows the architecture, else by transformers.
 
-Law: every graph that leaves here is `model.onnx`, has a key/value cache, and takes any number of new tokens.
+Law: every graph made here is `model.onnx`, has a key/value cache, and takes any number of new tokens.
 onnxruntime-genai's graphs fuse attention and write their cache in place; transformers' take any architecture.
 """
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 GRAPH = "model.onnx"
 BLOCK_SIZE = 32  # weights that share one int4 scale
 _INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy level: int4 weights times int8 activations
-_SAMPLE_PAST, _SAMPLE_NEW = 5, 3  # lengths to trace with; any but 0 and 1, which tracing takes for constants
+_SAMPLE_PAST, _SAMPLE_NEW = 5, 3  # lengths to trace with: not 0 or 1, which tracing takes for constants
 
 
 def build_with_genai(source: Path, out: Path, precision: "Precision", on_cuda: bool) -> None:
     """Write the graph of the model in folder `source` to folder `out`.
 
     `on_cuda` fuses attention for NVIDIA GPUs instead of the CPU. The builder's command line is its only
-    stable interface. Raises whatever it raises, NotImplementedError for an architecture it does not know.
+    stable interface. Its errors pass through: NotImplementedError for an architecture it does not know.
     """
     target = {"fp32": "fp32", "int8": "fp32", "int4": "int4", "fp16": "fp16"}[precision]
     provider = "cuda" if on_cuda else "cpu"
@@ -44,7 +44,7 @@ def build_with_genai(source: Path, out: Path, precision: "Precision", on_cuda: b
 
 
 def build_with_transformers(source: Path, out: Path, precision: "Precision", on_cuda: bool) -> None:
-    """The same by transformers' own exporter, for any architecture that it can trace."""
+    """The same with transformers' own exporter, for any architecture that it can trace."""
     import torch
 
     target = "cuda" if on_cuda else "cpu"
@@ -57,7 +57,7 @@ def build_with_transformers(source: Path, out: Path, precision: "Precision", on_
             _quantise_int4(plain / GRAPH, out / GRAPH)
 
 
-# In the order of preference.
+# In order of preference.
 MAKERS: dict[str, Callable[[Path, Path, "Precision", bool], None]] = {
     "onnxruntime-genai": build_with_genai,
     "transformers": build_with_transformers,
@@ -65,15 +65,15 @@ MAKERS: dict[str, Callable[[Path, Path, "Precision", bool], None]] = {
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, fit for a sentence of ours."""
+    """The message of an error, to be quoted in one of ours."""
     return " ".join(str(error).split()).removesuffix(".") or type(error).__name__
 
 
 def _trace(source: Path, path: Path, dtype: "torch.dtype", target: Literal["cpu", "cuda"]) -> None:
-    """Batch and lengths stay open; the sample has a past, so the graph has one.
+    """Trace with open batch and lengths; the sample has a past, so the graph has one.
 
-    The cache is made without the model's configuration, so that it keeps every position even where
-    attention slides, and can be rewound.
+    The cache is made without the model's configuration, so that it keeps every position even with sliding
+    attention, and can be rewound.
     """
     import torch
     from transformers import AutoModelForCausalLM, DynamicCache
@@ -99,11 +99,11 @@ def _trace(source: Path, path: Path, dtype: "torch.dtype", target: Literal["cpu"
 
 
 def _quantise_int8(source: Path, target: Path) -> None:
-    """Weights by column ahead of time, activations at each run.
+    """Quantise weights by column ahead of time, and activations at each run.
 
-    Both are unsigned. Signed weights overflow on x86 processors without VNNI, where two products are added
-    in 16 bits: drafts turn bad, in silence. ARM runs both kinds in the same kernels. Shapes noted by an
-    exporter may be wrong, and types of fused nodes unknown: both are put aside.
+    Both are unsigned. Signed weights overflow on x86 processors without VNNI, which add two products in 16
+    bits: drafts silently turn bad. ARM runs both kinds in the same kernels. The shapes that an exporter
+    noted may be wrong, and the types of fused nodes unknown: both are discarded.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -122,7 +122,7 @@ def _quantise_int8(source: Path, target: Path) -> None:
 
 
 def _quantise_int4(source: Path, target: Path) -> None:
-    """Weights in blocks of `BLOCK_SIZE`."""
+    """Quantise weights in blocks of `BLOCK_SIZE`."""
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
     from onnxruntime.quantization.onnx_model import ONNXModel

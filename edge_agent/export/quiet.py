@@ -1,6 +1,6 @@
-"""Silence for the exporters, which print, log, warn and show progress bars without being asked.
+"""Silences the exporters, which print, log, warn and show progress bars unasked.
 
-Law: what went wrong is raised, so nothing is lost; logging is afterwards as it was before.
+Law: errors are raised, so nothing is lost; afterwards logging is as it was before.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from collections.abc import Generator
 
 @contextlib.contextmanager
 def quiet() -> Generator[None]:
-    """Nothing reaches the terminal, and handlers that are added meanwhile are taken away again."""
+    """Let nothing reach the terminal, and remove log handlers added within the block."""
     root = logging.getLogger()
     handlers, level, disabled = list(root.handlers), root.level, root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -9,16 +9,16 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from common.link import Delivery, Link, LinkStatistics
+from common.link import Delivery, Link, LinkError, LinkStatistics
 from common.process.log import about
 from common.protocol.codec import CodecError, decode_to_device, encode
 from common.protocol.messages import Correction, Draft
 from common.protocol.summary import summarise
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import BrokerError, GenerationError, raised_as
 from edge_agent.generation.mailbox import Inbox
 from edge_agent.monitoring.totals import Totals
 from edge_agent.session.events import LinkEvent
@@ -52,8 +52,10 @@ class Exchange:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Connect, and deliver answers meanwhile; raises LinkError with a one-line message for the user."""
-        async with self._link:
+        """Connect, and deliver answers meanwhile; raises BrokerError."""
+        async with AsyncExitStack() as stack:
+            with raised_as(BrokerError, LinkError):
+                await stack.enter_async_context(self._link)
             reader = asyncio.create_task(self._read(), name="reader")
             try:
                 yield
@@ -86,11 +88,11 @@ class Exchange:
     # -- up -----------------------------------------------------------------------------------------
 
     async def send(self, session: str, outgoing: Outgoing) -> None:
-        """Publish a session's message; ModelError when it is larger than the protocol allows."""
+        """Publish a session's message; GenerationError when it is larger than the protocol allows."""
         try:
             payload = encode(outgoing.message)
         except ValueError as error:
-            raise ModelError(
+            raise GenerationError(
                 f"a draft cannot be sent: {error}; shorten the prompt, or use lossless"
             ) from error
         if _log.isEnabledFor(logging.DEBUG):

@@ -1,4 +1,4 @@
-"""What Prometheus may know of an agent: its totals and its link, translated. Loaded only when wanted."""
+"""An agent's totals and link as Prometheus metrics. Loaded only when `metrics_port` is set."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _NAMES = MetricFamilies("hlm_edge")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment of an agent."""
+    """The state of an agent at one moment."""
 
     totals: Totals
     threshold: float  # of the next generation
@@ -21,7 +21,7 @@ class Snapshot:
 
 
 class Metrics(MetricsCollector):
-    """Every metric of one agent; `about` are facts such as the device's name."""
+    """Every metric of one agent; `about` has facts such as the device's name."""
 
     def __init__(self, read: Callable[[], Snapshot], about: Mapping[str, str]) -> None:
         super().__init__(lambda: _families(read(), about))

@@ -1,6 +1,6 @@
-"""What all generations of an agent did together, and the answers that led to nothing. Pure values.
+"""The counts of all generations of an agent, and of the answers that had no effect. Pure values.
 
-Law: counts only grow, so a running generation counts already, and is counted once when it ends.
+Law: counts only grow. A running generation is included, and is not counted twice when it ends.
 """
 
 from collections.abc import Generator
@@ -16,18 +16,18 @@ OUTCOMES = ("stop", "length", "error")  # the finish reasons of a session
 
 @dataclass(slots=True)
 class Totals:
-    """Counts of one agent since it began."""
+    """Counts of one agent since it started."""
 
     num_generations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     num_refusals: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(Reason, 0))
-    num_unreadable: int = 0  # answers that no codec understood
+    num_unreadable: int = 0  # answers that could not be decoded
     _round_trip: float | None = None
     _ended: Tally = field(default_factory=Tally)
     _running: list[EdgeSession] = field(default_factory=list)
 
     @property
     def tally(self) -> Tally:
-        """All tallies in one."""
+        """The sum of all tallies."""
         return _sum(self._ended, *(session.tally for session in self._running))
 
     @property
@@ -38,12 +38,12 @@ class Totals:
 
     @property
     def is_generating(self) -> bool:
-        """Whether a generation runs."""
+        """Whether a generation is running."""
         return bool(self._running)
 
     @contextmanager
     def counting(self, session: EdgeSession) -> Generator[None]:
-        """Around a generation."""
+        """Count a session for as long as its generation runs, and then for good."""
         self._running.append(session)
         try:
             yield
@@ -55,11 +55,11 @@ class Totals:
             self.num_generations[outcome] = self.num_generations.get(outcome, 0) + 1
 
     def audited(self, tally: Tally) -> None:
-        """A generation that has ended was measured further."""
+        """Add what an audit measured after its generation ended."""
         self._ended.add(tally)
 
     def answered(self, message: ToDevice) -> None:
-        """A worker's answer arrived."""
+        """Count a worker's answer."""
         if isinstance(message, Refusal):
             self.num_refusals[message.reason] += 1
 

@@ -1,11 +1,11 @@
 """How many ids of a distribution are worth their bytes. Pure.
 
 Law 1 at any k: k is a function of the probabilities alone, never of the token that is drawn or of anything
-that depends on it. Then q is one fixed distribution at each prefix, d is drawn from it, and what is verified
-has the target's law. (CU-HLM online chooses k by the uncertainty of the drawn token.)
+that depends on it. Then q is one fixed distribution for each prefix, d is drawn from it, and the verified
+text has the target's distribution. (CU-HLM online chooses k by the uncertainty of the drawn token.)
 
-What q leaves out of x makes a rejection likelier by at most as much (docs/method.md, section 3). So the time
-that k costs, counted in rejections, is at most
+The mass of x that q leaves out makes a rejection more likely by at most that much (docs/method.md, section
+3). So the time that k costs, in units of a rejection, is at most
 
     bytes(k) * byte_price + (mass of x outside its k largest)
 """
@@ -23,10 +23,10 @@ DEFAULT_BYTE_PRICE = 1e-4  # a byte at 1 Mbit/s over a rejection of 80 ms
 
 
 def cheapest_num_ids(probs: FloatArray, total: int, byte_price: float) -> int:
-    """The k from 1 to 64 that costs least; the smaller one of equals.
+    """The k from 1 to 64 that costs least; the smallest of equals.
 
-    `probs` [vocab_size] in any order, `total` is the resolution of the counts, `byte_price` the time of a
-    byte over that of a rejection.
+    `probs` [vocab_size] is in any order, `total` is the resolution of the counts, and `byte_price` is the
+    time of a byte over that of a rejection.
     """
     largest = probs[top_ids(probs, MAX_CHOSEN)]
     outside = np.maximum(0.0, 1.0 - np.cumsum(largest))

@@ -1,17 +1,17 @@
 """How many probabilities CU-HLM sends: the online rule of arXiv 2505.11788, eq. 26.
 
-The least k whose truncation error, weighed against what the expected rejection makes of it, stays within a
-tolerance theta.
+It is the least k whose truncation error, divided by a weight that follows from the expected rejection, is at
+most theta.
 """
 
 import numpy as np
 
 from common.sampling.randomness import FloatArray
-from edge_agent.tuning.calibration import PUBLISHED_FIT, Fit
+from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 
 
 def expected_rejection(uncertainty: float, fit: Fit = PUBLISHED_FIT) -> float:
-    """beta_d = clip(a u + b, 0, 1): the papers' linear fit, or a calibration's."""
+    """beta_d = clip(a u + b, 0, 1), with the papers' linear fit or a calibration's."""
     return fit.rejection(uncertainty)
 
 

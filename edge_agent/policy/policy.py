@@ -1,7 +1,7 @@
 """From logits to a proposal: the draft token, what would be sent with it, and whether it must be verified.
 
-Law 1: the draft token is drawn from the very distribution that would be sent; so whether a token goes up is
-decided after the draw and cannot bias it.
+Law 1: the draft token is drawn from the same distribution that would be sent. Whether a token goes up is
+decided after the draw, so the decision cannot bias it.
 """
 
 from dataclasses import dataclass, field
@@ -25,9 +25,9 @@ from common.sampling.distribution import (
 from common.sampling.randomness import FloatArray, Purpose, gumbel_noise, uniform
 from edge_agent.policy.cheapest_k import DEFAULT_BYTE_PRICE, cheapest_num_ids
 from edge_agent.policy.online_k import online_k
+from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 from edge_agent.policy.schemes import Form, Gate, Scheme
 from edge_agent.policy.uncertainty import ESTIMATORS, Estimator
-from edge_agent.tuning.calibration import PUBLISHED_FIT, Fit
 
 DEFAULT_MAX_IDS = 32
 MAX_IDS = 65536  # of one truncated distribution, by the protocol
@@ -43,7 +43,7 @@ class Decision(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A draft token [1], the draft model's probability of it, how uncertain it is, and what to do with it."""
+    """A draft token [1], the draft model's probability of it, its uncertainty, and what to do with it."""
 
     draft: DraftToken
     prob: float
@@ -61,14 +61,14 @@ class Policy:
     threshold: float
     max_ids: int = DEFAULT_MAX_IDS  # k: how many ids a truncated distribution keeps; 0: chosen per token
     byte_price: float = DEFAULT_BYTE_PRICE  # for that choice: the time of a byte over that of a rejection
-    resolution: int = LATTICE_TOTALS[0]  # what the counts of a lattice distribution sum to
+    resolution: int = LATTICE_TOTALS[0]  # the sum of a lattice distribution's counts
     uplink_probability: float = 0.5  # Rand-HLM's coin
     theta: float = 0.1  # CU-HLM online: the tolerated truncation error
-    fit: Fit = PUBLISHED_FIT  # what CU-HLM online takes for the rejection probability
+    fit: Fit = PUBLISHED_FIT  # CU-HLM online: the line from uncertainty to rejection
     estimator: Estimator = field(default=ESTIMATORS["perturbation-mean"])
 
     def propose(self, logits: npt.NDArray[np.floating], position: int) -> Proposal:
-        """Draw the token for `position` from `logits` [vocab_size] and decide about it."""
+        """Draw the token for `position` from `logits` [vocab_size], and decide whether to verify it."""
         probs = warp(logits, self.sampling)
         form = self.scheme.form
         if self.sampling.greedy or form is Form.COUPLED:
@@ -92,7 +92,7 @@ class Policy:
         )
 
     def _num_ids(self, probs: FloatArray) -> int:
-        """k, before the token is drawn: a function of the probabilities alone (`num_ids`)."""
+        """k, before the token is drawn: a function of the probabilities alone (see `cheapest_k`)."""
         return self.max_ids or cheapest_num_ids(probs, self.resolution, self.byte_price)
 
     def _draft_uniform(self, position: int) -> float:

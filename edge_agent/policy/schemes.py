@@ -1,6 +1,6 @@
 """The schemes by name: what a draft token is drawn from, what goes up, and which gate decides.
 
-A scheme is a row of this table and nothing else; `policy` carries it out. The papers' schemes follow
+A scheme is one row of this table; `policy` carries it out. The papers' schemes follow
 arXiv 2412.12687 (HLM, Rand-HLM, U-HLM) and arXiv 2505.11788 (CU-HLM); the last three are ours.
 """
 
@@ -9,10 +9,10 @@ from enum import Enum
 
 
 class Form(Enum):
-    """What a draft token is drawn from and what is sent with it."""
+    """What a draft token is drawn from, and what is sent with it."""
 
     NOTHING = "nothing"  # drawn from x; nothing is ever sent
-    DENSE = "dense"  # drawn from the whole x, and the whole x is sent
+    DENSE = "dense"  # drawn from x, and all of x is sent
     TOP_K = "top-k"  # drawn from x, then the k largest are sent (the order of the paper, biased)
     LATTICE = "lattice"  # truncated and quantised first, drawn from what is sent (exact)
     COUPLED = "coupled"  # drawn with noise that the worker shares; only ids are sent (exact)
@@ -29,7 +29,7 @@ class Gate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """One way to share the work between the draft and the target model."""
+    """One way to divide the work between the draft and the target model."""
 
     name: str
     form: Form
@@ -38,10 +38,10 @@ class Scheme:
     holds: bool = False  # lossless: nothing is final before it is verified; the gate flushes the block
     drafts: bool = True  # False: the target model writes alone
     adaptive_k: bool = False  # k per token (CU-HLM online) instead of the setting's
-    threshold: float = 1.0  # the default; the settings may override it
-    is_risk_averse: bool = False  # it is the papers' risk-averse one: a calibration's takes its place
+    threshold: float = 1.0  # the default of the setting
+    is_risk_averse: bool = False  # the papers' risk-averse threshold, which a calibration replaces
     window: int = 1  # drafts in flight by default: the papers wait for each answer
-    measures_risk: bool = False  # asks for the target's probability of the tokens that were skipped
+    measures_risk: bool = False  # asks for the target's probability of the skipped tokens
 
     @property
     def skips_certain(self) -> bool:

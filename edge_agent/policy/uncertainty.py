@@ -1,7 +1,7 @@
-"""How unsure the draft model is of the token it drew: one function an estimator, all 0 (sure) to 1 (lost).
+"""How uncertain the draft model is of the token it drew: one function per estimator, from 0 (certain) to 1.
 
-Each takes the raw logits [vocab_size] and the draft token. They only say when to ask the target model;
-whether the answer is exact never depends on them.
+Each takes the raw logits [vocab_size] and the draft token. They only decide when to ask the target model:
+whether the text is exact never depends on them.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Estimator: TypeAlias = Callable[[Logits, int, int, int], float]
 NUM_TEMPERATURES = 20
 MIN_TEMPERATURE = 0.05
 MAX_TEMPERATURE = 2.0
-CACHED = 1 << 16  # numbers at a time: few enough to stay in a core's cache, many enough to be worth a call
+CACHED = 1 << 16  # numbers at once: few enough for a core's cache, many enough to be worth a call
 
 
 def token_probs_at(
@@ -48,14 +48,14 @@ def perturbation_vote(logits: Logits, token: int, seed: int, position: int) -> f
 
 
 def perturbation_mean(logits: Logits, token: int, seed: int = 0, position: int = 0) -> float:
-    """What `perturbation_vote` is an estimate of, without its noise: the mean over a grid of temperatures."""
+    """What `perturbation_vote` estimates, without its noise: the mean over a grid of temperatures."""
     steps = (np.arange(NUM_TEMPERATURES) + 0.5) / NUM_TEMPERATURES
     temperatures = MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * steps
     return float(1.0 - np.mean(token_probs_at(logits, token, temperatures)))
 
 
 def entropy(logits: Logits, token: int = 0, seed: int = 0, position: int = 0) -> float:
-    """Shannon entropy of the distribution over that of the uniform one."""
+    """Shannon entropy of the distribution, divided by that of the uniform one."""
     probs = _probs(logits)
     positive = probs[probs > 0]
     return float(-(positive * np.log(positive)).sum() / np.log(len(probs)))

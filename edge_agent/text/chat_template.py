@@ -1,7 +1,6 @@
 """A model's chat template, rendered as transformers renders it, in jinja's sandbox.
 
-Law: a template comes from whoever made the model, so it gets plain data, pure functions and the date, and
-nothing it does can reach out of the sandbox.
+Law: a template is untrusted. It gets plain data, pure functions and the date, and cannot leave the sandbox.
 """
 
 import json
@@ -14,14 +13,14 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import ModelError, PromptError
 
 
 class ChatTemplate:
     """One compiled template."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        """Compile `source`; raises ModelError when it is no template."""
+        """Compile `source`; raises ModelError when it is not a valid template."""
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
@@ -39,7 +38,7 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Mapping[str, object]], *, tools: Sequence[Mapping[str, object]] | None
     ) -> str:
-        """The prompt text up to the assistant's turn; raises ModelError when the template refuses."""
+        """Render the prompt up to the assistant's turn; raises PromptError when the template refuses it."""
         try:
             return self._template.render(
                 **self._special_tokens,
@@ -49,11 +48,11 @@ class ChatTemplate:
                 add_generation_prompt=True,
             )
         except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-            raise ModelError(f"The model's chat template refuses these messages ({error}).") from error
+            raise PromptError(f"The model's chat template refuses these messages ({error}).") from error
 
 
 class _Generation(Extension):
-    """{% generation %} ... {% endgeneration %} marks what a model is trained on; here it changes nothing."""
+    """{% generation %} ... {% endgeneration %} marks what a model is trained on; here it has no effect."""
 
     tags = {"generation"}  # noqa: RUF012 (as jinja declares it)
 
@@ -64,7 +63,7 @@ class _Generation(Extension):
 
 
 def _plain(value: object) -> object:
-    """JSON data only, rebuilt: no object with methods of its own reaches the template."""
+    """Rebuild the value as plain JSON data, so that no object with methods reaches the template."""
     return cast("object", json.loads(json.dumps(value)))
 
 
@@ -75,7 +74,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Unlike jinja's own filter: no HTML escapes, keys in their order."""
+    """JSON without the HTML escapes of jinja's own filter, and with keys in their order."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

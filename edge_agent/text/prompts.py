@@ -1,24 +1,24 @@
-"""A prompt, as the caller gives it, becomes the tokens that a generation begins with.
+"""Turns the caller's prompt into the tokens that a generation begins with.
 
-Law: what the model cannot take (no text, nothing, too much) is refused here with a sentence, before any work.
+Law: a prompt that the model cannot take (not text, empty, too long) is refused here, before any work.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import PromptError
 from edge_agent.text.tokenizer import Text
 
 Message: TypeAlias = Mapping[str, object]
 
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no text
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # Python's surrogates for bytes that are not text
 
 
 def encode_prompt(text: Text, prompt: str | Sequence[Message], *, raw: bool, max_positions: int) -> list[int]:
-    """The tokens of a text or of chat messages; `raw` keeps a text out of the model's chat template.
+    """The tokens of a text or of chat messages; `raw` bypasses the chat template for a text.
 
-    Raises ModelError for a prompt that is empty, no valid Unicode, or leaves no room within `max_positions`.
+    Raises PromptError if a prompt is empty, not valid Unicode, or leaves no room within `max_positions`.
     """
     _check_unicode(prompt)
     if not isinstance(prompt, str):
@@ -28,9 +28,9 @@ def encode_prompt(text: Text, prompt: str | Sequence[Message], *, raw: bool, max
     else:
         tokens = text.encode(prompt)
     if not tokens:
-        raise ModelError("the prompt is empty: give the model something to continue")
+        raise PromptError("the prompt is empty: give the model something to continue")
     if len(tokens) >= max_positions:
-        raise ModelError(
+        raise PromptError(
             f"the prompt has {len(tokens)} tokens, but the draft model takes {max_positions} "
             "together with the answer: shorten it"
         )
@@ -40,4 +40,4 @@ def encode_prompt(text: Text, prompt: str | Sequence[Message], *, raw: bool, max
 def _check_unicode(prompt: str | Sequence[Message]) -> None:
     texts = [prompt] if isinstance(prompt, str) else [str(message.get("content")) for message in prompt]
     if any(_HALF_CHARACTER.search(text) for text in texts):
-        raise ModelError("the prompt is not valid Unicode: it holds bytes or surrogates that are no text")
+        raise PromptError("the prompt is not valid Unicode: it has bytes or surrogates that are not text")

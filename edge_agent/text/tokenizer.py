@@ -1,26 +1,46 @@
-"""Text to tokens and back, chat templates included, with `tokenizers` alone.
+"""Text to tokens and back, including chat templates, with `tokenizers` alone.
 
-Law: what a stream has shown stays shown. `TextStream` lets a character out only when all its bytes are there,
-and `StopStrings` only when it can no longer be the beginning of a stop string.
+Law: what a stream has shown stays shown. `TextStream` releases a character only when all its bytes are there,
+and `StopStrings` only when it can no longer begin a stop string.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tokenizers import Tokenizer
 
 from common.protocol.fingerprint import fingerprint
-from edge_agent.draft_model.files import ModelError, ModelInfo
+from edge_agent.errors import ModelError, PromptError
 from edge_agent.text.chat_template import ChatTemplate
 
-_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what a decoder writes for bytes that are no character, or not yet
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # a decoder's output for bytes that are not a character, or not yet
+
+
+class TextFiles(Protocol):
+    """What `Text.load` needs to know of a model's folder; `ModelInfo` has it."""
+
+    @property
+    def folder(self) -> Path:
+        """Where tokenizer.json is."""
+        ...
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template's source, if the model has one."""
+        ...
+
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        """The names a chat template knows (bos_token, eos_token, ...), and their strings."""
+        ...
 
 
 class Text:
-    """The tokenizer of one model. `vocab_size` is the largest id + 1; `fingerprint` names the vocabulary."""
+    """The tokenizer of one model. `vocab_size` is the largest id + 1; `fingerprint` identifies it."""
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None = None) -> None:
-        """Use `tokenizer`, whose padding and truncation are switched off."""
+        """Use `tokenizer`, and switch its padding and truncation off."""
         tokenizer.no_padding()
         tokenizer.no_truncation()
         vocabulary = tokenizer.get_vocab()
@@ -30,10 +50,10 @@ class Text:
         self.fingerprint = fingerprint(vocabulary)
 
     @classmethod
-    def load(cls, info: ModelInfo) -> "Text":
+    def load(cls, files: TextFiles) -> "Text":
         """Read tokenizer.json in the model's folder; raises ModelError when it is missing or broken."""
-        tokenizer = load_tokenizer(info.folder / "tokenizer.json")
-        template = ChatTemplate(info.chat_template, info.special_tokens) if info.chat_template else None
+        tokenizer = load_tokenizer(files.folder / "tokenizer.json")
+        template = ChatTemplate(files.chat_template, files.special_tokens) if files.chat_template else None
         return cls(tokenizer, template)
 
     @property
@@ -42,11 +62,11 @@ class Text:
         return self._template is not None
 
     def encode(self, prompt: str) -> list[int]:
-        """Tokens of a plain prompt, with the special tokens that the tokenizer itself puts around it."""
+        """Tokens of a plain prompt, with the special tokens that the tokenizer itself adds."""
         return self._tokenizer.encode(prompt).ids
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of `tokens`, special tokens left out."""
+        """The text of `tokens`, without special tokens."""
         return self._tokenizer.decode(tokens)
 
     def chat_prompt(
@@ -58,10 +78,10 @@ class Text:
         """Tokens of a conversation, ending where the assistant's answer begins.
 
         `messages` are {"role": ..., "content": ...}, `tools` JSON schemas, both as in OpenAI's API. Raises
-        ModelError when the model has no chat template or its template refuses them.
+        PromptError when the model has no chat template or its template refuses them.
         """
         if self._template is None:
-            raise ModelError("This model has no chat template: send a plain prompt, or choose a chat model.")
+            raise PromptError("This model has no chat template: send a plain prompt, or choose a chat model.")
         rendered = self._template.render(messages, tools=tools)
         return self._tokenizer.encode(rendered, add_special_tokens=False).ids
 
@@ -77,31 +97,31 @@ def load_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing more precise
-        raise ModelError(f"{path} is no tokenizer ({error}): copy or download it again.") from error
+        raise ModelError(f"{path} is not a tokenizer ({error}): copy or download it again.") from error
 
 
 class TextStream:
-    """Token by token to text: the pieces, put together, are what decoding the whole would add to the prompt.
+    """Tokens to text, one by one: the pieces together are what decoding the whole adds to the prompt.
 
     A token is decoded together with those of the last piece, because decoders treat the first token of a
-    text in their own way (they drop its space, for example).
+    text differently (they drop its space, for example).
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
-        """Begin behind `prompt`, whose own text does not come out."""
+        """Start after `prompt`, whose own text is not returned."""
         self._tokenizer = tokenizer
         self._window = list(prompt)  # the tokens of the last piece, then those still held back
         self._num_shown = len(self._window)
         self._shown = tokenizer.decode(self._window).rstrip(_INCOMPLETE)
 
     def __copy__(self) -> "TextStream":
-        """A stream that goes on from here by itself."""
+        """An independent stream that continues from here."""
         twin = TextStream.__new__(TextStream)
         vars(twin).update(vars(self), _window=list(self._window))
         return twin
 
     def push(self, token: int) -> str:
-        """The text that `token` completes; empty while a character lacks bytes."""
+        """The text that `token` completes; empty while a character is incomplete."""
         self._window.append(token)
         text = self._tokenizer.decode(self._window)
         if text.endswith(_INCOMPLETE) or len(text) <= len(self._shown):
@@ -113,7 +133,7 @@ class TextStream:
         return piece
 
     def flush(self) -> str:
-        """What was held back, at the end: a character that never got its bytes is a replacement character."""
+        """What was held back, at the end: an incomplete character becomes a replacement character."""
         if len(self._window) == self._num_shown:
             return ""
         text = self._tokenizer.decode(self._window)
@@ -124,18 +144,18 @@ class TextStream:
 class StopStrings:
     """Cuts a stream of text before the first stop string, however the text is split into pieces.
 
-    Held back is only the longest end that may still become a stop string. The one that is complete first
-    wins, and of two that end together the longer one.
+    Only the longest end that may still become a stop string is held back. The stop string that is complete
+    first wins, and of two that end together the longer one.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        """Watch for `stops`; empty ones are left out, and none at all lets everything through."""
+        """Stop at any of `stops`; empty ones are ignored, and without any the text passes through."""
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
         self.stopped = False
 
     def push(self, text: str) -> str:
-        """The part of the text so far that may be shown now; nothing once `stopped`."""
+        """The part of the text so far that may be shown now; empty once `stopped`."""
         if self.stopped:
             return ""
         self._held += text

@@ -1,1 +1,1 @@
-"""What an agent learns between generations: its calibration, its link, its risk."""
+"""What an agent learns between generations, and how it uses it: calibration, link, risk."""

@@ -1,7 +1,7 @@
 """What was measured about a pair of models, and the thresholds that follow: the file `calibration.json`.
 
-`python -m evaluation calibrate` writes it; the agent reads it beside the draft model. Pure values:
-reading and writing files is the caller's.
+`python -m evaluation calibrate` writes it; the agent reads it from the draft model's folder. Pure values: the
+caller reads and writes the file.
 """
 
 import json
@@ -10,44 +10,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from common.sampling.distribution import Sampling
+from edge_agent.errors import CalibrationError
+from edge_agent.policy.rejection_fit import Fit
 
 FILE_NAME = "calibration.json"
 FORMAT_VERSION = 1
 
 
-class CalibrationError(ValueError):
-    """A calibration that cannot be used: one sentence with what is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """The papers' line beta ~ slope * u + intercept (arXiv 2412.12687), least squares."""
-
-    slope: float
-    intercept: float
-
-    def rejection(self, uncertainty: float) -> float:
-        """The expected rejection probability at an uncertainty, within [0, 1]."""
-        return min(1.0, max(0.0, self.slope * uncertainty + self.intercept))
-
-    def uncertainty_at(self, rejection: float) -> float:
-        """The largest uncertainty up to which no more than `rejection` is expected, within [0, 1]."""
-        if self.slope <= 0.0:  # uncertainty tells nothing: all or none
-            return 1.0 if self.intercept <= rejection else 0.0
-        return min(1.0, max(0.0, (rejection - self.intercept) / self.slope))
-
-    @property
-    def risk_averse(self) -> float:
-        """The threshold up to which no rejection is expected: -b / a, within [0, 1]."""
-        return self.uncertainty_at(0.0)
-
-
-PUBLISHED_FIT = Fit(0.815, -0.066)  # CU-HLM's pair (arXiv 2505.11788)
-
-
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """What a threshold costs: drift that skipped tokens add, a token, and the share of tokens that go up."""
+    """What a threshold costs: the drift per token that skipping adds, and the share of tokens that go up."""
 
     threshold: float
     risk: float
@@ -56,7 +28,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A pair of models at one sampling; `operating_points` ascend in threshold."""
+    """One pair of models with one sampling; `operating_points` ascend in threshold."""
 
     tokenizer: str  # fingerprint, hexadecimal
     draft_model: str
@@ -71,31 +43,31 @@ class Calibration:
     operating_points: tuple[OperatingPoint, ...]
 
     def threshold_for(self, risk: float) -> float:
-        """The largest threshold whose measured risk is at most `risk`; 0 when there is none."""
+        """The largest threshold whose measured risk is at most `risk`; 0 if there is none."""
         return max((point.threshold for point in self.operating_points if point.risk <= risk), default=0.0)
 
     def to_json(self) -> str:
-        """The text of the file."""
+        """Return the text of the file."""
         return json.dumps({"version": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Calibration":
-        """The reverse; CalibrationError says what is wrong with the text."""
+        """Read the text of a file; raises CalibrationError."""
         try:
             fields = cast("dict[str, Any]", json.loads(text))
             version = fields.pop("version", None)
             if version != FORMAT_VERSION:
-                raise CalibrationError(f"its version is {version}, and this release reads {FORMAT_VERSION}")
+                raise CalibrationError(f"its version is {version}, but this release reads {FORMAT_VERSION}")
             points = tuple(OperatingPoint(**point) for point in fields.pop("operating_points"))
             sampling, fit = Sampling(**fields.pop("sampling")), Fit(**fields.pop("fit"))
             ascending = tuple(sorted(points, key=lambda point: point.threshold))
             return _checked(cls(sampling=sampling, fit=fit, operating_points=ascending, **fields))
-        except (TypeError, KeyError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+        except (TypeError, KeyError, AttributeError, RecursionError, ValueError) as error:
             raise CalibrationError(f"it is not a calibration: {error}") from error
 
 
 def _checked(calibration: Calibration) -> Calibration:
-    """The same; CalibrationError names the first number that is none, or out of range."""
+    """Return it; raises CalibrationError for the first value that is not a number or out of range."""
     numbers: dict[str, object] = {
         **asdict(calibration.sampling),
         **asdict(calibration.fit),

@@ -1,15 +1,15 @@
-"""The calibration of a draft model, found beside it or named by the settings.
+"""The calibration of a draft model: in the model's folder, or named by the setting `calibration`.
 
-Law: nothing that a person asked for is dropped in silence. A named file that does not fit is an error; one
-that merely lies beside the model and was made for other sampling or another estimator is said to be left out.
+Law: nothing the user asked for is silently dropped. A named file that does not fit is an error. One that is
+only found beside the model, and was made for other sampling or another estimator, is ignored with a warning.
 """
 
 import logging
 from pathlib import Path
 
 from common.sampling.distribution import Sampling
-from edge_agent.draft_model.files import ModelError
-from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError
+from edge_agent.errors import CalibrationError
+from edge_agent.tuning.calibration import FILE_NAME, Calibration
 
 ADVICE = "run `python -m evaluation calibrate` for this pair"
 
@@ -19,19 +19,19 @@ _log = logging.getLogger(__name__)
 def find_calibration(
     folder: Path, named: str | None, *, tokenizer: bytes, sampling: Sampling, estimator: str
 ) -> Calibration | None:
-    """The calibration that these settings may use; ModelError says what is wrong with the file."""
+    """Find the calibration for these settings, or None; raises CalibrationError."""
     path = Path(named).expanduser() if named is not None else folder / FILE_NAME
     if named is None and not path.exists():
         return None
     calibration = _read(path)
     if calibration.tokenizer != tokenizer.hex():
-        raise ModelError(f"{path} is the calibration of a model with another tokenizer: {ADVICE}")
+        raise CalibrationError(f"{path} is the calibration of a model with another tokenizer: {ADVICE}")
     difference = _difference(calibration, sampling, estimator)
     if difference is None:
         return calibration
     if named is not None:
-        raise ModelError(f"{path} {difference}: {ADVICE}, or leave the calibration out")
-    _log.warning("left out %s, which %s", path, difference)
+        raise CalibrationError(f"{path} {difference}: {ADVICE}, or leave `calibration` unset")
+    _log.warning("ignored %s, which %s", path, difference)
     return None
 
 
@@ -39,9 +39,9 @@ def _read(path: Path) -> Calibration:
     try:
         return Calibration.from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"cannot read the calibration {path}: {error.strerror}") from error
+        raise CalibrationError(f"cannot read the calibration {path}: {error.strerror}") from error
     except (CalibrationError, UnicodeDecodeError) as error:
-        raise ModelError(f"cannot use the calibration {path}: {error}; {ADVICE}") from error
+        raise CalibrationError(f"cannot use the calibration {path}: {error}; {ADVICE}") from error
 
 
 def _difference(calibration: Calibration, sampling: Sampling, estimator: str) -> str | None:

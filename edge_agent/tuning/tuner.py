@@ -1,24 +1,24 @@
-"""The numbers that a generation is run with, where the agent chooses them itself. Pure.
+"""Chooses the numbers of each generation that the settings leave to the agent. Pure.
 
-Law: they are chosen before a generation begins and stay for all of it; the report names them, and given as
-settings they make the same text again.
+Law: they are chosen before a generation begins and stay fixed during it. The report has them, and set by hand
+they reproduce the text.
 """
 
 from dataclasses import dataclass, field
 
 from edge_agent.policy.cheapest_k import DEFAULT_BYTE_PRICE
+from edge_agent.policy.rejection_fit import Fit
 from edge_agent.session.tally import Tally
-from edge_agent.tuning.calibration import Fit
 from edge_agent.tuning.link_estimate import LinkEstimate
 from edge_agent.tuning.risk_control import RiskControl
 
-PROBE_AFTER = 8  # generations in a row that sent nothing: the next one asks as if the link were unknown
-PROBE_WEIGHT = 2.0  # what all drafts before such a silence count for, in drafts
+PROBE_AFTER = 8  # silent generations in a row, then one that asks as if the link were unknown
+PROBE_WEIGHT = 2.0  # how many drafts all those before such a silence count as
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What one generation is run with."""
+    """The numbers of one generation."""
 
     threshold: float
     byte_price: float  # the time of a byte over that of a rejection
@@ -26,25 +26,25 @@ class Numbers:
 
 @dataclass(slots=True)
 class Tuner:
-    """One agent's choice over its life. `byte_price` None: as the link is measured."""
+    """One agent's choices over its life. `byte_price` None: from the measured link."""
 
     threshold: float
     fit: Fit
     byte_price: float | None = None
     control: RiskControl | None = None
-    rejection_cost: float = 0.0  # seconds that an undetected rejection is worth; 0 leaves the link out
+    rejection_cost: float = 0.0  # seconds that an undetected rejection is worth; 0: ignore the link
     audit_share: float = 0.0
     link: LinkEstimate = field(default_factory=LinkEstimate)
-    draft_time: float = 0.0  # a token, in seconds
+    draft_time: float = 0.0  # per token, in seconds
     _audits_due: float = 0.0
     _num_silent: int = 0  # generations since the last one that sent a draft
 
     def numbers(self) -> Numbers:
-        """For the generation that begins now."""
+        """The numbers of the generation that begins now."""
         return Numbers(self._threshold(), self._byte_price())
 
     def wants_audit(self) -> bool:
-        """Whether the next generation is audited: the share is kept exactly, whatever the seeds."""
+        """Whether the next generation is audited; the share is kept exactly, for any seeds."""
         self._audits_due += self.audit_share
         if self._audits_due < 1.0:
             return False
@@ -52,7 +52,7 @@ class Tuner:
         return True
 
     def ended(self, tally: Tally, draft_time: float | None) -> None:
-        """A generation has ended, and is measured as far as it will be."""
+        """A generation has ended, and its measurements are complete."""
         self.draft_time = draft_time or self.draft_time
         self._num_silent = 0 if tally.num_uplinks or tally.num_audits else self._num_silent + 1
         if self._num_silent == PROBE_AFTER:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_agent.tuning.calibration import CalibrationError, OperatingPoint
+from edge_agent.errors import CalibrationError
+from edge_agent.tuning.calibration import OperatingPoint
 from evaluation.calibrate.association import Associations, associate
 from evaluation.calibrate.rejection_line import (
     Bin,

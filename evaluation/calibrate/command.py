@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from common.process.settings import SettingsError
 from common.sampling.distribution import Sampling
+from edge_agent.assembly import choose_sampling
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO, DEMO_FOLDER
+from edge_agent.errors import CalibrationError
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.policy.uncertainty import ESTIMATORS
-from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError
+from edge_agent.tuning.calibration import FILE_NAME, Calibration
 from evaluation.calibrate.analysis import Analysis, analyse
 from evaluation.calibrate.blocks import to_html, to_markdown
 from evaluation.calibrate.page import page_blocks
@@ -95,7 +97,7 @@ def run(flags: argparse.Namespace) -> int:
     with open_pair(flags, keeps_logits=False) as pair:
         finished = Finished(flags.work or default_cache().parent / "calibrate", _identity(pair, config))
         walks = _walk(pair, config, prompts, flags.seed, finished)
-    sampling = config.sampling(pair.info.sampling)
+    sampling = choose_sampling(config, pair.info.sampling)
     try:
         found = analyse(walks, flags.estimator, flags.risk or RISKS, flags.theta, _bar)
     except CalibrationError as error:
@@ -134,7 +136,7 @@ def _config(flags: argparse.Namespace) -> AgentConfig:
 
 def _identity(pair: Pair, config: AgentConfig) -> str:
     """Return everything that a walk depends on except prompt and seed."""
-    sampling = config.sampling(pair.info.sampling)
+    sampling = choose_sampling(config, pair.info.sampling)
     return (
         f"{pair.key} {sampling} {config.threshold} {config.estimator} {config.max_ids} {config.max_tokens} "
         f"{sorted(ESTIMATORS)}"

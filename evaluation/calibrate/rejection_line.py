@@ -11,7 +11,8 @@ from scipy.optimize import isotonic_regression
 
 from common.sampling.distribution import IntArray
 from common.sampling.randomness import FloatArray
-from edge_agent.tuning.calibration import CalibrationError, Fit
+from edge_agent.errors import CalibrationError
+from edge_agent.policy.rejection_fit import Fit
 from evaluation.calibrate.samples import Samples
 from evaluation.reporting.resampling import Estimate, mean_of, resample
 

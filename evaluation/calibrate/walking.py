@@ -15,6 +15,7 @@ from cloud_worker.session.verification import target_choice, verify_token
 from common.protocol.messages import DraftToken
 from common.sampling.distribution import Sampling, fit_vocabulary, warp
 from common.sampling.randomness import FloatArray
+from edge_agent.assembly import build_policy, choose_sampling
 from edge_agent.config import AgentConfig
 from edge_agent.policy.online_k import error_weight, truncation_errors
 from edge_agent.policy.policy import Proposal
@@ -36,8 +37,8 @@ def walk_both(pair: Pair, config: AgentConfig, prompt: str, seed: int) -> Mappin
 
 
 def _along_target(pair: Pair, config: AgentConfig, prompt: list[int], seed: int) -> Walk:
-    sampling = config.sampling(pair.info.sampling)
-    policy = config.policy(sampling, seed)
+    sampling = choose_sampling(config, pair.info.sampling)
+    policy = build_policy(config, sampling, seed)
     notes = _Notes(sampling, seed, pair.vocab_size)
     tokens = list(prompt)
     for position in range(len(prompt), min(len(prompt) + config.max_tokens, pair.max_positions)):
@@ -57,7 +58,7 @@ def _along_hybrid(pair: Pair, config: AgentConfig, prompt: list[int], seed: int)
         drafted[position] = proposal
 
     written = write(pair, config, prompt, seed, on_proposal=on_proposal)
-    sampling = config.sampling(pair.info.sampling)
+    sampling = choose_sampling(config, pair.info.sampling)
     notes = _Notes(sampling, seed, pair.vocab_size)
     tokens = [*prompt, *written.tokens]
     rows = pair.target.rows(tokens[:-1], len(written.tokens))

@@ -22,8 +22,9 @@ from common.protocol.fingerprint import fingerprint
 from common.protocol.messages import Opening
 from common.sampling.distribution import Sampling
 from edge_agent.draft_model.draft_model import DraftModel
-from edge_agent.draft_model.files import ModelError, ModelInfo, read_info
+from edge_agent.draft_model.files import ModelInfo, read_info
 from edge_agent.draft_model.source import resolve
+from edge_agent.errors import AgentError
 from edge_agent.text.tokenizer import Text
 from evaluation.models.cached_logits import CachedDraft, CachedTarget, Stores
 
@@ -96,7 +97,7 @@ def open_pair(flags: argparse.Namespace, *, keeps_logits: bool = True) -> Genera
             cache=flags.cache or (default_cache() if keeps_logits else None),
         ) as pair:
             yield pair
-    except (ModelError, TargetModelError) as error:
+    except (AgentError, TargetModelError) as error:
         raise SettingsError(str(error)) from error
 
 

@@ -12,6 +12,7 @@ from cloud_worker.session.judging import judge
 from cloud_worker.session.session import CloudSession, Target
 from common.protocol.messages import Draft, ToDevice
 from common.sampling.distribution import fit_vocabulary
+from edge_agent.assembly import build_policy, build_session_settings, choose_sampling
 from edge_agent.config import AgentConfig
 from edge_agent.policy.policy import Proposal
 from edge_agent.session.events import Drafted, Event
@@ -50,10 +51,11 @@ def write(
     `on_proposal(position, proposal)` sees each draft token when it is drawn. Raises RuntimeError with the
     session's reason when it cannot go on.
     """
-    sampling = config.sampling(pair.info.sampling)
+    sampling = choose_sampling(config, pair.info.sampling)
     opening = pair.opening(sampling, seed)
-    session = EdgeSession(prompt, config.session_settings(opening, pair.info.eos_ids, pair.max_positions))
-    policy = config.policy(sampling, seed, calibration)
+    settings = build_session_settings(config, opening, pair.info.eos_ids, pair.max_positions)
+    session = EdgeSession(prompt, settings)
+    policy = build_policy(config, sampling, seed, calibration)
     cloud = CloudSession(
         Target(SESSION, pair.text.fingerprint, pair.vocab_size, pair.max_positions, pair.target.eos_ids)
     )

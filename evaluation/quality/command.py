@@ -17,9 +17,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from common.process.settings import SettingsError
+from edge_agent.errors import CalibrationError
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.session.transcript import Fate
-from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError
+from edge_agent.tuning.calibration import FILE_NAME, Calibration
 from evaluation.models.pair import Pair, add_pair_flags, default_cache, open_pair
 from evaluation.models.undelayed import write
 from evaluation.quality.page import Scored, table, write_page

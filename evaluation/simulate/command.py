@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cloud_worker.target_model import TargetModelError
 from common.process.settings import SettingsError
-from edge_agent.draft_model.files import ModelError
+from edge_agent.errors import AgentError
 from edge_agent.policy.schemes import SCHEMES
 from evaluation.models.pair import Pair, add_pair_flags, open_pair
 from evaluation.reporting.results import RESULTS, RESULTS_HELP, Cell, ResultsError, header, markdown_table
@@ -98,7 +98,7 @@ def run(flags: argparse.Namespace) -> int:
                 about = f"{header(_command(flags))}\n\nThe models' times: {study.compute.source}"
                 for write in PAGES[flags.what]:
                     write(study, ways, flags.out, about, flags.sweep_commands, flags.delay_ms / 1000)
-    except (ValueError, ResultsError, ModelError, TargetModelError) as error:
+    except (ValueError, ResultsError, AgentError, TargetModelError) as error:
         raise SettingsError(str(error)) from error
     return 0
 

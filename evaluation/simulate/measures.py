@@ -10,6 +10,7 @@ from itertools import groupby
 import numpy as np
 
 from common.sampling.distribution import Sampling, fit_vocabulary, warp
+from edge_agent.assembly import choose_sampling
 from edge_agent.session.transcript import Fate
 from evaluation.models.pair import Pair
 from evaluation.simulate.running import Simulation
@@ -115,7 +116,7 @@ def skipped_betas(simulation: Simulation, outcome: Outcome) -> list[float]:
     if not places:
         return []
     tokens = [*outcome.prompt, *outcome.tokens]
-    sampling = simulation.way.config.sampling(pair.info.sampling)
+    sampling = choose_sampling(simulation.way.config, pair.info.sampling)
     rows = pair.target.rows(tokens[:-1], len(outcome.finals))
     proposals = simulation.proposals(outcome.seed, outcome.numbers)
     betas: list[float] = []

@@ -12,6 +12,7 @@ import simpy
 from cloud_worker.scheduling.scheduler import Answer, Limits, SessionKey
 from common.protocol.messages import ToWorker
 from common.protocol.topics import Topics
+from edge_agent.assembly import build_tuner, choose_sampling
 from edge_agent.session.session import EdgeSession
 from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.calibration_file import find_calibration
@@ -62,7 +63,7 @@ class Simulation:
 
     def __init__(self, pair: Pair, way: Way) -> None:
         self.pair, self.way = pair, way
-        self._sampling = way.config.sampling(pair.info.sampling)
+        self._sampling = choose_sampling(way.config, pair.info.sampling)
         self._calibration = self._find_calibration()
         self._proposals: dict[tuple[int, Numbers], Proposals] = {}
 
@@ -136,7 +137,7 @@ class Simulation:
         return EdgeSession(prompt.tokens, settings)
 
     def _tuner(self) -> Tuner:
-        return self.way.config.tuner(self._calibration)
+        return build_tuner(self.way.config, self._calibration)
 
     def _find_calibration(self) -> Calibration | None:
         """As `EdgeAgent` does."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from common.protocol.messages import Draft, DraftToken, Opening, ToDevice, ToWorker
 from common.sampling.distribution import Sampling
+from edge_agent.assembly import build_policy, build_session_settings
 from edge_agent.config import AgentConfig
 from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES, Form, Gate, Scheme
@@ -42,7 +43,7 @@ class Way:
     @property
     def scheme(self) -> Scheme:
         """Which gate and form it uses."""
-        return SYNCHRONOUS if self.gamma else SCHEMES[self.config.scheme]
+        return SYNCHRONOUS if self.gamma else self.config.chosen_scheme
 
     @property
     def learns(self) -> bool:
@@ -61,11 +62,11 @@ class Way:
         self, sampling: Sampling, seed: int, calibration: Calibration | None, numbers: Numbers
     ) -> Policy:
         """As the agent makes it."""
-        return replace(self.config.policy(sampling, seed, calibration, numbers), scheme=self.scheme)
+        return replace(build_policy(self.config, sampling, seed, calibration, numbers), scheme=self.scheme)
 
     def settings(self, opening: Opening, stop_ids: frozenset[int], max_positions: int) -> SessionSettings:
         """As the agent makes them."""
-        settings = self.config.session_settings(opening, stop_ids, max_positions)
+        settings = build_session_settings(self.config, opening, stop_ids, max_positions)
         if not self.gamma:
             return settings
         return replace(settings, window=1, block_length=self.gamma, wants_bonus=True, drafts=True)

@@ -11,9 +11,10 @@ import pytest
 from cloud_worker.config import ENV_PREFIX as WORKER_PREFIX
 from cloud_worker.config import WorkerConfig
 from common.process.broker_config import BrokerConfig
-from common.process.settings import CommandLine, SettingsError, add_flags, load
+from common.process.settings import CommandLine, SettingsError, add_flags, load, with_flags
 from edge_agent.config import ENV_PREFIX as AGENT_PREFIX
 from edge_agent.config import AgentConfig
+from edge_agent.errors import ConfigError
 
 Config = TypeVar("Config", bound=BrokerConfig)
 
@@ -178,7 +179,7 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path, content: b
     path = tmp_path / "password"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SettingsError, match=re.escape(str(path))):
+    with pytest.raises(ConfigError, match=re.escape(str(path))):
         AgentConfig(username="me", password_file=str(path)).link_settings("me")
 
 
@@ -352,6 +353,49 @@ def test_help_names_every_setting_and_its_default(kind: type[BrokerConfig]) -> N
                 assert f"(default: {field.default})" in text
 
 
+@pytest.mark.parametrize(
+    ("kind", "groups"),
+    [
+        (
+            AgentConfig,
+            {
+                "connection": ("broker", "device"),
+                "model": ("model", "providers"),
+                "scheme": ("scheme", "window"),
+                "risk": ("risk", "calibration"),
+                "sampling": ("temperature", "seed"),
+                "text": ("max_tokens", "stop"),
+                "monitoring": ("metrics_port", "log_level"),
+            },
+        ),
+        (
+            WorkerConfig,
+            {
+                "connection": ("broker", "worker"),
+                "model": ("model", "dtype"),
+                "limits": ("cache_mb", "max_queue"),
+                "monitoring": ("status_interval", "log_level"),
+            },
+        ),
+    ],
+)
+def test_help_groups_the_settings(kind: type[BrokerConfig], groups: dict[str, tuple[str, ...]]) -> None:
+    parser = argparse.ArgumentParser(prog="command")
+    add_flags(parser, kind, KINDS[kind])
+    _, *sections = re.split(r"^(\w+):$", parser.format_help(), flags=re.MULTILINE)
+    texts = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert list(texts) == ["options", *groups]
+    for title, names in groups.items():
+        for name in names:
+            assert "  --" + name.replace("_", "-") in texts[title], name
+
+
+def test_a_command_line_names_a_setting_as_its_flag() -> None:
+    message = "set `metrics_port`, not `password`; run `edge-agent export` in `nowhere`"
+    shown = "set --metrics-port, not `password`; run `edge-agent export` in `nowhere`"
+    assert with_flags(message, AgentConfig) == shown
+
+
 def test_a_tilde_in_a_variable_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "agent.toml").write_text('username = "me"\npassword_file = "~/password"')
@@ -365,27 +409,27 @@ def test_a_tilde_in_a_variable_is_the_home_folder(tmp_path: Path, monkeypatch: p
     [
         (
             ("--scheme", "lossless", "--risk", "0.02"),
-            "risk is for the scheme opportunistic: lossless measures no risk",
+            "`risk` is for the scheme opportunistic: lossless measures no risk",
         ),
         (
             ("--scheme", "u-hlm", "--audit", "1"),
-            "audit is for the scheme opportunistic: u-hlm measures no risk",
+            "`audit` is for the scheme opportunistic: u-hlm measures no risk",
         ),
         (
             ("--rejection-cost", "1"),
-            "rejection_cost is for schemes that skip certain tokens, not for lossless",
+            "`rejection_cost` is for schemes that skip certain tokens, not for lossless",
         ),
         (
             ("--scheme", "opportunistic", "--risk", "0.02", "--threshold", "0.1"),
-            "threshold and risk each decide about the threshold: set one of them",
+            "`threshold` and `risk` each decide the threshold: set one of them",
         ),
         (
             ("--scheme", "opportunistic", "--risk", "0.02", "--rejection-cost", "1"),
-            "risk and rejection_cost each decide about the threshold: set one of them",
+            "`risk` and `rejection_cost` each decide the threshold: set one of them",
         ),
-        (("--byte-price", "0.1"), "byte_price is for max_ids 0: set both, or neither"),
-        (("--scheme", "cu-hlm-offline", "--max-ids", "0"), "max_ids 0 keeps the text exact"),
-        (("--scheme", "opportunistic", "--risk", "0"), "risk must be between 1e-06 and 1, got 0"),
+        (("--byte-price", "0.1"), "`byte_price` is for `max_ids` 0: set both, or neither"),
+        (("--scheme", "cu-hlm-offline", "--max-ids", "0"), "`max_ids` 0 keeps the text exact"),
+        (("--scheme", "opportunistic", "--risk", "0"), "`risk` must be between 1e-06 and 1, got 0"),
     ],
 )
 def test_settings_that_would_have_no_effect_or_two_are_refused(flags: tuple[str, ...], sentence: str) -> None:
@@ -402,4 +446,4 @@ def test_settings_that_would_have_no_effect_or_two_are_refused(flags: tuple[str,
     ],
 )
 def test_the_scheme_follows_from_what_is_asked_of_it(given: AgentConfig, scheme: str) -> None:
-    assert given.scheme == scheme
+    assert given.chosen_scheme.name == scheme

@@ -11,10 +11,13 @@ from typing import TypedDict
 import pytest
 
 from common.sampling.distribution import Sampling
+from edge_agent.assembly import build_policy, build_tuner
 from edge_agent.config import AgentConfig
-from edge_agent.draft_model.files import DEMO_FOLDER, ModelError
+from edge_agent.draft_model.files import DEMO_FOLDER
+from edge_agent.errors import CalibrationError
+from edge_agent.policy.rejection_fit import Fit
 from edge_agent.policy.schemes import SCHEMES
-from edge_agent.tuning.calibration import FILE_NAME, Calibration, CalibrationError, Fit, OperatingPoint
+from edge_agent.tuning.calibration import FILE_NAME, Calibration, OperatingPoint
 from edge_agent.tuning.calibration_file import find_calibration
 from evaluation.local.broker import LocalBroker
 from tests.support.processes import generate
@@ -73,7 +76,7 @@ def test_it_is_found_beside_the_model_and_by_name(tmp_path: Path) -> None:
 
 
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"cannot read the calibration .*none\.json: No such file"):
+    with pytest.raises(CalibrationError, match=r"cannot read the calibration .*none\.json: No such file"):
         find(tmp_path, tmp_path / "none.json")
 
 
@@ -94,14 +97,14 @@ def test_one_for_something_else_is_left_out_with_a_word_or_refused_when_named(
     with caplog.at_level(logging.WARNING):
         assert find(tmp_path, **different) is None
     assert what in caplog.text
-    with pytest.raises(ModelError, match=what):
+    with pytest.raises(CalibrationError, match=what):
         find(tmp_path, path, **different)
 
 
 def test_one_of_another_tokenizer_is_refused_wherever_it_lies(tmp_path: Path) -> None:
     path = write(tmp_path / FILE_NAME)
     for named in (None, path):
-        with pytest.raises(ModelError, match="the calibration of a model with another tokenizer"):
+        with pytest.raises(CalibrationError, match="the calibration of a model with another tokenizer"):
             find(tmp_path, named, tokenizer=b"another8")
 
 
@@ -117,7 +120,7 @@ BROKEN = {
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_is_refused_with_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE_NAME).write_bytes(text.encode("utf-8", "surrogatepass"))
-    with pytest.raises(ModelError, match="cannot use the calibration") as error:
+    with pytest.raises(CalibrationError, match="cannot use the calibration") as error:
         find(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -150,28 +153,29 @@ def config(scheme: str, **settings: float) -> AgentConfig:
 
 @pytest.mark.parametrize("scheme", ["u-hlm", "cu-hlm-offline", "cu-hlm-online"])
 def test_it_replaces_the_published_risk_averse_thresholds(scheme: str) -> None:
-    assert config(scheme).policy(Sampling(), 1).threshold == SCHEMES[scheme].threshold
-    assert config(scheme).policy(Sampling(), 1, CALIBRATION).threshold == pytest.approx(0.2)
-    assert config(scheme, threshold=0.3).policy(Sampling(), 1, CALIBRATION).threshold == 0.3
+    assert build_policy(config(scheme), Sampling(), 1).threshold == SCHEMES[scheme].threshold
+    assert build_policy(config(scheme), Sampling(), 1, CALIBRATION).threshold == pytest.approx(0.2)
+    assert build_policy(config(scheme, threshold=0.3), Sampling(), 1, CALIBRATION).threshold == 0.3
 
 
 @pytest.mark.parametrize("scheme", ["opportunistic", "lossless", "coupled"])
 def test_thresholds_that_were_never_published_stay(scheme: str) -> None:
-    assert config(scheme).policy(Sampling(), 1, CALIBRATION).threshold == SCHEMES[scheme].threshold
+    assert build_policy(config(scheme), Sampling(), 1, CALIBRATION).threshold == SCHEMES[scheme].threshold
 
 
 def test_it_gives_offline_k_and_the_line_of_the_online_rule() -> None:
-    assert config("cu-hlm-offline").policy(Sampling(), 1, CALIBRATION).max_ids == 7
-    assert config("cu-hlm-offline", max_ids=5).policy(Sampling(), 1, CALIBRATION).max_ids == 5
-    assert config("lossless").policy(Sampling(), 1, CALIBRATION).max_ids == 32
-    assert config("cu-hlm-online").policy(Sampling(), 1, CALIBRATION).fit == CALIBRATION.fit
+    assert build_policy(config("cu-hlm-offline"), Sampling(), 1, CALIBRATION).max_ids == 7
+    assert build_policy(config("cu-hlm-offline", max_ids=5), Sampling(), 1, CALIBRATION).max_ids == 5
+    assert build_policy(config("lossless"), Sampling(), 1, CALIBRATION).max_ids == 32
+    assert build_policy(config("cu-hlm-online"), Sampling(), 1, CALIBRATION).fit == CALIBRATION.fit
 
 
 def test_a_risk_begins_at_the_threshold_that_the_table_gives() -> None:
-    tuner = config("opportunistic", risk=0.02).tuner(CALIBRATION)
+    tuner = build_tuner(config("opportunistic", risk=0.02), CALIBRATION)
     assert tuner.numbers().threshold == pytest.approx(0.3)
-    assert config("opportunistic", risk=0.01).tuner(CALIBRATION).numbers().threshold == pytest.approx(0.15)
-    assert config("opportunistic", risk=0.01).tuner().numbers().threshold == pytest.approx(0.08)
+    tuner = build_tuner(config("opportunistic", risk=0.01), CALIBRATION)
+    assert tuner.numbers().threshold == pytest.approx(0.15)
+    assert build_tuner(config("opportunistic", risk=0.01)).numbers().threshold == pytest.approx(0.08)
 
 
 def test_a_line_that_falls_skips_all_or_nothing() -> None:
@@ -184,7 +188,7 @@ def test_an_agent_reads_the_file_beside_its_model(tmp_path: Path, broker: LocalB
     folder = tmp_path / "model"
     shutil.copytree(DEMO_FOLDER, folder)
     (folder / FILE_NAME).write_text("{")
-    with pytest.raises(ModelError, match="cannot use the calibration"):
+    with pytest.raises(CalibrationError, match="cannot use the calibration"):
         asyncio.run(generate(AgentConfig(broker=broker.url, scheme="u-hlm", model=str(folder)), "hello"))
 
 

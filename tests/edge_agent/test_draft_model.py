@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM
 
 from edge_agent.draft_model import draft_model
 from edge_agent.draft_model.draft_model import CHUNK, DraftModel
-from edge_agent.draft_model.files import ModelError
 from edge_agent.draft_model.graph import Tensor, read_graph
 from edge_agent.draft_model.kv_cache import FIRST_CAPACITY, GrowingCache, SharedCache
+from edge_agent.errors import ModelError
 from edge_agent.export import graphs
 from edge_agent.export.quiet import quiet
 from tests.support.small_models import FAMILIES, MAX_POSITIONS, VOCAB_SIZE, FolderOf
@@ -265,8 +265,8 @@ PRESENT = (Tensor("present.0.key", (), "tensor(float)"), Tensor("present.0.value
     [
         ((IDS,), (LOGITS,), "no key/value cache inputs"),
         ((IDS, PAST), (LOGITS, *PRESENT), "do not pair up"),
-        ((IDS, PAST, PAST_VALUE), PRESENT, "no output called logits"),
-        ((PAST, PAST_VALUE), (LOGITS, *PRESENT), "no input called input_ids"),
+        ((IDS, PAST, PAST_VALUE), PRESENT, "no output named logits"),
+        ((PAST, PAST_VALUE), (LOGITS, *PRESENT), "no input named input_ids"),
         (
             (IDS, PAST, PAST_VALUE, Tensor("past_conv.0", (1, 3), "tensor(float)")),
             (LOGITS, *PRESENT),

@@ -9,8 +9,10 @@ import torch
 from tokenizers import Tokenizer
 
 import edge_agent.export as exporter
+from edge_agent.__main__ import main
 from edge_agent.draft_model.draft_model import DraftModel
-from edge_agent.draft_model.files import ModelError, read_info
+from edge_agent.draft_model.files import read_info
+from edge_agent.errors import ModelError
 from edge_agent.export import Agreement, ExportReport, Precision, export, graphs
 from edge_agent.export.agreement import compare, judge, reference
 from edge_agent.text.tokenizer import Text
@@ -157,3 +159,15 @@ def test_exporting_leaves_randomness_and_logging_as_they_were(
     before = (list(root.handlers), root.level, root.manager.disable, torch.get_rng_state().tolist())
     make(family_folder("llama"), tmp_path / "draft", "int4")
     assert (list(root.handlers), root.level, root.manager.disable, torch.get_rng_state().tolist()) == before
+
+
+@pytest.mark.parametrize("flag", ["--providers", "--provider"])
+def test_providers_have_the_flag_of_the_other_commands_and_keep_the_old_one(
+    flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked_for(*_: object, providers: list[str]) -> list[str]:
+        return providers
+
+    monkeypatch.setattr(exporter, "export", asked_for)
+    assert main(["export", "source", "out", flag, "First", flag, "Second"]) == 0
+    assert capsys.readouterr().out == "['First', 'Second']\n"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edge_agent.policy.cheapest_k import DEFAULT_BYTE_PRICE
+from edge_agent.policy.rejection_fit import Fit
 from edge_agent.session.tally import Tally
-from edge_agent.tuning.calibration import Fit
 from edge_agent.tuning.link_estimate import MAX_PENDING, LinkEstimate
 from edge_agent.tuning.risk_control import RiskControl, RiskCurve
 from edge_agent.tuning.tuner import PROBE_AFTER, Tuner

@@ -10,8 +10,9 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from common.sampling.distribution import Sampling
 from edge_agent.draft_model import source as model_source
-from edge_agent.draft_model.files import DEMO_FOLDER, ModelError, read_info
+from edge_agent.draft_model.files import DEMO_FOLDER, read_info
 from edge_agent.draft_model.source import resolve
+from edge_agent.errors import ModelError
 from tests.support.small_models import MAX_POSITIONS, FolderOf
 
 CONFIG = {"max_position_embeddings": 64, "num_attention_heads": 4, "hidden_size": 32, "eos_token_id": 1}
@@ -110,7 +111,7 @@ def test_what_is_missing_in_a_folder_is_named(tmp_path: Path) -> None:
     assert "no config.json" in refusal(lambda: read_info(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     assert "no ONNX graph" in refusal(lambda: read_info(tmp_path))
-    assert "no file q4.onnx: it has no *.onnx at all" in refusal(lambda: read_info(tmp_path, "q4.onnx"))
+    assert "no file q4.onnx: it has no *.onnx file" in refusal(lambda: read_info(tmp_path, "q4.onnx"))
     make(tmp_path, config={"model_type": "x"})
     assert "max_position_embeddings" in refusal(lambda: read_info(tmp_path))
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
+from edge_agent.policy.rejection_fit import Fit
 from edge_agent.report import Report
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate
-from edge_agent.tuning.calibration import Fit, OperatingPoint
+from edge_agent.tuning.calibration import OperatingPoint
 from edge_agent.tuning.risk_control import PATIENCE, RiskControl, RiskCurve
 from edge_agent.tuning.tuner import Tuner
 from evaluation.__main__ import main

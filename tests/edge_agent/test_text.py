@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from common.protocol.fingerprint import fingerprint
-from edge_agent.draft_model.files import ModelError, read_info
+from edge_agent.draft_model.files import read_info
+from edge_agent.errors import ModelError, PromptError
 from edge_agent.text.chat_template import ChatTemplate
 from edge_agent.text.tokenizer import StopStrings, Text, TextStream
 from tests.support.narrowing import present
@@ -226,7 +227,7 @@ def test_templates_render_as_in_transformers() -> None:
 def test_what_a_template_refuses_is_one_sentence(
     template: str, messages: list[dict[str, object]], reason: str
 ) -> None:
-    with pytest.raises(ModelError, match=reason) as caught:
+    with pytest.raises(PromptError, match=reason) as caught:
         ChatTemplate(template, {}).render(messages, tools=None)
     assert "\n" not in str(caught.value)
 
@@ -237,7 +238,7 @@ def test_a_broken_template_is_refused() -> None:
 
 
 def test_a_model_without_a_template_says_so() -> None:
-    with pytest.raises(ModelError, match="no chat template"):
+    with pytest.raises(PromptError, match="no chat template"):
         Text(make_tokenizer()).chat_prompt([{"role": "user", "content": "x"}])
 
 
@@ -262,6 +263,6 @@ def test_a_missing_or_broken_tokenizer_is_one_sentence(twin_folder: FolderOf, tm
     with pytest.raises(ModelError, match=r"There is no .*tokenizer\.json"):
         Text.load(info)
     (tmp_path / "tokenizer.json").write_text('{"model": 3}')
-    with pytest.raises(ModelError, match="is no tokenizer") as caught:
+    with pytest.raises(ModelError, match="is not a tokenizer") as caught:
         Text.load(info)
     assert "\n" not in str(caught.value)

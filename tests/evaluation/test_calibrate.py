@@ -17,9 +17,10 @@ from scipy import stats
 from common.sampling.distribution import Sampling
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO_FOLDER
+from edge_agent.errors import CalibrationError
 from edge_agent.policy.policy import Decision, Policy
 from edge_agent.policy.schemes import SCHEMES
-from edge_agent.tuning.calibration import Calibration, CalibrationError
+from edge_agent.tuning.calibration import Calibration
 from evaluation.__main__ import main
 from evaluation.calibrate.analysis import analyse
 from evaluation.calibrate.association import Groups, associate, correlation
@@ -344,7 +345,7 @@ def test_a_field_of_json_lines_is_taken_as_prompt(tmp_path: Path, capsys: pytest
         (["--target", "/no/such/folder"], "there is no folder"),
         (["--num", "0"], "--num must be at least 1"),
         (["--num", "1"], "one prompt is not enough"),
-        (["--temperature", "-1"], "temperature must be between"),
+        (["--temperature", "-1"], "--temperature must be between"),
     ],
 )
 def test_mistakes_end_in_a_sentence(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
+from edge_agent.assembly import build_policy
 from edge_agent.draft_model.files import DEMO_FOLDER
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.tuning.calibration import Calibration
@@ -89,7 +90,7 @@ def test_every_scheme_is_judged_at_its_default_and_at_the_calibrations_threshold
     by_choice = {(each.scheme, each.choice): each for each in found}
     averse = by_choice["u-hlm", "risk-averse, calibrated"]
     assert averse.threshold == calibration.fit.risk_averse
-    assert averse.config(1.0, 9).policy(calibration.sampling, 1).threshold == averse.threshold
+    assert build_policy(averse.config(1.0, 9), calibration.sampling, 1).threshold == averse.threshold
     budget = by_choice["opportunistic", "risk budget 0.01"]
     assert budget.threshold == calibration.threshold_for(0.01)
     assert by_choice["cu-hlm-offline", "risk-averse, calibrated"].max_ids == calibration.offline_k

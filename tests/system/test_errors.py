@@ -86,7 +86,7 @@ def copied(source: Path, folder: Path) -> Path:
         (("generate", "hi", "--config", "{tmp}/broken.toml"), ("broken.toml", "not valid TOML")),
         (("generate", "hi", "--config", "{tmp}/unknown.toml"), ("modle", "did you mean model?")),
         (("generate", "hi", "--config", "{tmp}/none.toml"), ("none.toml", "No such file")),
-        (("generate", "hi", "--max-tokens", "0"), ("max_tokens", "4096")),
+        (("generate", "hi", "--max-tokens", "0"), ("--max-tokens", "4096")),
         (("chat", "--device", "a/b"), ("a/b",)),
     ],
 )
@@ -295,7 +295,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ("arguments", "word"),
     [
         (("--model", "/nowhere/at-all"), "/nowhere/at-all"),
-        (("--cache-mb", "0"), "cache_mb"),
+        (("--cache-mb", "0"), "--cache-mb"),
         (("--config", "/nowhere/at-all.toml"), "at-all.toml"),
     ],
 )

@@ -1,0 +1,118 @@
+"""The parts of an agent, built from its config.
+
+Law: a setting that was given wins over a calibration, and a calibration over the built-in default.
+"""
+
+import secrets
+
+from common.protocol.messages import Opening
+from common.sampling.distribution import Sampling
+from edge_agent.config import AgentConfig
+from edge_agent.policy.policy import DEFAULT_MAX_IDS, Policy
+from edge_agent.policy.rejection_fit import PUBLISHED_FIT
+from edge_agent.policy.schemes import Form
+from edge_agent.policy.uncertainty import ESTIMATORS
+from edge_agent.session.settings import OnCloudLoss, SessionSettings
+from edge_agent.tuning.calibration import Calibration
+from edge_agent.tuning.risk_control import RiskControl, RiskCurve
+from edge_agent.tuning.tuner import Numbers, Tuner
+
+
+def choose_sampling(config: AgentConfig, default: Sampling) -> Sampling:
+    """The model's sampling `default`, except where the config sets a value."""
+    return Sampling(
+        default.temperature if config.temperature is None else config.temperature,
+        default.top_k if config.top_k is None else config.top_k,
+        default.top_p if config.top_p is None else config.top_p,
+    )
+
+
+def random_seed() -> int:
+    """A new seed, short enough for any JSON reader."""
+    return secrets.randbits(32)
+
+
+def build_tuner(config: AgentConfig, calibration: Calibration | None = None) -> Tuner:
+    """What chooses the numbers of each generation over an agent's life."""
+    control = None
+    if config.risk is not None:
+        curve = RiskCurve.measured(calibration.operating_points) if calibration else None
+        curve = curve or RiskCurve.guessed(config.chosen_scheme.threshold, config.risk)
+        control = RiskControl(config.risk, curve)
+    return Tuner(
+        threshold=_threshold(config, calibration),
+        fit=calibration.fit if calibration else PUBLISHED_FIT,
+        byte_price=config.byte_price,
+        control=control,
+        rejection_cost=config.rejection_cost,
+        audit_share=float(config.risk is not None) if config.audit is None else config.audit,
+    )
+
+
+def build_policy(
+    config: AgentConfig,
+    sampling: Sampling,
+    seed: int,
+    calibration: Calibration | None = None,
+    numbers: Numbers | None = None,
+) -> Policy:
+    """The scheme with its numbers: `numbers` where the tuner has chosen them, else those of a new agent."""
+    numbers = numbers or build_tuner(config, calibration).numbers()
+    return Policy(
+        scheme=config.chosen_scheme,
+        sampling=sampling,
+        seed=seed,
+        threshold=numbers.threshold,
+        max_ids=_max_ids(config, calibration),
+        byte_price=numbers.byte_price,
+        fit=calibration.fit if calibration else PUBLISHED_FIT,
+        resolution=config.resolution,
+        uplink_probability=config.uplink_probability,
+        theta=config.theta,
+        estimator=ESTIMATORS[config.estimator],
+    )
+
+
+def build_session_settings(
+    config: AgentConfig,
+    opening: Opening,
+    stop_ids: frozenset[int],
+    max_positions: int,
+    *,
+    audits: bool = False,
+) -> SessionSettings:
+    """What one generation's state machine is run with."""
+    scheme = config.chosen_scheme
+    window = scheme.window if config.window is None else config.window
+    target_decides = opening.sampling.greedy or scheme.form is Form.COUPLED
+    return SessionSettings(
+        opening=opening,
+        stop_ids=stop_ids,
+        max_tokens=config.max_tokens,
+        max_positions=max_positions,
+        drafts=scheme.drafts,
+        wants_bonus=window == 1 and scheme.holds and target_decides,
+        measures_risk=scheme.measures_risk,
+        audits=audits,
+        window=window,
+        block_length=config.block_length,
+        on_cloud_loss=OnCloudLoss(config.on_cloud_loss),
+        cloud_timeout=config.cloud_timeout,
+    )
+
+
+def _threshold(config: AgentConfig, calibration: Calibration | None) -> float:
+    scheme = config.chosen_scheme
+    if config.threshold is not None:
+        return config.threshold
+    if calibration is not None and scheme.is_risk_averse:
+        return calibration.fit.risk_averse
+    return scheme.threshold
+
+
+def _max_ids(config: AgentConfig, calibration: Calibration | None) -> int:
+    if config.max_ids is not None:
+        return config.max_ids
+    if calibration is not None and config.chosen_scheme.form is Form.TOP_K:
+        return calibration.offline_k
+    return DEFAULT_MAX_IDS
