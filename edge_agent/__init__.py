@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         ModelError,
         PromptError,
     )
-    from edge_agent.generation.emission import Retraction, Tentative, Token
+    from edge_agent.generation.events import Retraction, Tentative, Token
     from edge_agent.generation.generation import Generation
     from edge_agent.report import Report
     from edge_agent.session.transcript import Fate
@@ -56,9 +56,9 @@ _HOMES = {
     "Fate": "session.transcript",
     "Generation": "generation.generation",
     "Report": "report",
-    "Retraction": "generation.emission",
-    "Tentative": "generation.emission",
-    "Token": "generation.emission",
+    "Retraction": "generation.events",
+    "Tentative": "generation.events",
+    "Token": "generation.events",
 }
 
 
