@@ -364,7 +364,7 @@ def test_help_names_every_setting_and_its_default(kind):
         ),
     ],
 )
-def test_help_groups_the_settings(kind, groups):
+def test_help_groups_the_settings(kind: type, groups: dict[str, tuple[str, ...]]) -> None:
     parser = argparse.ArgumentParser(prog="command")
     add_flags(parser, kind, KINDS[kind])
     _, *sections = re.split(r"^(\w+):$", parser.format_help(), flags=re.MULTILINE)
@@ -375,7 +375,7 @@ def test_help_groups_the_settings(kind, groups):
             assert "  --" + name.replace("_", "-") in texts[title], name
 
 
-def test_a_command_line_names_a_setting_as_its_flag():
+def test_a_command_line_names_a_setting_as_its_flag() -> None:
     message = "set `metrics_port`, not `password`; run `edge-agent export` in `nowhere`"
     shown = "set --metrics-port, not `password`; run `edge-agent export` in `nowhere`"
     assert with_flags(message, AgentConfig) == shown
