@@ -1,7 +1,7 @@
 """The sweeps behind the pages: over SNR, over thresholds, over round trips and windows.
 
-Law: a sweep is a list of points, each with the figures of one way in one world; tables and pictures are made
-from it alone.
+Law: a sweep is a list of points, each with the figures of one scheme in one world; tables and pictures are
+made from it alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ PAPERS, WIRE = "papers", "wire"  # how bytes are counted
 
 @dataclass(frozen=True, slots=True)
 class SnrPoint:
-    """One way at one bandwidth and SNR."""
+    """One scheme at one bandwidth and SNR."""
 
     counting: str
     bandwidth_mhz: float
@@ -41,7 +41,7 @@ class SnrPoint:
 
 @dataclass(frozen=True, slots=True)
 class ThresholdPoint:
-    """One way at one threshold: what it is worth and how fast it is."""
+    """The worth and speed of one scheme at one threshold."""
 
     way: str
     threshold: float | None
@@ -67,7 +67,7 @@ def over_snr(
     delay: float,
     count: int | None = None,
 ) -> list[SnrPoint]:
-    """Every way at every bandwidth and SNR, both ways of counting."""
+    """Simulate every scheme at every bandwidth and SNR, counted both ways."""
     cells = [
         (counting, mhz, snr, name)
         for counting in (PAPERS, WIRE)
@@ -95,7 +95,7 @@ def over_thresholds(
     delay: float,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[ThresholdPoint]:
-    """Each gated way at each threshold, the others as they are, everything counted."""
+    """Simulate schemes with a gate at each threshold, the others once, everything counted."""
     world = study.wire(1e6 * bandwidth_mhz, snr_db, delay)
     cells = [
         (case, threshold) for case in cases for threshold in (thresholds if case.name in GATED else (None,))
@@ -111,7 +111,7 @@ def over_thresholds(
 
 
 def over_windows(study: Study, *, rate_bps: float, count: int | None = None) -> list[WindowPoint]:
-    """Lossless at each round trip with each window, on a link of a fixed rate."""
+    """Simulate lossless at each round trip with each window, on a link of a fixed rate."""
     cells = [(trip, window) for trip in ROUND_TRIPS_MS for window in WINDOWS]
     points: list[WindowPoint] = []
     for trip, window in progress(cells, "round trips"):
@@ -121,7 +121,7 @@ def over_windows(study: Study, *, rate_bps: float, count: int | None = None) -> 
 
 
 def fixed(study: Study, rate_bps: float, round_trip_ms: float, *, tcp: bool = True) -> World:
-    """A link of a fixed rate both ways."""
+    """Return a world whose link has a fixed rate in both directions."""
     direction = Direction(FixedRate(rate_bps), round_trip_ms / 2000)
     return World(
         lambda seed: Channel(direction, direction, seed),
@@ -132,5 +132,5 @@ def fixed(study: Study, rate_bps: float, round_trip_ms: float, *, tcp: bool = Tr
 
 
 def progress(cells: Sequence[Cell], name: str) -> Iterable[Cell]:
-    """The cells, with a bar on the terminal."""
+    """Iterate over the cells with a progress bar."""
     return cast("Iterable[Cell]", tqdm(cells, desc=name, unit="point"))

@@ -251,10 +251,10 @@ def test_a_fixed_threshold_is_run_with_each_prompt_alone(pair):
 @pytest.mark.parametrize(
     ("gain", "bytes_ratio", "speeds", "said"),
     [
-        ((0.02, 0.01, 0.03), 0.4, (1.0, 1.0), "yes, more often right"),
-        ((0.02, -0.01, 0.03), 0.9, (1.6, 1.4), "at 0.1 MHz, as right"),
-        ((-0.01, -0.02, 0.01), 0.4, (1.0, 1.0), "undecided: yes, if as right"),
-        ((-0.03, -0.04, -0.01), 0.4, (2.0, 2.0), "no: less often right"),
+        ((0.02, 0.01, 0.03), 0.4, (1.0, 1.0), "yes, more accurate"),
+        ((0.02, -0.01, 0.03), 0.9, (1.6, 1.4), "at 0.1 MHz, as accurate"),
+        ((-0.01, -0.02, 0.01), 0.4, (1.0, 1.0), "undecided: yes, if as accurate"),
+        ((-0.03, -0.04, -0.01), 0.4, (2.0, 2.0), "no: less accurate"),
         ((0.03, 0.01, 0.04), 0.6, (1.4, 1.4), "no"),
     ],
 )
