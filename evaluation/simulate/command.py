@@ -28,15 +28,15 @@ from evaluation.simulate.pages.cells import SPEED_HEADINGS, percent, speed_cells
 from evaluation.simulate.pages.writing import write_papers, write_sweeps
 from evaluation.simulate.running import World
 from evaluation.simulate.study import BROKER_SECONDS, DOWN_SEED, PAPERS_VOCAB_SIZE, Study
-from evaluation.simulate.ways import DEFAULT_GAMMA, PEERS
+from evaluation.simulate.variants import DEFAULT_GAMMA, PEERS
 from evaluation.simulate.world.accounting import Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate, FixedRate, Rate, TraceRate
 from evaluation.simulate.world.compute import PROFILES, Compute
 from evaluation.smart_home.held_out import held_out
 
 PAGES = {"sweeps": (write_sweeps,), "papers": (write_papers,), "pages": (write_sweeps, write_papers)}
-SETTINGS = ("max_ids", "rejection_cost")  # flags that every way's agent gets
-WAYS = (*SCHEMES, *(f"{peer}-{DEFAULT_GAMMA}" for peer in PEERS))
+SETTINGS = ("max_ids", "rejection_cost")  # flags that go to every agent
+VARIANTS = (*SCHEMES, *(f"{peer}-{DEFAULT_GAMMA}" for peer in PEERS))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("compare", *PAGES), help="one table, or pages of results")
     add_pair_flags(parser)
     parser.add_argument(
-        "--ways", default=",".join(WAYS), help="schemes and peers (sd-4, dssd-8), separated by commas"
+        "--schemes", default=",".join(VARIANTS), help="schemes and peers (sd-4, dssd-8), separated by commas"
     )
     parser.add_argument("--commands", type=int, default=200, help="held-out commands to answer")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first command; the others count up")
@@ -95,14 +95,14 @@ def run(flags: argparse.Namespace) -> int:
     try:
         with open_pair(flags) as pair:
             study = _study(flags, pair)
-            ways = flags.ways.split(",")
+            variants = flags.schemes.split(",")
             if flags.what == "compare":
                 print(f"Model times: {study.compute.source}", file=sys.stderr)
-                print(_compared(study, ways, _world(flags, study)))
+                print(_compared(study, variants, _world(flags, study)))
             else:
                 about = f"{header(_command(flags))}\n\nModel times: {study.compute.source}"
                 for write in PAGES[flags.what]:
-                    write(study, ways, flags.out, about, flags.sweep_commands, flags.delay_ms / 1000)
+                    write(study, variants, flags.out, about, flags.sweep_commands, flags.delay_ms / 1000)
     except (ValueError, ResultsError, ModelError, TargetModelError) as error:
         raise SettingsError(str(error)) from error
     return 0
@@ -156,14 +156,14 @@ def _world(flags: argparse.Namespace, study: Study) -> World:
     )
 
 
-def _compared(study: Study, ways: Sequence[str], world: World) -> str:
+def _compared(study: Study, variants: Sequence[str], world: World) -> str:
     rows: list[Sequence[Cell]] = []
-    for name in ways:
+    for name in variants:
         simulation = study.simulation(name)
         outcomes = study.run(simulation, world)
         worth = study.worth_of(simulation, outcomes)
         rows.append((name, *speed_cells(speed(outcomes)), percent(worth.skipped), percent(worth.right)))
-    return markdown_table(["way", *SPEED_HEADINGS, "skipped", "exactly right"], rows)
+    return markdown_table(["scheme", *SPEED_HEADINGS, "skipped", "exactly right"], rows)
 
 
 def _command(flags: argparse.Namespace) -> str:

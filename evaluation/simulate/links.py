@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from evaluation.simulate.measures import Speed, Worth, speed
 from evaluation.simulate.study import Study
 from evaluation.simulate.sweeps import fixed, progress
-from evaluation.simulate.ways import Case
+from evaluation.simulate.variants import Case
 
 LINKS_KBPS = (1.0, 10.0, 100.0, 1000.0)
 THRESHOLDS = (0.08, 0.2, 0.4)  # the default first

@@ -116,7 +116,7 @@ def skipped_betas(simulation: Simulation, outcome: Outcome) -> list[float]:
     if not places:
         return []
     tokens = [*outcome.prompt, *outcome.tokens]
-    sampling = simulation.way.config.sampling(pair.info.sampling)
+    sampling = simulation.variant.config.sampling(pair.info.sampling)
     rows = pair.target.rows(tokens[:-1], len(outcome.finals))
     proposals = simulation.proposals(outcome.seed, outcome.numbers)
     betas: list[float] = []

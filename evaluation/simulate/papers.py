@@ -14,7 +14,7 @@ from evaluation.simulate.measures import Speed, Worth
 from evaluation.simulate.running import World
 from evaluation.simulate.study import Study
 from evaluation.simulate.sweeps import PAPERS, WIRE, fixed, progress
-from evaluation.simulate.ways import Case
+from evaluation.simulate.variants import Case
 
 U_HLM_SKIPS, CU_HLM_SKIPS = 0.4593, 0.748  # shares of the transmissions, as published
 PAPERS_K = 30  # k* of CU-HLM offline, as published

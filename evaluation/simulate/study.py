@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from evaluation.models.pair import Pair
 from evaluation.simulate.measures import Speed, Worth, greedy_reply, speed, worth
 from evaluation.simulate.running import Prompt, Simulation, World
-from evaluation.simulate.ways import way
+from evaluation.simulate.variants import variant
 from evaluation.simulate.world.accounting import Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate
 from evaluation.simulate.world.compute import Compute
@@ -48,7 +48,7 @@ class Study:
         """Return the simulation of a scheme with `settings` that differ from the study's; made once."""
         label = f"{name} {sorted(settings.items())}"
         if label not in self._simulations:
-            self._simulations[label] = Simulation(self.pair, way(name, **{**self.settings, **settings}))
+            self._simulations[label] = Simulation(self.pair, variant(name, **{**self.settings, **settings}))
         return self._simulations[label]
 
     def run(self, simulation: Simulation, world: World, count: int | None = None) -> list[Outcome]:
@@ -56,7 +56,7 @@ class Study:
         prompts = self.prompts[:count]
         return (
             simulation.run([prompts], world)[0]
-            if simulation.way.learns
+            if simulation.variant.learns
             else simulation.run_alone(prompts, world)
         )
 

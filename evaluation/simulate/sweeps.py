@@ -14,7 +14,7 @@ from edge_agent.policy.schemes import SCHEMES, Gate
 from evaluation.simulate.measures import Speed, Worth, speed
 from evaluation.simulate.running import World
 from evaluation.simulate.study import BROKER_SECONDS, PAPERS_VOCAB_SIZE, Study
-from evaluation.simulate.ways import Case
+from evaluation.simulate.variants import Case
 from evaluation.simulate.world.accounting import Wire
 from evaluation.simulate.world.channel import Channel, Direction, FixedRate
 
@@ -35,7 +35,7 @@ class SnrPoint:
     counting: str
     bandwidth_mhz: float
     snr_db: float
-    way: str
+    variant: str
     speed: Speed
 
 
@@ -43,7 +43,7 @@ class SnrPoint:
 class ThresholdPoint:
     """The worth and speed of one scheme at one threshold."""
 
-    way: str
+    variant: str
     threshold: float | None
     worth: Worth
     speed: Speed
@@ -60,7 +60,7 @@ class WindowPoint:
 
 def over_snr(
     study: Study,
-    ways: Sequence[str],
+    variants: Sequence[str],
     *,
     bandwidths_mhz: Sequence[float] = BANDWIDTHS_MHZ,
     snrs_db: Sequence[float] = SNRS_DB,
@@ -73,7 +73,7 @@ def over_snr(
         for counting in (PAPERS, WIRE)
         for mhz in bandwidths_mhz
         for snr in snrs_db
-        for name in ways
+        for name in variants
     ]
     points: list[SnrPoint] = []
     for counting, mhz, snr, name in progress(cells, "SNR"):

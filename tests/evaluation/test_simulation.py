@@ -18,7 +18,7 @@ from evaluation.simulate.measures import greedy_reply, speed, token_delays
 from evaluation.simulate.papers import CLAIM_MHZ, Claim
 from evaluation.simulate.running import Prompt, Simulation, World
 from evaluation.simulate.study import Study
-from evaluation.simulate.ways import way
+from evaluation.simulate.variants import variant
 from evaluation.simulate.world.accounting import Extra, Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate, FixedRate
 from evaluation.simulate.world.compute import Compute
@@ -56,7 +56,7 @@ def fading() -> World:
 
 
 def run(pair: Pair, name: str, where: World, **settings: object) -> list[Outcome]:
-    simulation = Simulation(pair, way(name, temperature=1.0, **settings))
+    simulation = Simulation(pair, variant(name, temperature=1.0, **settings))
     (outcomes,) = simulation.run([prompts(pair)], where)
     return outcomes
 
@@ -99,7 +99,7 @@ def test_texts_are_those_of_a_real_run_and_so_are_the_bytes_where_nothing_overla
 @pytest.mark.parametrize("name", SENDING)
 def test_the_text_does_not_depend_on_the_channel_or_on_other_devices(pair, name):
     alone = run(pair, name, world(pair))
-    simulation = Simulation(pair, way(name, temperature=1.0))
+    simulation = Simulation(pair, variant(name, temperature=1.0))
     assert texts(simulation.run_alone(prompts(pair), fading())) == texts(alone)
     side_by_side = simulation.run(
         [[prompt] for prompt in prompts(pair)], world(pair, rate_bps=1e5, delay=0.3)
@@ -113,8 +113,8 @@ def test_coupled_text_is_what_the_target_alone_samples(pair):
 
 @pytest.mark.parametrize("name", ["lossless", "coupled", "hlm", "sd-4", "dssd-3"])
 def test_greedy_text_of_what_loses_nothing_is_the_targets_own(pair, name):
-    simulation = Simulation(pair, way(name, temperature=0.0))
-    assert simulation.way.is_lossless
+    simulation = Simulation(pair, variant(name, temperature=0.0))
+    assert simulation.variant.is_lossless
     for outcome in simulation.run_alone(prompts(pair), world(pair)):
         assert outcome.tokens == greedy_reply(pair, outcome.prompt, 256)
 
@@ -146,7 +146,7 @@ def test_the_papers_clock_runs_faster_than_time_where_some_tokens_are_slow(pair)
 
 def test_where_nobody_hurries_nothing_is_sent_twice_however_slow_the_link(pair):
     for name in ("hlm", "sd-4", "opportunistic", "lossless"):
-        simulation = Simulation(pair, way(name, temperature=1.0))
+        simulation = Simulation(pair, variant(name, temperature=1.0))
         (outcome,) = simulation.run_alone(prompts(pair, 1), world(pair, rate_bps=100))
         assert max(token_delays(outcome)) > 5.0, name  # longer than a device waits for its first answer
         assert outcome.tally.num_resent == 0, name
@@ -166,7 +166,7 @@ def test_a_shorter_round_trip_is_never_slower(pair):
 
 
 def test_devices_share_the_passes_of_a_worker(pair):
-    simulation = Simulation(pair, way("llm", temperature=1.0))
+    simulation = Simulation(pair, variant("llm", temperature=1.0))
     queues = [[prompt] for prompt in prompts(pair, 8)]
     together = simulation.run(queues, world(pair, compute=PLAIN))
     alone = [simulation.run([queue], world(pair, compute=PLAIN))[0][0] for queue in queues]
@@ -266,21 +266,21 @@ def test_a_claim_is_worded_by_its_interval(gain, bytes_ratio, speeds, said):
 # -- the command ---------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_a_row_a_way(capsys, tmp_path):
-    flags = ["--commands", "2", "--ways", "lossless,sd-2", "--rate-kbps", "200", "--cache", str(tmp_path)]
+def test_the_command_prints_a_row_per_scheme(capsys, tmp_path):
+    flags = ["--commands", "2", "--schemes", "lossless,sd-2", "--rate-kbps", "200", "--cache", str(tmp_path)]
     assert main(["simulate", "compare", *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("|")[1].strip() for line in lines] == ["way", "---", "lossless", "sd-2"]
+    assert [line.split("|")[1].strip() for line in lines] == ["scheme", "---", "lossless", "sd-2"]
 
 
 def test_the_command_knows_fading_links(capsys, tmp_path):
-    flags = ["--commands", "1", "--ways", "hlm", "--bandwidth-mhz", "1", "--cache", str(tmp_path)]
+    flags = ["--commands", "1", "--schemes", "hlm", "--bandwidth-mhz", "1", "--cache", str(tmp_path)]
     assert main(["simulate", "compare", *flags]) == 0
     assert "| hlm |" in capsys.readouterr().out
 
 
 def test_times_that_are_given_replace_the_profiles_and_no_others(capsys, tmp_path):
-    flags = ["--commands", "1", "--ways", "slm", "--cache", str(tmp_path), "--draft-ms", "100"]
+    flags = ["--commands", "1", "--schemes", "slm", "--cache", str(tmp_path), "--draft-ms", "100"]
     assert main(["simulate", "compare", *flags]) == 0
     shown = capsys.readouterr()
     assert "a draft token takes 100 ms; the rest: TinyLlama" in shown.err
@@ -288,7 +288,7 @@ def test_times_that_are_given_replace_the_profiles_and_no_others(capsys, tmp_pat
 
 
 def test_the_command_compares_a_gate_that_weighs_the_link(capsys, tmp_path):
-    flags = ["--commands", "2", "--ways", "opportunistic", "--rate-kbps", "1", "--cache", str(tmp_path)]
+    flags = ["--commands", "2", "--schemes", "opportunistic", "--rate-kbps", "1", "--cache", str(tmp_path)]
     assert main(["simulate", "compare", *flags, "--rejection-cost", "3", "--max-ids", "0"]) == 0
     assert "| opportunistic |" in capsys.readouterr().out
 
@@ -296,8 +296,8 @@ def test_the_command_compares_a_gate_that_weighs_the_link(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--rejection-cost", "1", "--ways", "hlm"], "rejection_cost is for schemes that skip"),
-        (["--ways", "magic"], "no scheme 'magic'"),
+        (["--rejection-cost", "1", "--schemes", "hlm"], "rejection_cost is for schemes that skip"),
+        (["--schemes", "magic"], "no scheme 'magic'"),
         (["--bandwidth-mhz", "1", "--rate-kbps", "1"], "without --rate-kbps"),
         (["--trace", "/nowhere.csv"], "nowhere.csv"),
     ],

@@ -19,7 +19,7 @@ PAGE = "papers.md"
 def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRow]) -> None:
     """Write the papers' table for one vocabulary."""
     shown = [
-        "way",
+        "scheme",
         "skipped",
         "compression",
         "B up/token",
@@ -54,12 +54,12 @@ def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRo
     write_section(folder / PAGE, name, f"{header}\n\n{text}")
 
 
-def audit_section(folder: Path, header: str, way: str, rows: Sequence[AuditRow]) -> None:
+def audit_section(folder: Path, header: str, scheme: str, rows: Sequence[AuditRow]) -> None:
     """Write the same runs on both clocks."""
     shown = [
         "SNR (dB)",
         "HLM tokens/s",
-        f"{way} tokens/s",
+        f"{scheme} tokens/s",
         "ratio, total time",
         "ratio, mean of rates",
         "bound",

@@ -24,8 +24,8 @@ def throughput_over_snr(points: Sequence[SnrPoint]) -> Figure:
     for counting, row in zip(countings, panels, strict=True):
         for mhz, axes in zip(bandwidths, row, strict=True):
             chosen = [one for one in points if (one.counting, one.bandwidth_mhz) == (counting, mhz)]
-            for name in dict.fromkeys(one.way for one in chosen):
-                line = [one for one in chosen if one.way == name]
+            for name in dict.fromkeys(one.variant for one in chosen):
+                line = [one for one in chosen if one.variant == name]
                 _line(axes, name, [one.snr_db for one in line], [one.speed.tokens_per_second for one in line])
             axes.set(yscale="log", title=f"{mhz:g} MHz, {COUNTED[counting]}")
             axes.set(xlabel="mean SNR (dB)", ylabel="tokens/s")
@@ -37,8 +37,8 @@ def throughput_over_accuracy(points: Sequence[ThresholdPoint]) -> Figure:
     """Draw throughput over accuracy, one line per scheme through its thresholds; up and right is better."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name in dict.fromkeys(point.way for point in points):
-        line = [point for point in points if point.way == name]
+    for name in dict.fromkeys(point.variant for point in points):
+        line = [point for point in points if point.variant == name]
         _line(
             axes, name, [100 * one.worth.right for one in line], [one.speed.tokens_per_second for one in line]
         )
@@ -51,8 +51,8 @@ def skips(points: Sequence[ThresholdPoint]) -> Figure:
     """Draw what is skipped against what it costs, one line per scheme with a gate."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name in dict.fromkeys(point.way for point in points if point.threshold is not None):
-        line = [point for point in points if point.way == name]
+    for name in dict.fromkeys(point.variant for point in points if point.threshold is not None):
+        line = [point for point in points if point.variant == name]
         _line(axes, name, [100 * one.worth.skipped for one in line], [100 * one.worth.drift for one in line])
     axes.set(xlabel="tokens skipped (%)", ylabel="drift: skipped rejection mass per token (%)")
     _finish(figure, axes)
@@ -62,11 +62,11 @@ def skips(points: Sequence[ThresholdPoint]) -> Figure:
 def bytes_per_token(points: Sequence[SnrPoint]) -> Figure:
     """Draw the uplink bytes of every scheme, counted both ways, at the middle SNR and bandwidth."""
     chosen = middle(points)
-    names = list(dict.fromkeys(point.way for point in chosen))
+    names = list(dict.fromkeys(point.variant for point in chosen))
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for shift, counting in ((-0.2, PAPERS), (0.2, WIRE)):
-        found = {point.way: point.speed.bytes_up for point in chosen if point.counting == counting}
+        found = {point.variant: point.speed.bytes_up for point in chosen if point.counting == counting}
         heights = [max(found[name], 0.1) for name in names]
         axes.bar([i + shift for i in range(len(names))], heights, 0.38, label=COUNTED[counting])
     axes.set(yscale="log", ylabel="uplink bytes per token")

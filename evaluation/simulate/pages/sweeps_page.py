@@ -17,8 +17,10 @@ PAGE = "simulation.md"
 
 def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
     """Write throughput against SNR, and the bytes of every scheme."""
-    rows = [(one.counting, one.bandwidth_mhz, one.snr_db, one.way, *speed_cells(one.speed)) for one in points]
-    headings = ("counting", "bandwidth_mhz", "snr_db", "way", *SPEED_HEADINGS)
+    rows = [
+        (one.counting, one.bandwidth_mhz, one.snr_db, one.variant, *speed_cells(one.speed)) for one in points
+    ]
+    headings = ("counting", "bandwidth_mhz", "snr_db", "scheme", *SPEED_HEADINGS)
     write_csv(folder / "simulation-snr.csv", headings, rows)
     write_svg(folder / "simulation-snr.svg", pictures.throughput_over_snr(points))
     write_svg(folder / "simulation-bytes.svg", pictures.bytes_per_token(points))
@@ -28,17 +30,17 @@ def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
             chosen = [one for one in points if (one.counting, one.bandwidth_mhz) == (counting, mhz)]
             snrs = list(dict.fromkeys(one.snr_db for one in chosen))
             table = [
-                [name, *(one.speed.tokens_per_second for one in chosen if one.way == name)]
-                for name in dict.fromkeys(one.way for one in chosen)
+                [name, *(one.speed.tokens_per_second for one in chosen if one.variant == name)]
+                for name in dict.fromkeys(one.variant for one in chosen)
             ]
             title = f"Tokens/s, {mhz:g} MHz, {pictures.COUNTED[counting]}:"
-            tables += [title, markdown_table(["way", *(f"{snr:g} dB" for snr in snrs)], table)]
+            tables += [title, markdown_table(["scheme", *(f"{snr:g} dB" for snr in snrs)], table)]
     write_section(
         folder / PAGE, "snr", "\n\n".join([*tables, "![throughput against SNR](simulation-snr.svg)"])
     )
     middle = pictures.middle(points)
-    found = {(one.counting, one.way): one.speed for one in middle}
-    names = list(dict.fromkeys(one.way for one in middle))
+    found = {(one.counting, one.variant): one.speed for one in middle}
+    names = list(dict.fromkeys(one.variant for one in middle))
     table = [
         [
             name,
@@ -51,7 +53,7 @@ def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
         ]
         for name in names
     ]
-    headings = ["way", "papers' payload", "our payload", "all counted, up", "down", "uplinks", "answers"]
+    headings = ["scheme", "papers' payload", "our payload", "all counted, up", "down", "uplinks", "answers"]
     at = f"Per token, at {middle[0].bandwidth_mhz:g} MHz and {middle[0].snr_db:g} dB:"
     text = [at, markdown_table(headings, table), "![uplink bytes per token](simulation-bytes.svg)"]
     write_section(folder / PAGE, "bytes", "\n\n".join(text))
@@ -60,7 +62,7 @@ def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
 def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]) -> None:
     """Write throughput against accuracy, and what skipping costs."""
     headings = (
-        "way",
+        "scheme",
         "threshold",
         "replies",
         "right",
@@ -72,7 +74,7 @@ def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]
     )
     rows = [
         (
-            one.way,
+            one.variant,
             one.threshold,
             one.worth.num_replies,
             one.worth.right,
@@ -89,7 +91,7 @@ def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]
     write_svg(folder / "simulation-skips.svg", pictures.skips(points))
     table = [
         [
-            one.way,
+            one.variant,
             one.threshold,
             percent(one.worth.right),
             percent(one.worth.same_as_greedy),
@@ -98,13 +100,13 @@ def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]
         ]
         for one in points
     ]
-    shown = ["way", "threshold", "exactly right", "same as greedy", "tokens/s", "B up/token"]
+    shown = ["scheme", "threshold", "exactly right", "same as greedy", "tokens/s", "B up/token"]
     picture = "![throughput against accuracy](simulation-accuracy.svg)"
     write_section(folder / PAGE, "accuracy", "\n\n".join([header, markdown_table(shown, table), picture]))
     gated = [one for one in points if one.threshold is not None]
     table = [
         [
-            one.way,
+            one.variant,
             one.threshold,
             percent(one.worth.skipped),
             percent(one.worth.truly_skipped),
@@ -112,7 +114,7 @@ def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]
         ]
         for one in gated
     ]
-    shown = ["way", "threshold", "skipped", "rightly skipped", "drift/token"]
+    shown = ["scheme", "threshold", "skipped", "rightly skipped", "drift/token"]
     picture = "![tokens skipped and their cost](simulation-skips.svg)"
     write_section(folder / PAGE, "skips", "\n\n".join([markdown_table(shown, table), picture]))
 

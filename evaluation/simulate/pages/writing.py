@@ -21,7 +21,7 @@ from evaluation.simulate.papers import (
 )
 from evaluation.simulate.study import PAPERS_VOCAB_SIZE, Study
 from evaluation.simulate.sweeps import SNRS_DB, over_snr, over_thresholds, over_windows
-from evaluation.simulate.ways import Case
+from evaluation.simulate.variants import Case
 
 BANDWIDTH_MHZ, SNR_DB = 1.0, 5.0  # the operating point of tables that show only one
 WINDOW_RATE_BPS = 1e6
@@ -32,14 +32,16 @@ AUDIT_MHZ, AUDIT_SNRS_DB = 0.1, (-30.0, -20.0, *SNRS_DB)
 
 
 def write_sweeps(
-    study: Study, ways: Sequence[str], folder: Path, header: str, count: int, delay: float
+    study: Study, variants: Sequence[str], folder: Path, header: str, count: int, delay: float
 ) -> None:
     """Write simulation.md; each point times `count` prompts, speed against accuracy times all of them."""
     about = f"{header}\n\n{count} held-out commands per point."
-    snr_section(folder, about, over_snr(study, ways, delay=delay, count=count))
+    snr_section(folder, about, over_snr(study, variants, delay=delay, count=count))
     at = f"{BANDWIDTH_MHZ:g} MHz, {SNR_DB:g} dB, {1000 * delay:g} ms one way, everything counted"
     cases = [
-        case for name in ways for case in (Case(name, name, {}), *(LONGER if name == LONGER[0].name else ()))
+        case
+        for name in variants
+        for case in (Case(name, name, {}), *(LONGER if name == LONGER[0].name else ()))
     ]
     points = over_thresholds(study, cases, bandwidth_mhz=BANDWIDTH_MHZ, snr_db=SNR_DB, delay=delay)
     accuracy_section(folder, f"{header}\n\n{len(study.prompts)} held-out commands; {at}.", points)
@@ -54,7 +56,7 @@ def write_sweeps(
 
 
 def write_papers(
-    study: Study, ways: Sequence[str], folder: Path, header: str, count: int, delay: float
+    study: Study, variants: Sequence[str], folder: Path, header: str, count: int, delay: float
 ) -> None:
     """Write papers.md; the audit and the claims time `count` prompts."""
     about = f"{header}\n\n{len(study.prompts)} held-out commands"
@@ -63,7 +65,7 @@ def write_papers(
         skipping(study, "cu-hlm-offline", CU_HLM_SKIPS, max_ids=PAPERS_K),
         skipping(study, "cu-hlm-online", CU_HLM_SKIPS),
     )
-    cases = [*(Case(name, name, {}) for name in ways), *OURS[1:3], *AS_PUBLISHED, *skipping_as_published]
+    cases = [*(Case(name, name, {}) for name in variants), *OURS[1:3], *AS_PUBLISHED, *skipping_as_published]
     for name, size in (("papers-vocabulary", PAPERS_VOCAB_SIZE), ("own-vocabulary", study.pair.vocab_size)):
         rows = papers_table(study, cases, bandwidth_mhz=BANDWIDTH_MHZ, snr_db=SNR_DB, vocab_size=size)
         at = f"{BANDWIDTH_MHZ:g} MHz, {SNR_DB:g} dB; payloads for a vocabulary of {size:,}"

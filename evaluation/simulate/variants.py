@@ -32,7 +32,7 @@ DEFAULT_GAMMA = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Variant:
     """A scheme with its settings, or a peer; `gamma` is the block length of a peer, 0 for our schemes."""
 
     name: str
@@ -92,7 +92,7 @@ class Case:
     settings: dict[str, object]
 
 
-def way(name: str, **settings: object) -> Way:
+def variant(name: str, **settings: object) -> Variant:
     """Return a scheme of ours, or a peer as `sd-4`, `dssd-4`; `settings` are those of an agent.
 
     ValueError for an unknown name, or a setting that AgentConfig rejects.
@@ -102,7 +102,7 @@ def way(name: str, **settings: object) -> Way:
     if peer in PEERS and (not gamma or gamma.isdigit()):
         length = int(gamma or DEFAULT_GAMMA)
         config = AgentConfig(scheme="hlm", **settings)  # pyright: ignore[reportArgumentType]
-        return Way(f"{peer}-{length}", config, gamma=length, sends_rows_down=peer == "dssd")
+        return Variant(f"{peer}-{length}", config, gamma=length, sends_rows_down=peer == "dssd")
     if name not in SCHEMES:
         raise ValueError(f"there is no scheme {name!r}: choose from {', '.join((*SCHEMES, *PEERS))}")
-    return Way(name, AgentConfig(scheme=name, **settings))  # pyright: ignore[reportArgumentType]
+    return Variant(name, AgentConfig(scheme=name, **settings))  # pyright: ignore[reportArgumentType]
