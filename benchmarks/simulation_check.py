@@ -33,7 +33,7 @@ from evaluation.models.pair import Pair, default_cache, load_pair
 from evaluation.reporting.results import RESULTS, header, markdown_table, shown, write_csv, write_section
 from evaluation.simulate.running import Prompt, Simulation, World
 from evaluation.simulate.study import BROKER_SECONDS
-from evaluation.simulate.ways import way
+from evaluation.simulate.variants import variant
 from evaluation.simulate.world.accounting import Wire
 from evaluation.simulate.world.channel import Channel, Direction, FixedRate
 from evaluation.simulate.world.compute import Compute
@@ -139,7 +139,7 @@ def simulated(
         patient=False,
     )
     prompts = [Prompt(tuple(pair.prompt(one.command)), seed) for seed, one in chosen(scheme, flags)]
-    (outcomes,) = Simulation(pair, way(scheme, temperature=1.0)).run([prompts], world)
+    (outcomes,) = Simulation(pair, variant(scheme, temperature=1.0)).run([prompts], world)
     num_tokens = sum(len(outcome.finals) for outcome in outcomes)
     return Found(
         tuple(tuple(outcome.tokens) for outcome in outcomes),

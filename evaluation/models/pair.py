@@ -65,7 +65,7 @@ class Pair:
         return self.text.encode(command)
 
     def opening(self, sampling: Sampling, seed: int) -> Opening:
-        """Return what an agent tells a worker about a session."""
+        """Return the opening that an agent sends for a session."""
         return Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed)
 
 

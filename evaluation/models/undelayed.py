@@ -1,6 +1,6 @@
 """A generation without a link: both state machines in one process, every message answered at once.
 
-Law: the text is a function of prompt, seed, models and threshold (law 3 of the house), so what comes out here
+Law: the text is a function of prompt, seed, models and threshold (law 3), so what comes out here
 is what comes out over any network; only times and bytes are not there to be measured.
 """
 

@@ -1,1 +1,1 @@
-"""Schemes over channels and speeds, in virtual time: the real code of both ends, with remembered logits."""
+"""Schemes over channels and speeds, in virtual time: the real code of both ends, with cached logits."""

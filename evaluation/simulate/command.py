@@ -1,13 +1,13 @@
-"""Schemes over channels and speeds, in virtual time: real logits, and the real code of both ends.
+"""Simulate schemes over channels and speeds, with real logits and the real code of both ends.
 
     python -m evaluation simulate compare --rate-kbps 100 --delay-ms 40     # one link, a table on the screen
-    python -m evaluation simulate compare --trace uplink.csv                # a recorded one: t_s,ul_mbps
+    python -m evaluation simulate compare --trace uplink.csv                # a recorded link: t_s,ul_mbps
     python -m evaluation simulate sweeps       # SNR, thresholds, round trips: docs/results/simulation.md
     python -m evaluation simulate papers       # the papers' table and claims: docs/results/papers.md
     python -m evaluation simulate pages        # both
 
-The models run once for each text; what they said is kept (--cache), so a second run takes a fraction of the
-time and an interrupted one goes on where it was.
+The models run once per text and their logits are kept (--cache), so a second run takes a fraction of the time
+and an interrupted run resumes.
 """
 
 import argparse
@@ -21,83 +21,89 @@ from common.process.settings import SettingsError
 from edge_agent.errors import AgentError
 from edge_agent.policy.schemes import SCHEMES
 from evaluation.models.pair import Pair, add_pair_flags, open_pair
-from evaluation.reporting.results import RESULTS, RESULTS_HELP, Cell, ResultsError, header, markdown_table
+from evaluation.reporting.results import RESULTS, Cell, ResultsError, header, markdown_table
 from evaluation.simulate.measures import speed
-from evaluation.simulate.measuring import measure
-from evaluation.simulate.pages.sections import SPEED_HEADINGS, percent, speed_cells
+from evaluation.simulate.model_times import measure
+from evaluation.simulate.pages.cells import SPEED_HEADINGS, percent, speed_cells
 from evaluation.simulate.pages.writing import write_papers, write_sweeps
 from evaluation.simulate.running import World
 from evaluation.simulate.study import BROKER_SECONDS, DOWN_SEED, PAPERS_VOCAB_SIZE, Study
-from evaluation.simulate.ways import DEFAULT_GAMMA, PEERS
+from evaluation.simulate.variants import DEFAULT_GAMMA, PEERS
 from evaluation.simulate.world.accounting import Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate, FixedRate, Rate, TraceRate
 from evaluation.simulate.world.compute import PROFILES, Compute
 from evaluation.smart_home.held_out import held_out
 
 PAGES = {"sweeps": (write_sweeps,), "papers": (write_papers,), "pages": (write_sweeps, write_papers)}
-SETTINGS = ("max_ids", "rejection_cost")  # flags that every way's agent gets
-WAYS = (*SCHEMES, *(f"{peer}-{DEFAULT_GAMMA}" for peer in PEERS))
+SETTINGS = ("max_ids", "rejection_cost")  # flags that go to every agent
+VARIANTS = (*SCHEMES, *(f"{peer}-{DEFAULT_GAMMA}" for peer in PEERS))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What to simulate, with which pair, on which link."""
+    """Add the flags of the command, in groups."""
     parser.add_argument("what", choices=("compare", *PAGES), help="one table, or pages of results")
     add_pair_flags(parser)
-    parser.add_argument("--ways", default=",".join(WAYS), help="schemes, and peers as sd-4 or dssd-8")
-    parser.add_argument("--commands", type=int, default=200, help="held-out commands (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the first command; the others count up")
-    parser.add_argument("--temperature", type=float, default=1.0, help="(default: %(default)s)")
     parser.add_argument(
-        "--max-ids", type=int, help="k (default: each scheme's, or its calibration's); 0: by price"
+        "--schemes",
+        "--ways",  # its name until 0.1
+        default=",".join(VARIANTS),
+        help="schemes and peers (sd-4, dssd-8), separated by commas",
+    )
+    parser.add_argument("--commands", type=int, default=200, help="held-out commands to answer")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first command; the others count up")
+    parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature")
+    parser.add_argument(
+        "--max-ids", type=int, help="k; 0: by the price of bytes (default: the scheme's or its calibration's)"
     )
     parser.add_argument(
         "--rejection-cost",
         type=float,
-        help="seconds that an unnoticed rejection is worth: ways that skip weigh the link by it (name them)",
+        help="seconds that a skipped rejection costs, to weigh against the link; for schemes that skip",
     )
-    speeds = parser.add_argument_group("the models' times")
+    parser.add_argument(
+        "--sweep-commands", type=int, default=40, help="commands per point of a sweep, of the held-out ones"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"folder for the pages ({RESULTS_HELP})")
+    speeds = parser.add_argument_group("model times")
     speeds.add_argument(
-        "--profile", default="orin-h100", choices=("measured", *PROFILES), help="(default: %(default)s)"
+        "--profile", default="orin-h100", choices=("measured", *PROFILES), help="device and server"
     )
-    speeds.add_argument("--draft-ms", type=float, help="a draft token, in place of the profile's")
-    speeds.add_argument("--pass-ms", type=float, help="a forward pass of the target")
-    link = parser.add_argument_group("the link of compare")
-    link.add_argument("--rate-kbps", type=float, help="a fixed rate, both ways")
+    speeds.add_argument("--draft-ms", type=float, help="time per draft token, instead of the profile's")
+    speeds.add_argument("--pass-ms", type=float, help="time per forward pass, instead of the profile's")
+    link = parser.add_argument_group("link, for compare")
     link.add_argument(
-        "--trace", type=Path, help="CSV t_s,ul_mbps for the way up; --rate-kbps is the way down"
+        "--rate-kbps",
+        type=float,
+        help="fixed rate in both directions, or of the downlink with --trace (default: no limit)",
     )
-    link.add_argument("--bandwidth-mhz", type=float, help="W log2(1 + SNR) with Rayleigh fading, both ways")
-    link.add_argument("--snr-db", type=float, default=5.0, help="the mean SNR (default: %(default)s)")
-    link.add_argument("--delay-ms", type=float, default=10.0, help="one way (default: %(default)s)")
-    link.add_argument("--jitter-ms", type=float, default=0.0, help="added to the delay, uniform")
+    link.add_argument("--trace", type=Path, help="CSV file (t_s,ul_mbps) with the rate of the uplink")
+    link.add_argument(
+        "--bandwidth-mhz", type=float, help="rate W log2(1 + SNR) with Rayleigh fading, in both directions"
+    )
+    link.add_argument("--snr-db", type=float, default=5.0, help="mean SNR")
+    link.add_argument("--delay-ms", type=float, default=10.0, help="one-way delay; applies to pages too")
+    link.add_argument("--jitter-ms", type=float, default=0.0, help="at most this is added to each delay")
     link.add_argument(
         "--counting",
         default="tcp",
         choices=("papers", "mqtt", "tcp"),
-        help="bytes: as the papers count, MQTT packets, or with TCP/IP headers (default: %(default)s)",
+        help="count bytes as the papers do, as MQTT packets, or with TCP/IP headers",
     )
-    parser.add_argument(
-        "--sweep-commands",
-        type=int,
-        default=40,
-        help="of them for each point of a sweep (default: %(default)s)",
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS, help=f"where a page goes ({RESULTS_HELP})")
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Simulate; SettingsError for what cannot be."""
+    """Simulate; SettingsError for flags that do not fit."""
     try:
         with open_pair(flags) as pair:
             study = _study(flags, pair)
-            ways = flags.ways.split(",")
+            variants = flags.schemes.split(",")
             if flags.what == "compare":
-                print(f"The models' times: {study.compute.source}", file=sys.stderr)
-                print(_compared(study, ways, _world(flags, study)))
+                print(f"Model times: {study.compute.source}", file=sys.stderr)
+                print(_compared(study, variants, _world(flags, study)))
             else:
-                about = f"{header(_command(flags))}\n\nThe models' times: {study.compute.source}"
+                about = f"{header(_command(flags))}\n\nModel times: {study.compute.source}"
                 for write in PAGES[flags.what]:
-                    write(study, ways, flags.out, about, flags.sweep_commands, flags.delay_ms / 1000)
+                    write(study, variants, flags.out, about, flags.sweep_commands, flags.delay_ms / 1000)
     except (ValueError, ResultsError, AgentError, TargetModelError) as error:
         raise SettingsError(str(error)) from error
     return 0
@@ -122,17 +128,17 @@ def _compute(flags: argparse.Namespace) -> Compute:
     given = {name: (what, ms) for name, (what, ms) in given.items() if ms is not None}
     if not given:
         return base
-    said = " and ".join(f"{what} takes {ms:g} ms" for what, ms in given.values())
+    stated = " and ".join(f"{what} takes {ms:g} ms" for what, ms in given.values())
     times = {name: ms / 1000 for name, (_, ms) in given.items()}
-    return replace(base, **times, source=f"As given, {said}; the rest: {base.source}")
+    return replace(base, **times, source=f"As given, {stated}; the rest: {base.source}")
 
 
 def _world(flags: argparse.Namespace, study: Study) -> World:
-    """The link that the flags describe; equal seeds give equal fades to every way."""
+    """Return the link that the flags describe; with equal seeds every scheme meets the same fades."""
     trace = flags.trace.read_text(encoding="utf-8").splitlines() if flags.trace else None
     delay, jitter = flags.delay_ms / 1000, flags.jitter_ms / 1000
     if flags.bandwidth_mhz and (trace or flags.rate_kbps):
-        raise SettingsError("--bandwidth-mhz says the rate: give it without --rate-kbps and --trace")
+        raise SettingsError("--bandwidth-mhz sets the rate: give it without --rate-kbps and --trace")
 
     def rate(seed: int) -> Rate:
         if flags.bandwidth_mhz:
@@ -151,18 +157,18 @@ def _world(flags: argparse.Namespace, study: Study) -> World:
     )
 
 
-def _compared(study: Study, ways: Sequence[str], world: World) -> str:
+def _compared(study: Study, variants: Sequence[str], world: World) -> str:
     rows: list[Sequence[Cell]] = []
-    for name in ways:
+    for name in variants:
         simulation = study.simulation(name)
         outcomes = study.run(simulation, world)
         worth = study.worth_of(simulation, outcomes)
         rows.append((name, *speed_cells(speed(outcomes)), percent(worth.skipped), percent(worth.right)))
-    return markdown_table(["way", *SPEED_HEADINGS, "skipped", "exactly right"], rows)
+    return markdown_table(["scheme", *SPEED_HEADINGS, "skipped", "exactly right"], rows)
 
 
 def _command(flags: argparse.Namespace) -> str:
-    """The command to run again; the defaults are left out."""
+    """Return the command to run again; defaults are left out."""
     parser = argparse.ArgumentParser()
     add_flags(parser)
     given = [

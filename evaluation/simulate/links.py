@@ -1,7 +1,7 @@
-"""What an agent gains that looks at its link: the gate that weighs asking, and as many ids as are worth it.
+"""What an agent gains by adapting to its link: a gate that weighs the cost of asking, and k by price.
 
-Law: each prompt follows the one before on one device, for all cases alike, so that what was learnt counts;
-and what a case skipped and got right is judged by the texts of the very run that was timed.
+Law: in every case the prompts follow each other on one device, so that learning pays off; and what a case
+skips and gets right is scored on the texts of the run that was timed.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from evaluation.simulate.measures import Speed, Worth, speed
 from evaluation.simulate.study import Study
 from evaluation.simulate.sweeps import fixed, progress
-from evaluation.simulate.ways import Case
+from evaluation.simulate.variants import Case
 
 LINKS_KBPS = (1.0, 10.0, 100.0, 1000.0)
 THRESHOLDS = (0.08, 0.2, 0.4)  # the default first
@@ -19,7 +19,7 @@ REJECTION_COSTS = (1.0, 3.0, 10.0)  # seconds
 
 @dataclass(frozen=True, slots=True)
 class LinkPoint:
-    """One case on one link; `threshold` is what the last generation was run with."""
+    """One case on one link; `threshold` is that of the last generation."""
 
     kbps: float
     case: str
@@ -29,7 +29,7 @@ class LinkPoint:
 
 
 def cases() -> list[Case]:
-    """Opportunistic by fixed thresholds, by prices, and with a number of ids for each token."""
+    """Return opportunistic with fixed thresholds, with prices, and with a number of ids per token."""
     name = "opportunistic"
     fixed_ones = [Case(f"threshold {each:g}", name, {"threshold": each}) for each in THRESHOLDS]
     priced = [Case(f"rejection cost {cost:g} s", name, {"rejection_cost": cost}) for cost in REJECTION_COSTS]
@@ -44,7 +44,7 @@ def cases() -> list[Case]:
 def over_links(
     study: Study, *, round_trip_ms: float, links_kbps: Sequence[float] = LINKS_KBPS
 ) -> list[LinkPoint]:
-    """Every case on links of fixed rates, everything counted."""
+    """Simulate every case on links of fixed rates, everything counted."""
     points: list[LinkPoint] = []
     for kbps, case in progress([(kbps, case) for kbps in links_kbps for case in cases()], "links"):
         simulation = study.simulation(case.name, **case.settings)

@@ -1,4 +1,4 @@
-"""From outcomes to figures: two clocks, bytes, and what the text is worth.
+"""From outcomes to figures: two clocks, bytes, and the worth of the text.
 
 Law: nothing is assumed. The papers' clock is computed from the same events as ours.
 """
@@ -24,27 +24,27 @@ class Speed:
 
     tokens_per_second: float  # tokens over total time
     papers_rate: float  # the mean over tokens of 1 / delay
-    bytes_up: float  # a token
-    bytes_down: float  # a token
-    uplinks: float  # a token
-    answers: float  # a token: what the target model is asked for
-    bytes_per_sent: float | None  # a draft token that went up to be verified
-    payload_up: float  # a token: what the codec wrote, headers aside
-    first_token: float  # seconds, the mean
+    bytes_up: float  # per token
+    bytes_down: float  # per token
+    uplinks: float  # per token
+    answers: float  # per token: how often the target model answers
+    bytes_per_sent: float | None  # per draft token that was sent to be verified
+    payload_up: float  # per token: what the codec wrote, without headers
+    first_token: float  # mean seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What the texts are worth; it depends on the channel only where a way looks at it.
+    """The worth of the texts; it depends on the channel only for schemes that adapt to it.
 
-    `skipped` is the share of tokens that were never sent to be verified; `truly_skipped` the share of those
-    that the target would have accepted, the mean of 1 - beta with the true beta = max(0, 1 - y_d / q_d);
-    `drift` the sum of beta over the skipped tokens, per token of text: by how much skipping moves the law of
-    a token. `same_as_greedy` is the share of replies that equal the target's own greedy reply.
+    `skipped` is the share of tokens that were never sent to be verified. `truly_skipped` is the share of
+    those that the target would have accepted: the mean of 1 - beta with the true beta = max(0, 1 - y_d /
+    q_d). `drift` is the sum of beta over the skipped tokens, per token of text: how far skipping moves a
+    token's distribution. `same_as_greedy` is the share of replies that equal the target's own greedy reply.
     """
 
     num_replies: int
-    rights: tuple[bool, ...]  # a reply each, in the order of the prompts
+    rights: tuple[bool, ...]  # one per reply, in the order of the prompts
     right: float
     same_as_greedy: float
     skipped: float
@@ -53,7 +53,7 @@ class Worth:
 
 
 def speed(outcomes: Sequence[Outcome]) -> Speed:
-    """Both clocks and the traffic."""
+    """Compute both clocks and the traffic."""
     num_tokens = sum(len(outcome.finals) for outcome in outcomes)
     num_up = sum(outcome.tally.num_uplinks for outcome in outcomes)
     num_sent = sum(outcome.traffic.num_sent for outcome in outcomes)
@@ -72,10 +72,11 @@ def speed(outcomes: Sequence[Outcome]) -> Speed:
 
 
 def token_delays(outcome: Outcome) -> list[float]:
-    """Seconds of each token, as the papers take them: since the one before.
+    """Return the seconds of each token as the papers count them: since the previous token.
 
-    Tokens that become final at one moment share the time since the moment before equally. For the papers'
-    schemes, which go token by token, this is their tau_SLM (+ tau_up + tau_LLM where it was sent).
+    Tokens that become final at the same moment share the time since the previous moment equally. For the
+    papers' schemes, which go token by token, this is their tau_SLM (+ tau_up + tau_LLM if the token was
+    sent).
     """
     delays: list[float] = []
     before = 0.0
@@ -92,7 +93,7 @@ def worth(
     asked: Sequence[HeldOut],
     greedy: Sequence[Sequence[int]],
 ) -> Worth:
-    """`greedy` are the target's own greedy replies to what was `asked`, one an outcome."""
+    """Score the texts; `greedy` are the target's own greedy replies to `asked`, one per outcome."""
     pair = simulation.pair
     betas = [beta for outcome in outcomes for beta in skipped_betas(simulation, outcome)]
     num_tokens = sum(len(outcome.finals) for outcome in outcomes)
@@ -110,13 +111,13 @@ def worth(
 
 
 def skipped_betas(simulation: Simulation, outcome: Outcome) -> list[float]:
-    """The true rejection probability of each token that was skipped."""
+    """Return the true rejection probability of each skipped token."""
     pair, start = simulation.pair, len(outcome.prompt)
     places = [start + i for i, fate in enumerate(outcome.fates) if fate is Fate.LOCAL]
     if not places:
         return []
     tokens = [*outcome.prompt, *outcome.tokens]
-    sampling = choose_sampling(simulation.way.config, pair.info.sampling)
+    sampling = choose_sampling(simulation.variant.config, pair.info.sampling)
     rows = pair.target.rows(tokens[:-1], len(outcome.finals))
     proposals = simulation.proposals(outcome.seed, outcome.numbers)
     betas: list[float] = []
@@ -128,7 +129,7 @@ def skipped_betas(simulation: Simulation, outcome: Outcome) -> list[float]:
 
 
 def greedy_reply(pair: Pair, prompt: Sequence[int], max_tokens: int) -> list[int]:
-    """The target's own greedy text, its end mark included."""
+    """Return the target's own greedy text, including its end mark."""
     tokens = list(prompt)
     limit = min(len(prompt) + max_tokens, pair.max_positions)
     while len(tokens) < limit and (len(tokens) == len(prompt) or tokens[-1] not in pair.info.eos_ids):

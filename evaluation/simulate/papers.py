@@ -1,6 +1,6 @@
-"""The papers' table for this pair, the audit of the 206x, and the claims, each at one operating point a row.
+"""The papers' table for this pair, the audit of the 206x, and the claims; a row is one operating point.
 
-Law: every figure of a row comes from the same run. A published figure stands beside, never among them.
+Law: all figures of a row come from the same run. Published figures have rows of their own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from evaluation.simulate.measures import Speed, Worth
 from evaluation.simulate.running import World
 from evaluation.simulate.study import Study
 from evaluation.simulate.sweeps import PAPERS, WIRE, fixed, progress
-from evaluation.simulate.ways import Case
+from evaluation.simulate.variants import Case
 
-U_HLM_SKIPS, CU_HLM_SKIPS = 0.4593, 0.748  # of the transmissions, as published
+U_HLM_SKIPS, CU_HLM_SKIPS = 0.4593, 0.748  # shares of the transmissions, as published
 PAPERS_K = 30  # k* of CU-HLM offline, as published
 CLAIM_MHZ, CLAIM_SNRS_DB = (0.1, 1.0), (-5.0, 0.0, 5.0, 10.0)
 SLOW_KBPS = (1.0, 3.0, 10.0, 30.0)
@@ -48,15 +48,15 @@ OURS = (
 
 @dataclass(frozen=True, slots=True)
 class PapersRow:
-    """One way at one operating point; ratios are over HLM in the same world, accuracy over the target's."""
+    """One case at one operating point; ratios are over HLM in the same world, accuracy over the target's."""
 
     label: str
     speed: Speed
     worth: Worth
     throughput: float  # tokens over total time, over HLM's
     papers_throughput: float  # mean of per-token rates, over HLM's
-    compression: float | None  # 1 - payload a sent token over HLM's
-    accuracy: float  # exact match over that of the target alone
+    compression: float | None  # 1 - payload per sent token over HLM's
+    accuracy: float  # exact match over that of the target model alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,10 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Ours against a baseline: the most uplink bytes, and at each bandwidth (MHz) the least gain in speed.
+    """Ours against a baseline: the largest ratio of uplink bytes, and the least of speed, by bandwidth (MHz).
 
-    `accuracy_gain` is the difference of the shares exactly right, with its interval over prompts, paired.
+    `accuracy_gain` is the difference of the shares that are exactly right, paired, with its interval over
+    prompts.
     """
 
     counting: str
@@ -87,7 +88,7 @@ class Claim:
 
     @property
     def reached(self) -> str:
-        """Half the bytes or 1.5 times the speed, and where; and what the interval says of the accuracy."""
+        """Whether half the bytes or 1.5 times the speed is reached, and where, and how accurate ours is."""
         fast = [mhz for mhz, ratio in self.throughput_ratios.items() if ratio >= 1.5]
         if self.bytes_ratio > 0.5 and not fast:
             return "no"
@@ -95,15 +96,15 @@ class Claim:
         where = "yes" if everywhere else f"at {fast[0]:g} MHz"
         gain = self.accuracy_gain
         if gain.high < 0:
-            return "no: less often right"
+            return "no: less accurate"
         if gain.value < 0:
-            return f"undecided: {where}, if as right"
-        return f"{where}, more often right" if gain.low > 0 else f"{where}, as right"
+            return f"undecided: {where}, if as accurate"
+        return f"{where}, more accurate" if gain.low > 0 else f"{where}, as accurate"
 
 
 @dataclass(frozen=True, slots=True)
 class SlowRow:
-    """Uplink bytes a token on a slow link, everything counted."""
+    """Speeds and uplink bytes on a slow link, everything counted."""
 
     kbps: float
     block_length: int | None
@@ -113,7 +114,7 @@ class SlowRow:
 
 
 def skipping(study: Study, name: str, share: float, **settings: object) -> Case:
-    """A way with the threshold at which it skips about that share: a quantile of its uncertainties."""
+    """Return a scheme with the threshold at which it skips about `share`: a quantile of its uncertainties."""
     threshold = float(f"{_uncertainty_quantile(study, name, share):.3g}")
     return Case(f"{name}, u > {threshold:g}", name, {"threshold": threshold, **settings})
 
@@ -132,7 +133,7 @@ def _uncertainty_quantile(study: Study, name: str, share: float) -> float:
 def papers_table(
     study: Study, cases: Sequence[Case], *, bandwidth_mhz: float, snr_db: float, vocab_size: int
 ) -> list[PapersRow]:
-    """One row a case; HLM is run beside them."""
+    """Return one row per case, in the same world as HLM."""
     world = study.papers(1e6 * bandwidth_mhz, snr_db, vocab_size)
     hlm = study.speed(study.simulation("hlm"), world)
     target = study.worth("llm")
@@ -164,7 +165,7 @@ def audit(
     vocab_size: int,
     count: int,
 ) -> list[AuditRow]:
-    """Where 206x can come from: the same runs on both clocks, the first `count` prompts."""
+    """Show where 206x can come from: the same runs on both clocks, for the first `count` prompts."""
     rows: list[AuditRow] = []
     for snr in progress(snrs_db, "audit"):
         world = study.papers(1e6 * bandwidth_mhz, snr, vocab_size)
@@ -184,9 +185,9 @@ def audit(
 
 
 def claims(study: Study, *, delay: float, vocab_size: int, count: int) -> list[Claim]:
-    """Ours against CU-HLM over the SNRs of the claim, counted as the papers do and in full.
+    """Compare ours with CU-HLM over the SNRs of the claim, counted as in the papers and in full.
 
-    Texts are judged over all prompts, speeds over the first `count`.
+    Texts are scored on all prompts, speeds on the first `count`.
     """
     found: list[Claim] = []
     for counting in progress((PAPERS, WIRE), "claims"):
@@ -238,7 +239,7 @@ def _claim(
 
 
 def slow_links(study: Study, *, round_trip_ms: float, count: int) -> list[SlowRow]:
-    """Bytes a token of what loses nothing, beside opportunistic's, where every byte is slow."""
+    """Compare the lossless schemes' bytes per token with opportunistic's, on links where bytes are slow."""
     rows: list[SlowRow] = []
     for kbps in progress(SLOW_KBPS, "slow links"):
         world = fixed(study, 1000 * kbps, round_trip_ms)

@@ -18,7 +18,7 @@ from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.calibration_file import find_calibration
 from edge_agent.tuning.tuner import Numbers, Tuner
 from evaluation.models.pair import Pair
-from evaluation.simulate.ways import Way
+from evaluation.simulate.variants import Variant
 from evaluation.simulate.world.accounting import Accounting
 from evaluation.simulate.world.channel import Channel
 from evaluation.simulate.world.compute import Compute
@@ -56,14 +56,14 @@ PATIENCE = 1e9  # seconds
 
 
 class Simulation:
-    """One pair and one way; what the draft model proposed is remembered from one world to the next.
+    """One pair and one variant; what the draft model proposed is remembered from one world to the next.
 
     A calibration beside the draft model is used as an agent uses it.
     """
 
-    def __init__(self, pair: Pair, way: Way) -> None:
-        self.pair, self.way = pair, way
-        self._sampling = choose_sampling(way.config, pair.info.sampling)
+    def __init__(self, pair: Pair, variant: Variant) -> None:
+        self.pair, self.variant = pair, variant
+        self._sampling = choose_sampling(variant.config, pair.info.sampling)
         self._calibration = self._find_calibration()
         self._proposals: dict[tuple[int, Numbers], Proposals] = {}
 
@@ -92,7 +92,7 @@ class Simulation:
             name = f"device{number}"
             channel = world.channel(queue[0].seed)
             devices[name] = Device(
-                name, env, self.way, channel, world.compute, world.accounting(), deliver, self._tuner()
+                name, env, self.variant, channel, world.compute, world.accounting(), deliver, self._tuner()
             )
             generating = self._generate_all(devices[name], queue, outcomes[number], world.patient)
             running.append(env.process(generating))
@@ -109,7 +109,7 @@ class Simulation:
         """The draft side of generations with this seed; `numbers` None: those of an agent that just began."""
         numbers = numbers or self._tuner().numbers()
         if (seed, numbers) not in self._proposals:
-            policy = self.way.policy(self._sampling, seed, self._calibration, numbers)
+            policy = self.variant.policy(self._sampling, seed, self._calibration, numbers)
             self._proposals[seed, numbers] = Proposals(policy, self.pair.draft, self.pair.vocab_size)
         return self._proposals[seed, numbers]
 
@@ -125,7 +125,7 @@ class Simulation:
 
     def _session(self, prompt: Prompt, patient: bool) -> EdgeSession:
         opening = self.pair.opening(self._sampling, prompt.seed)
-        settings = self.way.settings(opening, self.pair.info.eos_ids, self.pair.draft.max_positions)
+        settings = self.variant.settings(opening, self.pair.info.eos_ids, self.pair.draft.max_positions)
         if patient:
             settings = replace(
                 settings,
@@ -137,12 +137,12 @@ class Simulation:
         return EdgeSession(prompt.tokens, settings)
 
     def _tuner(self) -> Tuner:
-        return build_tuner(self.way.config, self._calibration)
+        return build_tuner(self.variant.config, self._calibration)
 
     def _find_calibration(self) -> Calibration | None:
         """As `EdgeAgent` does."""
-        config = self.way.config
-        if self.way.gamma or not config.uses_calibration:
+        config = self.variant.config
+        if self.variant.gamma or not config.uses_calibration:
             return None
         return find_calibration(
             self.pair.info.folder,

@@ -1,8 +1,8 @@
-"""What is simulated: a pair, its prompts and how it samples; and the worlds that the pages speak of.
+"""What is simulated: a pair, its prompts and its sampling, and the worlds that the pages use.
 
-Law: a way's messages are drafted once and then timed in every world (with a fixed threshold the text does not
-depend on the channel), each prompt alone. A way that learns from its link is drafted anew in each world, its
-prompts one after the other on one device, as it would meet them.
+Law: a scheme's messages are drafted once and then timed in every world, each prompt alone, since with a fixed
+threshold the text does not depend on the channel. A scheme that learns from its link is drafted again in each
+world, with its prompts one after another on one device, as in real use.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from dataclasses import dataclass, field, replace
 from evaluation.models.pair import Pair
 from evaluation.simulate.measures import Speed, Worth, greedy_reply, speed, worth
 from evaluation.simulate.running import Prompt, Simulation, World
-from evaluation.simulate.ways import way
+from evaluation.simulate.variants import variant
 from evaluation.simulate.world.accounting import Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate
 from evaluation.simulate.world.compute import Compute
 from evaluation.simulate.world.device import Outcome
 from evaluation.smart_home.held_out import HeldOut
 
-PAPERS_VOCAB_SIZE = 32_000  # Llama 2's, which the papers' payloads are counted with
-BROKER_SECONDS = 0.25e-3  # a half of what the path adds to a round trip (docs/measurements.md, "The path")
-DOWN_SEED = 1_000_003  # fades on the way down are others than on the way up
+PAPERS_VOCAB_SIZE = 32_000  # Llama 2's, on which the papers' payloads are based
+BROKER_SECONDS = 0.25e-3  # half of what the path adds to a round trip (docs/measurements.md, "The path")
+DOWN_SEED = 1_000_003  # so that the downlink fades differently from the uplink
 
 
 @dataclass(slots=True)
 class Study:
-    """`asked` are the commands behind `prompts`, with what is right; `settings` are those of every agent."""
+    """`asked` are the commands of `prompts`, with the right actions; `settings` are those of every agent."""
 
     pair: Pair
     asked: Sequence[HeldOut]
@@ -40,32 +40,32 @@ class Study:
     def of(
         cls, pair: Pair, asked: Sequence[HeldOut], seed: int, settings: dict[str, object], compute: Compute
     ) -> "Study":
-        """Each command with a seed of its own, counted up from `seed`."""
+        """Give each command its own seed, counted up from `seed`."""
         prompts = [Prompt(tuple(pair.prompt(one.command)), seed + i) for i, one in enumerate(asked)]
         return cls(pair, asked, prompts, settings, compute)
 
     def simulation(self, name: str, **settings: object) -> Simulation:
-        """The way with this name and what differs in its settings; made once."""
+        """Return the simulation of a scheme with `settings` that differ from the study's; made once."""
         label = f"{name} {sorted(settings.items())}"
         if label not in self._simulations:
-            self._simulations[label] = Simulation(self.pair, way(name, **{**self.settings, **settings}))
+            self._simulations[label] = Simulation(self.pair, variant(name, **{**self.settings, **settings}))
         return self._simulations[label]
 
     def run(self, simulation: Simulation, world: World, count: int | None = None) -> list[Outcome]:
-        """The first `count` prompts (None: all): each alone, or in turn where the way learns from them."""
+        """Run the first `count` prompts (None: all), each alone, or in turn if the scheme learns."""
         prompts = self.prompts[:count]
         return (
             simulation.run([prompts], world)[0]
-            if simulation.way.learns
+            if simulation.variant.learns
             else simulation.run_alone(prompts, world)
         )
 
     def speed(self, simulation: Simulation, world: World, count: int | None = None) -> Speed:
-        """The same, as figures."""
+        """Run, and return the figures."""
         return speed(self.run(simulation, world, count))
 
     def worth(self, name: str, **settings: object) -> Worth:
-        """What the texts of a way are worth, over all prompts and where no time passes; computed once."""
+        """Return the worth of a scheme's texts, over all prompts on an instant link; computed once."""
         label = f"{name} {sorted(settings.items())}"
         if label not in self._worths:
             simulation = self.simulation(name, **settings)
@@ -73,11 +73,11 @@ class Study:
         return self._worths[label]
 
     def worth_of(self, simulation: Simulation, outcomes: Sequence[Outcome]) -> Worth:
-        """What the texts of a run of all prompts are worth."""
+        """Return the worth of the texts of a run of all prompts."""
         return worth(simulation, outcomes, self.asked, self.greedy())
 
     def greedy(self) -> list[list[int]]:
-        """The target's own greedy replies, an outcome each."""
+        """Return the target's own greedy replies, one per prompt."""
         if not self._greedy:
             limit = int(str(self.settings.get("max_tokens", 256)))
             self._greedy = [greedy_reply(self.pair, prompt.tokens, limit) for prompt in self.prompts]
@@ -86,11 +86,11 @@ class Study:
     # -- worlds -----------------------------------------------------------------------------------------
 
     def free(self) -> World:
-        """No time passes on the link."""
+        """Return a world in which the link takes no time."""
         return World(lambda _seed: Channel(), self.compute, lambda: Papers(PAPERS_VOCAB_SIZE))
 
     def papers(self, bandwidth_hz: float, snr_db: float, vocab_size: int) -> World:
-        """The papers': fading uplink, payloads only, nothing else takes time but a token and a pass."""
+        """Return the papers' world: payloads over a fading uplink; else only tokens and passes take time."""
         return World(
             lambda seed: Channel(up=Direction(FadingRate(bandwidth_hz, snr_db, seed))),
             replace(self.compute, prompt_seconds=0.0, position_seconds=0.0),
@@ -98,7 +98,7 @@ class Study:
         )
 
     def wire(self, bandwidth_hz: float, snr_db: float, delay: float) -> World:
-        """The same channel both ways, with a one-way delay in seconds, and everything counted."""
+        """Return a world with fading both ways, a one-way delay in seconds, and everything counted."""
         return World(
             lambda seed: Channel(
                 up=Direction(FadingRate(bandwidth_hz, snr_db, seed), delay),

@@ -1,7 +1,7 @@
 """The sweeps behind the pages: over SNR, over thresholds, over round trips and windows.
 
-Law: a sweep is a list of points, each with the figures of one way in one world; tables and pictures are made
-from it alone.
+Law: a sweep is a list of points, each with the figures of one scheme in one world; tables and pictures are
+made from it alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from edge_agent.policy.schemes import SCHEMES, Gate
 from evaluation.simulate.measures import Speed, Worth, speed
 from evaluation.simulate.running import World
 from evaluation.simulate.study import BROKER_SECONDS, PAPERS_VOCAB_SIZE, Study
-from evaluation.simulate.ways import Case
+from evaluation.simulate.variants import Case
 from evaluation.simulate.world.accounting import Wire
 from evaluation.simulate.world.channel import Channel, Direction, FixedRate
 
@@ -30,20 +30,20 @@ PAPERS, WIRE = "papers", "wire"  # how bytes are counted
 
 @dataclass(frozen=True, slots=True)
 class SnrPoint:
-    """One way at one bandwidth and SNR."""
+    """One scheme at one bandwidth and SNR."""
 
     counting: str
     bandwidth_mhz: float
     snr_db: float
-    way: str
+    variant: str
     speed: Speed
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdPoint:
-    """One way at one threshold: what it is worth and how fast it is."""
+    """The worth and speed of one scheme at one threshold."""
 
-    way: str
+    variant: str
     threshold: float | None
     worth: Worth
     speed: Speed
@@ -60,20 +60,20 @@ class WindowPoint:
 
 def over_snr(
     study: Study,
-    ways: Sequence[str],
+    variants: Sequence[str],
     *,
     bandwidths_mhz: Sequence[float] = BANDWIDTHS_MHZ,
     snrs_db: Sequence[float] = SNRS_DB,
     delay: float,
     count: int | None = None,
 ) -> list[SnrPoint]:
-    """Every way at every bandwidth and SNR, both ways of counting."""
+    """Simulate every scheme at every bandwidth and SNR, counted both ways."""
     cells = [
         (counting, mhz, snr, name)
         for counting in (PAPERS, WIRE)
         for mhz in bandwidths_mhz
         for snr in snrs_db
-        for name in ways
+        for name in variants
     ]
     points: list[SnrPoint] = []
     for counting, mhz, snr, name in progress(cells, "SNR"):
@@ -95,7 +95,7 @@ def over_thresholds(
     delay: float,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[ThresholdPoint]:
-    """Each gated way at each threshold, the others as they are, everything counted."""
+    """Simulate schemes with a gate at each threshold, the others once, everything counted."""
     world = study.wire(1e6 * bandwidth_mhz, snr_db, delay)
     cells = [
         (case, threshold) for case in cases for threshold in (thresholds if case.name in GATED else (None,))
@@ -111,7 +111,7 @@ def over_thresholds(
 
 
 def over_windows(study: Study, *, rate_bps: float, count: int | None = None) -> list[WindowPoint]:
-    """Lossless at each round trip with each window, on a link of a fixed rate."""
+    """Simulate lossless at each round trip with each window, on a link of a fixed rate."""
     cells = [(trip, window) for trip in ROUND_TRIPS_MS for window in WINDOWS]
     points: list[WindowPoint] = []
     for trip, window in progress(cells, "round trips"):
@@ -121,7 +121,7 @@ def over_windows(study: Study, *, rate_bps: float, count: int | None = None) -> 
 
 
 def fixed(study: Study, rate_bps: float, round_trip_ms: float, *, tcp: bool = True) -> World:
-    """A link of a fixed rate both ways."""
+    """Return a world whose link has a fixed rate in both directions."""
     direction = Direction(FixedRate(rate_bps), round_trip_ms / 2000)
     return World(
         lambda seed: Channel(direction, direction, seed),
@@ -132,5 +132,5 @@ def fixed(study: Study, rate_bps: float, round_trip_ms: float, *, tcp: bool = Tr
 
 
 def progress(cells: Sequence[Cell], name: str) -> Iterable[Cell]:
-    """The cells, with a bar on the terminal."""
+    """Iterate over the cells with a progress bar."""
     return cast("Iterable[Cell]", tqdm(cells, desc=name, unit="point"))

@@ -21,7 +21,7 @@ from evaluation.simulate.measures import greedy_reply, speed, token_delays
 from evaluation.simulate.papers import CLAIM_MHZ, Claim
 from evaluation.simulate.running import Prompt, Simulation, World
 from evaluation.simulate.study import Study
-from evaluation.simulate.ways import way
+from evaluation.simulate.variants import variant
 from evaluation.simulate.world.accounting import Accounting, Extra, Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate, FixedRate
 from evaluation.simulate.world.compute import Compute
@@ -69,7 +69,7 @@ def fading() -> World:
 
 
 def run(pair: Pair, name: str, where: World, **settings: object) -> list[Outcome]:
-    simulation = Simulation(pair, way(name, temperature=1.0, **settings))
+    simulation = Simulation(pair, variant(name, temperature=1.0, **settings))
     (outcomes,) = simulation.run([prompts(pair)], where)
     return outcomes
 
@@ -114,7 +114,7 @@ def test_texts_are_those_of_a_real_run_and_so_are_the_bytes_where_nothing_overla
 @pytest.mark.parametrize("name", SENDING)
 def test_the_text_does_not_depend_on_the_channel_or_on_other_devices(pair: Pair, name: str) -> None:
     alone = run(pair, name, world(pair))
-    simulation = Simulation(pair, way(name, temperature=1.0))
+    simulation = Simulation(pair, variant(name, temperature=1.0))
     assert texts(simulation.run_alone(prompts(pair), fading())) == texts(alone)
     side_by_side = simulation.run(
         [[prompt] for prompt in prompts(pair)], world(pair, rate_bps=1e5, delay=0.3)
@@ -128,8 +128,8 @@ def test_coupled_text_is_what_the_target_alone_samples(pair: Pair) -> None:
 
 @pytest.mark.parametrize("name", ["lossless", "coupled", "hlm", "sd-4", "dssd-3"])
 def test_greedy_text_of_what_loses_nothing_is_the_targets_own(pair: Pair, name: str) -> None:
-    simulation = Simulation(pair, way(name, temperature=0.0))
-    assert simulation.way.is_lossless
+    simulation = Simulation(pair, variant(name, temperature=0.0))
+    assert simulation.variant.is_lossless
     for outcome in simulation.run_alone(prompts(pair), world(pair)):
         assert outcome.tokens == greedy_reply(pair, outcome.prompt, 256)
 
@@ -161,7 +161,7 @@ def test_the_papers_clock_runs_faster_than_time_where_some_tokens_are_slow(pair:
 
 def test_where_nobody_hurries_nothing_is_sent_twice_however_slow_the_link(pair: Pair) -> None:
     for name in ("hlm", "sd-4", "opportunistic", "lossless"):
-        simulation = Simulation(pair, way(name, temperature=1.0))
+        simulation = Simulation(pair, variant(name, temperature=1.0))
         (outcome,) = simulation.run_alone(prompts(pair, 1), world(pair, rate_bps=100))
         assert max(token_delays(outcome)) > 5.0, name  # longer than a device waits for its first answer
         assert outcome.tally.num_resent == 0, name
@@ -181,7 +181,7 @@ def test_a_shorter_round_trip_is_never_slower(pair: Pair) -> None:
 
 
 def test_devices_share_the_passes_of_a_worker(pair: Pair) -> None:
-    simulation = Simulation(pair, way("llm", temperature=1.0))
+    simulation = Simulation(pair, variant("llm", temperature=1.0))
     queues = [[prompt] for prompt in prompts(pair, 8)]
     together = simulation.run(queues, world(pair, compute=PLAIN))
     alone = [simulation.run([queue], world(pair, compute=PLAIN))[0][0] for queue in queues]
@@ -266,10 +266,10 @@ def test_a_fixed_threshold_is_run_with_each_prompt_alone(pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("gain", "bytes_ratio", "speeds", "said"),
     [
-        ((0.02, 0.01, 0.03), 0.4, (1.0, 1.0), "yes, more often right"),
-        ((0.02, -0.01, 0.03), 0.9, (1.6, 1.4), "at 0.1 MHz, as right"),
-        ((-0.01, -0.02, 0.01), 0.4, (1.0, 1.0), "undecided: yes, if as right"),
-        ((-0.03, -0.04, -0.01), 0.4, (2.0, 2.0), "no: less often right"),
+        ((0.02, 0.01, 0.03), 0.4, (1.0, 1.0), "yes, more accurate"),
+        ((0.02, -0.01, 0.03), 0.9, (1.6, 1.4), "at 0.1 MHz, as accurate"),
+        ((-0.01, -0.02, 0.01), 0.4, (1.0, 1.0), "undecided: yes, if as accurate"),
+        ((-0.03, -0.04, -0.01), 0.4, (2.0, 2.0), "no: less accurate"),
         ((0.03, 0.01, 0.04), 0.6, (1.4, 1.4), "no"),
     ],
 )
@@ -283,15 +283,15 @@ def test_a_claim_is_worded_by_its_interval(
 # -- the command ---------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_a_row_a_way(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    flags = ["--commands", "2", "--ways", "lossless,sd-2", "--rate-kbps", "200", "--cache", str(tmp_path)]
+def test_the_command_prints_a_row_per_scheme(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    flags = ["--commands", "2", "--schemes", "lossless,sd-2", "--rate-kbps", "200", "--cache", str(tmp_path)]
     assert main(["simulate", "compare", *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("|")[1].strip() for line in lines] == ["way", "---", "lossless", "sd-2"]
+    assert [line.split("|")[1].strip() for line in lines] == ["scheme", "---", "lossless", "sd-2"]
 
 
 def test_the_command_knows_fading_links(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    flags = ["--commands", "1", "--ways", "hlm", "--bandwidth-mhz", "1", "--cache", str(tmp_path)]
+    flags = ["--commands", "1", "--schemes", "hlm", "--bandwidth-mhz", "1", "--cache", str(tmp_path)]
     assert main(["simulate", "compare", *flags]) == 0
     assert "| hlm |" in capsys.readouterr().out
 
@@ -299,7 +299,7 @@ def test_the_command_knows_fading_links(capsys: pytest.CaptureFixture[str], tmp_
 def test_times_that_are_given_replace_the_profiles_and_no_others(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    flags = ["--commands", "1", "--ways", "slm", "--cache", str(tmp_path), "--draft-ms", "100"]
+    flags = ["--commands", "1", "--schemes", "slm", "--cache", str(tmp_path), "--draft-ms", "100"]
     assert main(["simulate", "compare", *flags]) == 0
     shown = capsys.readouterr()
     assert "a draft token takes 100 ms; the rest: TinyLlama" in shown.err
@@ -309,7 +309,7 @@ def test_times_that_are_given_replace_the_profiles_and_no_others(
 def test_the_command_compares_a_gate_that_weighs_the_link(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    flags = ["--commands", "2", "--ways", "opportunistic", "--rate-kbps", "1", "--cache", str(tmp_path)]
+    flags = ["--commands", "2", "--schemes", "opportunistic", "--rate-kbps", "1", "--cache", str(tmp_path)]
     assert main(["simulate", "compare", *flags, "--rejection-cost", "3", "--max-ids", "0"]) == 0
     assert "| opportunistic |" in capsys.readouterr().out
 
@@ -317,8 +317,8 @@ def test_the_command_compares_a_gate_that_weighs_the_link(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--rejection-cost", "1", "--ways", "hlm"], "rejection_cost is for schemes that skip"),
-        (["--ways", "magic"], "no scheme 'magic'"),
+        (["--rejection-cost", "1", "--schemes", "hlm"], "rejection_cost is for schemes that skip"),
+        (["--schemes", "magic"], "no scheme 'magic'"),
         (["--bandwidth-mhz", "1", "--rate-kbps", "1"], "without --rate-kbps"),
         (["--trace", "/nowhere.csv"], "nowhere.csv"),
     ],

@@ -1,1 +1,1 @@
-"""The pages of the simulation, from points to sections and pictures."""
+"""The pages of the command: from points to sections and pictures."""

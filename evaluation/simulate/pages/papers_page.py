@@ -1,6 +1,6 @@
-"""The sections of the papers' page: the table at two payloads, the audit, the claims.
+"""The sections of papers.md: the papers' table for two vocabularies, the audit, the claims.
 
-Law: a table shows what was found and computes nothing of its own.
+Law: a table shows the given figures and computes none of its own.
 """
 
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from evaluation.reporting.resampling import Estimate
 from evaluation.reporting.results import Cell, markdown_table, write_csv, write_section
 from evaluation.simulate.measures import Speed
 from evaluation.simulate.pages import pictures
-from evaluation.simulate.pages.sections import percent
+from evaluation.simulate.pages.cells import percent
 from evaluation.simulate.papers import CLAIM_MHZ, AuditRow, Claim, PapersRow, SlowRow
 
 PAGE = "papers.md"
 
 
 def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRow]) -> None:
-    """The papers' table at one payload."""
+    """Write the papers' table for one vocabulary."""
     shown = [
-        "way",
+        "scheme",
         "skipped",
         "compression",
         "B up/token",
@@ -28,7 +28,7 @@ def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRo
         "mean of rates over HLM",
         "exactly right",
         "of the target's",
-        "drift a token",
+        "drift/token",
     ]
     published: list[list[Cell]] = [
         ["U-HLM as published", "45.9 %", "0 %", "-", "-", "2.54x", "-", "-", "97.54 %", "-"],
@@ -54,12 +54,12 @@ def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRo
     write_section(folder / PAGE, name, f"{header}\n\n{text}")
 
 
-def audit_section(folder: Path, header: str, way: str, rows: Sequence[AuditRow]) -> None:
-    """The same runs on both clocks."""
+def audit_section(folder: Path, header: str, scheme: str, rows: Sequence[AuditRow]) -> None:
+    """Write the same runs on both clocks."""
     shown = [
         "SNR (dB)",
         "HLM tokens/s",
-        f"{way} tokens/s",
+        f"{scheme} tokens/s",
         "ratio, total time",
         "ratio, mean of rates",
         "bound",
@@ -80,7 +80,7 @@ def audit_section(folder: Path, header: str, way: str, rows: Sequence[AuditRow])
 
 
 def claims_section(folder: Path, header: str, found: Sequence[Claim], slow: Sequence[SlowRow]) -> None:
-    """Which claims hold, and by how much."""
+    """Write which claims hold, and by how much."""
     bandwidths = [f"speed at {mhz:g} MHz" for mhz in CLAIM_MHZ]
     shown = ["counted", "ours", "against", "exactly right", "uplink bytes", *bandwidths, "reached"]
     table = [
@@ -102,10 +102,10 @@ def claims_section(folder: Path, header: str, found: Sequence[Claim], slow: Sequ
         "opportunistic: B/token",
         "tokens/s",
         "lossless: B/token",
-        "over it",
+        "ratio",
         "tokens/s",
         "coupled: B/token",
-        "over it",
+        "ratio",
         "tokens/s",
     ]
     slow_table = [
@@ -120,12 +120,12 @@ def claims_section(folder: Path, header: str, found: Sequence[Claim], slow: Sequ
         for row in slow
     ]
     write_csv(folder / "papers-slow-links.csv", slow_headings, slow_table)
-    text = [header, markdown_table(shown, table), "Uplink bytes a token, everything counted:"]
+    text = [header, markdown_table(shown, table), "Uplink bytes per token, everything counted:"]
     write_section(folder / PAGE, "claims", "\n\n".join([*text, markdown_table(slow_headings, slow_table)]))
 
 
 def points(share: Estimate) -> Estimate:
-    """In percentage points."""
+    """Convert a share to percentage points."""
     return Estimate(100 * share.value, 100 * share.low, 100 * share.high)
 
 

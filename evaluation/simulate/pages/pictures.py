@@ -1,4 +1,4 @@
-"""The pictures of the pages, made from points alone. One colour a way in all of them."""
+"""The pictures of the pages, made from points alone; a scheme has the same colour in all of them."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ _MARKS = "osv^D*PXhp<>d"
 
 
 def throughput_over_snr(points: Sequence[SnrPoint]) -> Figure:
-    """One panel a bandwidth and way of counting; tokens over total time."""
+    """Draw tokens over total time, one panel per bandwidth and counting."""
     countings = list(dict.fromkeys(point.counting for point in points))
     bandwidths = list(dict.fromkeys(point.bandwidth_mhz for point in points))
     figure = Figure(figsize=(4.2 * len(bandwidths), 3.6 * len(countings)), layout="constrained")
@@ -24,8 +24,8 @@ def throughput_over_snr(points: Sequence[SnrPoint]) -> Figure:
     for counting, row in zip(countings, panels, strict=True):
         for mhz, axes in zip(bandwidths, row, strict=True):
             chosen = [one for one in points if (one.counting, one.bandwidth_mhz) == (counting, mhz)]
-            for name in dict.fromkeys(one.way for one in chosen):
-                line = [one for one in chosen if one.way == name]
+            for name in dict.fromkeys(one.variant for one in chosen):
+                line = [one for one in chosen if one.variant == name]
                 _line(axes, name, [one.snr_db for one in line], [one.speed.tokens_per_second for one in line])
             axes.set(yscale="log", title=f"{mhz:g} MHz, {COUNTED[counting]}")
             axes.set(xlabel="mean SNR (dB)", ylabel="tokens/s")
@@ -34,42 +34,42 @@ def throughput_over_snr(points: Sequence[SnrPoint]) -> Figure:
 
 
 def throughput_over_accuracy(points: Sequence[ThresholdPoint]) -> Figure:
-    """Up and to the right is better; a line joins the thresholds of one way."""
+    """Draw throughput over accuracy, one line per scheme through its thresholds; up and right is better."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name in dict.fromkeys(point.way for point in points):
-        line = [point for point in points if point.way == name]
+    for name in dict.fromkeys(point.variant for point in points):
+        line = [point for point in points if point.variant == name]
         _line(
             axes, name, [100 * one.worth.right for one in line], [one.speed.tokens_per_second for one in line]
         )
-    axes.set(xlabel="replies with exactly the right actions (%)", ylabel="tokens/s")
+    axes.set(xlabel="replies that are exactly right (%)", ylabel="tokens/s")
     _finish(figure, axes)
     return figure
 
 
 def skips(points: Sequence[ThresholdPoint]) -> Figure:
-    """What is skipped against what it costs, one line a gated way."""
+    """Draw what is skipped against what it costs, one line per scheme with a gate."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name in dict.fromkeys(point.way for point in points if point.threshold is not None):
-        line = [point for point in points if point.way == name]
+    for name in dict.fromkeys(point.variant for point in points if point.threshold is not None):
+        line = [point for point in points if point.variant == name]
         _line(axes, name, [100 * one.worth.skipped for one in line], [100 * one.worth.drift for one in line])
-    axes.set(xlabel="tokens skipped (%)", ylabel="drift: rejection mass that was skipped (% of a token)")
+    axes.set(xlabel="tokens skipped (%)", ylabel="drift: skipped rejection mass per token (%)")
     _finish(figure, axes)
     return figure
 
 
 def bytes_per_token(points: Sequence[SnrPoint]) -> Figure:
-    """Uplink bytes of every way, both ways of counting, at the middle SNR and bandwidth."""
+    """Draw the uplink bytes of every scheme, counted both ways, at the middle SNR and bandwidth."""
     chosen = middle(points)
-    names = list(dict.fromkeys(point.way for point in chosen))
+    names = list(dict.fromkeys(point.variant for point in chosen))
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for shift, counting in ((-0.2, PAPERS), (0.2, WIRE)):
-        found = {point.way: point.speed.bytes_up for point in chosen if point.counting == counting}
+        found = {point.variant: point.speed.bytes_up for point in chosen if point.counting == counting}
         heights = [max(found[name], 0.1) for name in names]
         axes.bar([i + shift for i in range(len(names))], heights, 0.38, label=COUNTED[counting])
-    axes.set(yscale="log", ylabel="uplink bytes a token")
+    axes.set(yscale="log", ylabel="uplink bytes per token")
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3, axis="y")
@@ -77,7 +77,7 @@ def bytes_per_token(points: Sequence[SnrPoint]) -> Figure:
 
 
 def throughput_over_round_trip(points: Sequence[WindowPoint]) -> Figure:
-    """One line a window."""
+    """Draw throughput over the round trip, one line per window."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for window in dict.fromkeys(point.window for point in points):
@@ -94,7 +94,7 @@ def throughput_over_round_trip(points: Sequence[WindowPoint]) -> Figure:
 
 
 def middle(points: Sequence[SnrPoint]) -> list[SnrPoint]:
-    """The points at the middle bandwidth and SNR."""
+    """Return the points at the middle bandwidth and SNR."""
     bandwidths = sorted({point.bandwidth_mhz for point in points})
     snrs = sorted({point.snr_db for point in points})
     chosen = bandwidths[len(bandwidths) // 2], snrs[len(snrs) // 2]
@@ -102,7 +102,7 @@ def middle(points: Sequence[SnrPoint]) -> list[SnrPoint]:
 
 
 def _line(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float]) -> None:
-    """The papers' schemes in thin dashes, ours in full lines, peers dotted; hollow marks: other settings."""
+    """Draw the papers' schemes dashed, ours solid, peers dotted; hollow marks are other settings."""
     base, _, settings = name.partition(",")
     number = _NAMES.index(base.partition("-")[0] if base.startswith(_PEERS) else base)
     kind = "--" if base in _PAPERS_SCHEMES else ":" if base.startswith(_PEERS) else "-"

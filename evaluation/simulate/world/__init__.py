@@ -1,1 +1,1 @@
-"""What is simulated in virtual time: channel, computers, devices and a worker."""
+"""The parts of the simulation in virtual time: channels, computing times, devices and a worker."""

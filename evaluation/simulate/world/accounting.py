@@ -1,12 +1,12 @@
 """How many bytes a message counts: as the papers count, or as it crosses the network.
 
-Law: both count the same messages; they differ only in what they leave out.
+Law: all count the same messages; they differ only in what they leave out.
 
-    papers  a distribution of k ids costs k (8 + ceil(log2 |V|)) bits, a token without one its id; the
-            skipped tokens, the prompt and headers are free, and the way down takes no time. What would come
-            down is counted all the same: ids, a byte for each probability, 16 bits for each of a row's
-    mqtt    whole PUBLISH packets, both ways: what the agent's and the worker's links count
-    tcp     the same with the headers of the TCP/IP segments that carry them (acknowledgements left out)
+    papers  a distribution of k ids costs k (8 + ceil(log2 |V|)) bits, a token without one costs its id;
+            skipped tokens, prompt and headers are free, and the downlink takes no time. Its bytes are counted
+            all the same: ids, one byte per probability, 16 bits per number of a row
+    mqtt    whole PUBLISH packets in both directions, as the agent's and the worker's links count them
+    tcp     the same with the headers of the TCP/IP segments that carry them (without acknowledgements)
 """
 
 import math
@@ -23,38 +23,38 @@ TCP_IP_HEADER = 52  # IPv4 (20) and TCP with timestamps (32)
 SEGMENT_BYTES = 1448  # of payload in an Ethernet frame
 PROBABILITY_BITS = 8  # as the papers count
 EXPIRY = 30  # seconds, as agents and workers set it
-NUM_ALIASES = 10  # that mosquitto grants a connection; it uses none itself on the way down
+NUM_ALIASES = 10  # as many as mosquitto grants per connection; it uses none itself on the downlink
 NO_ALIASES = TopicAliases(0)
 FLOAT16_BYTES, FLOAT32_BYTES = 2, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """What a peer's message holds beside ours: lone probabilities going up, whole rows going down."""
+    """What a peer's message holds in addition to ours: single probabilities up, whole rows down."""
 
     num_probs: int = 0
     num_rows: int = 0
 
 
 class Accounting(Protocol):
-    """Bytes of one device's messages; stateful, so each simulated device has its own."""
+    """The bytes of one device's messages; stateful, so each simulated device has its own."""
 
     @property
     def is_down_free(self) -> bool:
-        """Whether what comes down takes no time on the line."""
+        """Whether the downlink takes no time."""
         ...
 
     def up(self, message: ToWorker, payload: bytes, topic: str, qos: int, extra: Extra) -> float:
-        """Bytes of a message to a worker; `payload` is what the codec made of it."""
+        """Return the bytes of a message to a worker; `payload` is its encoded form."""
         ...
 
     def down(self, message: ToDevice, topic: str, extra: Extra) -> float:
-        """Bytes of an answer."""
+        """Return the bytes of an answer."""
         ...
 
 
 class Wire:
-    """Whole MQTT packets, and with `tcp` their segments too. `vocab_size` is that of a peer's rows."""
+    """Whole MQTT packets, and with `tcp` their segments; `vocab_size` is the length of a peer's rows."""
 
     is_down_free = False
 
@@ -96,7 +96,7 @@ class Papers:
         return (bits + PROBABILITY_BITS * extra.num_probs) / 8
 
     def down(self, message: ToDevice, topic: str, extra: Extra) -> float:  # noqa: ARG002
-        """A row comes in place of the token that is drawn from it."""
+        """See `Accounting`; a row replaces the token that is drawn from it."""
         if not isinstance(message, Correction):
             return 0.0
         rows = 8 * FLOAT16_BYTES * self._vocab_size * extra.num_rows
@@ -104,7 +104,7 @@ class Papers:
         return (rows + token + PROBABILITY_BITS * len(message.context_codes)) / 8
 
     def bits(self, distribution: Distribution | None) -> int:
-        """Of one uplinked token."""
+        """Return the bits of one uplinked token."""
         match distribution:
             case None:
                 return self._id_bits
@@ -116,5 +116,5 @@ class Papers:
 
 
 def is_rejection(message: ToDevice, num_block: int) -> bool:
-    """Whether an answer puts another token in the place of one of the block."""
+    """Whether an answer replaces a token of the block."""
     return isinstance(message, Correction) and message.num_accepted < num_block

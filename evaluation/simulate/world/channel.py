@@ -1,7 +1,7 @@
 """How long bytes take: fixed, fading and recorded rates, delay and jitter. Pure.
 
-Law: a channel is a function of its numbers and its seed. The capacity at a time is the same whatever is sent,
-so two schemes in one sweep meet the same fades.
+Law: a channel is a function of its numbers and its seed. Its capacity at a time does not depend on what is
+sent, so all schemes in a sweep meet the same fades.
 """
 
 import csv
@@ -16,7 +16,7 @@ import numpy as np
 from common.sampling.randomness import FloatArray
 
 COHERENCE_SECONDS = 0.05  # of fading: walking pace at 2 GHz (0.423 / Doppler shift of 9 Hz)
-MIN_TRACE_MBPS = 0.01  # a gap in a trace is slow, but it ends
+MIN_TRACE_MBPS = 0.01  # so that gaps in a trace are slow but end
 _CHUNK = 4096  # blocks of fading drawn at a time
 
 
@@ -24,13 +24,13 @@ class Rate(Protocol):
     """Capacity over time."""
 
     def finish(self, num_bits: float, start: float) -> float:
-        """When the last of `num_bits` has been sent, if the first goes at `start` (seconds)."""
+        """Return when the last of `num_bits` has been sent, if the first is sent at `start` (seconds)."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FixedRate:
-    """Always the same; infinite for a link whose rate is not counted."""
+    """A constant rate; infinite for a link without a limit."""
 
     bits_per_second: float = math.inf
 
@@ -40,15 +40,15 @@ class FixedRate:
 
 
 class SteppedRate(ABC):
-    """Constant within blocks of equal length; subclasses say how much each block carries."""
+    """A rate that is constant within blocks of equal length; subclasses return what each block carries."""
 
     def __init__(self, block_seconds: float) -> None:
         self._block = block_seconds
-        self._sums = np.zeros(1)  # bits sent before the end of each block, had it begun at time 0
+        self._sums = np.zeros(1)  # bits sent from time 0 to the end of each block
 
     @abstractmethod
     def bits_of_blocks(self, first: int, count: int) -> FloatArray:
-        """Bits that the blocks [first, first + count) carry."""
+        """Return the bits that the blocks [first, first + count) carry."""
 
     def finish(self, num_bits: float, start: float) -> float:
         """See `Rate`."""
@@ -72,9 +72,10 @@ class SteppedRate(ABC):
 
 
 class FadingRate(SteppedRate):
-    """W log2(1 + g SNR) with Rayleigh block fading: g is exponential with mean 1, drawn anew each block.
+    """W log2(1 + g SNR) with Rayleigh block fading: each block draws g, exponential with mean 1.
 
-    The papers' channel (arXiv 2412.12687, 2505.11788), which give no coherence time; without fading g is 1.
+    This is the channel of the papers (arXiv 2412.12687, 2505.11788), which give no coherence time. Without
+    fading g is 1.
     """
 
     def __init__(
@@ -99,10 +100,10 @@ class FadingRate(SteppedRate):
 
 
 class TraceRate(SteppedRate):
-    """A recorded capacity, repeated at its end; `offset` (seconds) is where in it time 0 lies."""
+    """A recorded capacity that repeats; time 0 is at `offset` seconds of the recording."""
 
     def __init__(self, times: Sequence[float], mbps: Sequence[float], offset: float = 0.0) -> None:
-        """`mbps[i]` holds from `times[i]` on; ValueError unless the times ascend."""
+        """`mbps[i]` applies from `times[i]` on; ValueError unless the times ascend."""
         steps = np.diff(times)
         if len(times) < 2 or len(times) != len(mbps) or not (steps > 0).all():
             raise ValueError("a trace needs at least two times, ascending, each with its mbps")
@@ -115,7 +116,7 @@ class TraceRate(SteppedRate):
 
     @classmethod
     def read(cls, lines: Iterable[str], offset: float = 0.0) -> "TraceRate":
-        """From the lines of a CSV file with the columns t_s and ul_mbps; ValueError for any other."""
+        """Read the lines of a CSV file with the columns t_s and ul_mbps; ValueError if they are missing."""
         try:
             rows = [(float(row["t_s"]), float(row["ul_mbps"])) for row in csv.DictReader(lines)]
         except (KeyError, TypeError) as error:
@@ -129,7 +130,7 @@ class TraceRate(SteppedRate):
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """One way of a link. Seconds; jitter is uniform and added to the delay. Nothing overtakes."""
+    """One direction of a link, in seconds; the jitter is uniform and added to the delay. Order is kept."""
 
     rate: Rate = field(default_factory=FixedRate)
     delay: float = 0.0
@@ -138,7 +139,7 @@ class Direction:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """Between one device and the broker."""
+    """The link between one device and the broker."""
 
     up: Direction = field(default_factory=Direction)
     down: Direction = field(default_factory=Direction)
@@ -146,7 +147,7 @@ class Channel:
 
 
 class Line:
-    """The state of one direction: messages go one after the other and arrive in order."""
+    """The state of one direction: messages are sent one after another and arrive in order."""
 
     def __init__(self, direction: Direction, seed: int) -> None:
         self._direction = direction
@@ -155,7 +156,7 @@ class Line:
         self._last_arrival = 0.0
 
     def send(self, num_bytes: float, now: float) -> float:
-        """When a message that is handed over `now` arrives."""
+        """Return when a message that is sent `now` arrives."""
         self._free_at = self._direction.rate.finish(8 * num_bytes, max(now, self._free_at))
         late = self._direction.jitter * self._jitter.random() if self._direction.jitter else 0.0
         self._last_arrival = max(self._last_arrival, self._free_at + self._direction.delay + late)

@@ -24,7 +24,7 @@ from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate, FinalToken
 from edge_agent.tuning.tuner import Numbers, Tuner
 from evaluation.models.cached_logits import prefix_keys
-from evaluation.simulate.ways import Way
+from evaluation.simulate.variants import Variant
 from evaluation.simulate.world.accounting import Accounting
 from evaluation.simulate.world.channel import Channel, Line
 from evaluation.simulate.world.compute import Compute
@@ -107,7 +107,7 @@ class Device:
         self,
         name: str,
         env: simpy.Environment,
-        way: Way,
+        variant: Variant,
         channel: Channel,
         compute: Compute,
         accounting: Accounting,
@@ -116,7 +116,7 @@ class Device:
     ) -> None:
         self.name = name
         self.tuner = tuner
-        self._env, self._way, self._compute = env, way, compute
+        self._env, self._variant, self._compute = env, variant, compute
         self._accounting, self._deliver = accounting, deliver
         self._topics = Topics()
         self._up = Line(channel.up, channel.seed)
@@ -190,7 +190,7 @@ class Device:
         else:
             topic = self._topics.draft(POOL, str(outgoing.worker), self.name, self._session)
         payload = encode(outgoing.message)
-        counted, extra = self._way.counted(outgoing.message)
+        counted, extra = self._variant.counted(outgoing.message)
         written = payload if counted is outgoing.message else encode(counted)
         num_bytes = self._accounting.up(counted, written, topic, int(is_open), extra)
         if isinstance(outgoing.message, Draft):
@@ -207,7 +207,7 @@ class Device:
     def answer(self, session: str, message: ToDevice) -> None:
         """The broker has something for this device; it is there when the way down has carried it."""
         num_block = self._blocks.get(message.n, 0) if message.n is not None else 0
-        extra = self._way.counted_down(message, num_block)
+        extra = self._variant.counted_down(message, num_block)
         topic = self._topics.correction(self.name, session)
         num_bytes = self._accounting.down(message, topic, extra)
         if session == self._session:

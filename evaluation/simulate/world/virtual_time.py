@@ -1,4 +1,4 @@
-"""The one way in which things happen later in a simulation."""
+"""How the simulation does something later, in virtual time."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import simpy
 
 
 def later(env: simpy.Environment, seconds: float, action: Callable[[], None]) -> None:
-    """Do something `seconds` from now; at once when that is not in the future."""
+    """Call `action` in `seconds`, or at once if that is not in the future."""
     if seconds <= 0:
         action()
         return

@@ -1,6 +1,6 @@
 """A worker in virtual time: the real scheduler and sessions, with the loop of `cloud_worker.worker`.
 
-Law: batches are formed as a worker forms them; a pass takes as long as `Compute` says of what it computes.
+Law: batches are formed as a worker forms them; a pass takes the time that `Compute` gives for its positions.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -20,7 +20,7 @@ CHUNK_TOKENS = 256  # WorkerConfig's default
 
 
 class SimulatedWorker:
-    """`send(key, message)` takes an answer to its device's line, as decoded from its bytes."""
+    """A worker; `send` gets each answer, as decoded from its bytes, for the device's downlink."""
 
     def __init__(
         self,
@@ -47,17 +47,17 @@ class SimulatedWorker:
 
     @property
     def keys(self) -> list[SessionKey]:
-        """The sessions held."""
+        """The sessions that it holds."""
         return list(self._scheduler.keys)
 
     def receive(self, key: SessionKey, message: ToWorker) -> None:
-        """A message has crossed the link and the broker."""
+        """Take a message that has crossed the link and the broker."""
         self._send(self._scheduler.receive(key, message))
         if self._scheduler.num_waiting and not self._work.triggered:
             self._work.succeed()
 
     def _verify(self) -> Generator[simpy.Event, None, None]:
-        """The loop of `Worker._verify`."""
+        """Run the loop of `Worker._verify`."""
         while True:
             yield self._work
             tasks, answers = self._scheduler.next_batch()
@@ -73,7 +73,7 @@ class SimulatedWorker:
                 self._work = self._env.event()
 
     def _judged(self, tasks: Sequence[Task]) -> tuple[list[list[Judged] | None], float]:
-        """As `Worker._judged`, and how long the pass takes."""
+        """Judge as `Worker._judged` does, and return how long the pass takes."""
         batch = Batch.of(tasks, self._model.num_missing, CHUNK_TOKENS)
         seconds = self._compute.forward(sum(map(self._model.num_missing, batch.passes)))
         return batch.judged(self._model.logits(batch.passes)), seconds

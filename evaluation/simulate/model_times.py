@@ -1,6 +1,6 @@
-"""How fast this machine runs the pair: the figures of `Compute`, found by running both models.
+"""How fast this machine runs the pair: the figures of `Compute`, measured by running both models.
 
-Law: the models themselves are timed, not what is remembered of them; medians of several runs.
+Law: the models themselves are timed, not their cached logits; figures are medians of several runs.
 """
 
 import statistics
@@ -17,7 +17,7 @@ NUM_PROMPT, NUM_NEW, NUM_RUNS = 48, 17, 9
 
 
 def measure(draft: str, target: str, dtype: str, num_threads: int) -> Compute:
-    """Seconds of a draft token, a prompt token, a pass and a position in it; ModelError, TargetModelError."""
+    """Measure the seconds per draft token, prompt token, pass and position; ModelError, TargetModelError."""
     draft_model = DraftModel.load(resolve(draft), num_threads=num_threads)
     target_model = TargetModel.load(target, dtype=dtype, num_threads=num_threads)
     prompt = [1 + number % 200 for number in range(NUM_PROMPT)]
@@ -55,5 +55,5 @@ def measure(draft: str, target: str, dtype: str, num_threads: int) -> Compute:
         prompt_seconds=max(0.0, (many_drafts - one_draft) / (NUM_NEW - 1)),
         pass_seconds=max(0.0, one_row - per_position),
         position_seconds=per_position,
-        source=f"{draft} and {target} measured here with {num_threads} thread(s) each",
+        source=f"{draft} and {target}, measured on this machine with {num_threads} thread(s) each",
     )

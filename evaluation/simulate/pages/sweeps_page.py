@@ -1,44 +1,26 @@
-"""The sections of the sweeps' page, made from points: tables in Markdown, CSV beside them, pictures.
+"""The sections of simulation.md, made from points: Markdown tables, CSV files and pictures.
 
-Law: a table shows what a sweep found and computes nothing of its own.
+Law: a table shows the figures of a sweep and computes none of its own.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.reporting.results import Cell, markdown_table, write_csv, write_section, write_svg
+from evaluation.reporting.results import markdown_table, write_csv, write_section, write_svg
 from evaluation.simulate.links import LinkPoint
-from evaluation.simulate.measures import Speed
 from evaluation.simulate.pages import pictures
+from evaluation.simulate.pages.cells import SPEED_HEADINGS, percent, speed_cells
 from evaluation.simulate.sweeps import PAPERS, WIRE, SnrPoint, ThresholdPoint, WindowPoint
 
 PAGE = "simulation.md"
-CLOCKS = ("tokens/s", "mean of per-token rates")
-SPEED_HEADINGS = (*CLOCKS, "B up/token", "B down/token", "uplinks/token", "answers/token", "first token (s)")
-
-
-def speed_cells(speed: Speed) -> tuple[Cell, ...]:
-    """In the order of SPEED_HEADINGS."""
-    return (
-        speed.tokens_per_second,
-        speed.papers_rate,
-        speed.bytes_up,
-        speed.bytes_down,
-        speed.uplinks,
-        speed.answers,
-        speed.first_token,
-    )
-
-
-def percent(share: float | None) -> str:
-    """A share as a reader wants it."""
-    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
-    """Throughput against SNR, and the bytes of every way."""
-    rows = [(one.counting, one.bandwidth_mhz, one.snr_db, one.way, *speed_cells(one.speed)) for one in points]
-    headings = ("counting", "bandwidth_mhz", "snr_db", "way", *SPEED_HEADINGS)
+    """Write throughput against SNR, and the bytes of every scheme."""
+    rows = [
+        (one.counting, one.bandwidth_mhz, one.snr_db, one.variant, *speed_cells(one.speed)) for one in points
+    ]
+    headings = ("counting", "bandwidth_mhz", "snr_db", "scheme", *SPEED_HEADINGS)
     write_csv(folder / "simulation-snr.csv", headings, rows)
     write_svg(folder / "simulation-snr.svg", pictures.throughput_over_snr(points))
     write_svg(folder / "simulation-bytes.svg", pictures.bytes_per_token(points))
@@ -48,17 +30,17 @@ def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
             chosen = [one for one in points if (one.counting, one.bandwidth_mhz) == (counting, mhz)]
             snrs = list(dict.fromkeys(one.snr_db for one in chosen))
             table = [
-                [name, *(one.speed.tokens_per_second for one in chosen if one.way == name)]
-                for name in dict.fromkeys(one.way for one in chosen)
+                [name, *(one.speed.tokens_per_second for one in chosen if one.variant == name)]
+                for name in dict.fromkeys(one.variant for one in chosen)
             ]
             title = f"Tokens/s, {mhz:g} MHz, {pictures.COUNTED[counting]}:"
-            tables += [title, markdown_table(["way", *(f"{snr:g} dB" for snr in snrs)], table)]
+            tables += [title, markdown_table(["scheme", *(f"{snr:g} dB" for snr in snrs)], table)]
     write_section(
         folder / PAGE, "snr", "\n\n".join([*tables, "![throughput against SNR](simulation-snr.svg)"])
     )
     middle = pictures.middle(points)
-    found = {(one.counting, one.way): one.speed for one in middle}
-    names = list(dict.fromkeys(one.way for one in middle))
+    found = {(one.counting, one.variant): one.speed for one in middle}
+    names = list(dict.fromkeys(one.variant for one in middle))
     table = [
         [
             name,
@@ -71,16 +53,16 @@ def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
         ]
         for name in names
     ]
-    headings = ["way", "papers' payload", "our payload", "all counted, up", "down", "uplinks", "answers"]
-    at = f"All a token, at {middle[0].bandwidth_mhz:g} MHz and {middle[0].snr_db:g} dB:"
-    text = [at, markdown_table(headings, table), "![uplink bytes a token](simulation-bytes.svg)"]
+    headings = ["scheme", "papers' payload", "our payload", "all counted, up", "down", "uplinks", "answers"]
+    at = f"Per token, at {middle[0].bandwidth_mhz:g} MHz and {middle[0].snr_db:g} dB:"
+    text = [at, markdown_table(headings, table), "![uplink bytes per token](simulation-bytes.svg)"]
     write_section(folder / PAGE, "bytes", "\n\n".join(text))
 
 
 def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]) -> None:
-    """Throughput against accuracy, and what skipping costs."""
+    """Write throughput against accuracy, and what skipping costs."""
     headings = (
-        "way",
+        "scheme",
         "threshold",
         "replies",
         "right",
@@ -92,7 +74,7 @@ def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]
     )
     rows = [
         (
-            one.way,
+            one.variant,
             one.threshold,
             one.worth.num_replies,
             one.worth.right,
@@ -109,7 +91,7 @@ def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]
     write_svg(folder / "simulation-skips.svg", pictures.skips(points))
     table = [
         [
-            one.way,
+            one.variant,
             one.threshold,
             percent(one.worth.right),
             percent(one.worth.same_as_greedy),
@@ -118,13 +100,13 @@ def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]
         ]
         for one in points
     ]
-    shown = ["way", "threshold", "exactly right", "the target's greedy reply", "tokens/s", "B up/token"]
+    shown = ["scheme", "threshold", "exactly right", "same as greedy", "tokens/s", "B up/token"]
     picture = "![throughput against accuracy](simulation-accuracy.svg)"
     write_section(folder / PAGE, "accuracy", "\n\n".join([header, markdown_table(shown, table), picture]))
     gated = [one for one in points if one.threshold is not None]
     table = [
         [
-            one.way,
+            one.variant,
             one.threshold,
             percent(one.worth.skipped),
             percent(one.worth.truly_skipped),
@@ -132,13 +114,13 @@ def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]
         ]
         for one in gated
     ]
-    shown = ["way", "threshold", "skipped", "of these rightly", "drift a token"]
+    shown = ["scheme", "threshold", "skipped", "rightly skipped", "drift/token"]
     picture = "![tokens skipped and their cost](simulation-skips.svg)"
     write_section(folder / PAGE, "skips", "\n\n".join([markdown_table(shown, table), picture]))
 
 
 def window_section(folder: Path, header: str, points: Sequence[WindowPoint]) -> None:
-    """Throughput against the round trip, a column a window."""
+    """Write throughput against the round trip, one column per window."""
     rows = [(one.round_trip_ms, one.window, *speed_cells(one.speed)) for one in points]
     write_csv(folder / "simulation-window.csv", ("round_trip_ms", "window", *SPEED_HEADINGS), rows)
     write_svg(folder / "simulation-window.svg", pictures.throughput_over_round_trip(points))
@@ -153,7 +135,7 @@ def window_section(folder: Path, header: str, points: Sequence[WindowPoint]) -> 
 
 
 def link_section(folder: Path, header: str, points: Sequence[LinkPoint]) -> None:
-    """Fixed thresholds beside what an agent chooses by its link."""
+    """Write fixed thresholds beside those that an agent chooses by its link."""
     headings = (
         "kbps",
         "case",
@@ -194,5 +176,5 @@ def link_section(folder: Path, header: str, points: Sequence[LinkPoint]) -> None
         for one in points
     ]
     shown = ["link", "opportunistic with", "last threshold", "tokens/s", "B up/token", "skipped"]
-    shown += ["exactly right", "drift a token"]
+    shown += ["exactly right", "drift/token"]
     write_section(folder / PAGE, "links", "\n\n".join([header, markdown_table(shown, table)]))

@@ -1,16 +1,17 @@
-"""What is compared: our schemes by their settings, and two peers built from their descriptions.
+"""What is compared: our schemes with their settings, and two peers built from their descriptions.
 
-Law: a way only says how an agent is set up and what its messages would weigh; sessions, verification and
-codec are the same for all.
+Law: a variant only decides how an agent is configured and how its messages are counted; sessions,
+verification and codec are the same for all.
 
-A peer's round is stop and wait: gamma draft tokens drawn from the whole x go up, the worker accepts a head of
-them, and a token of the target's follows: resampled after a rejection, else one more (the bonus).
+A peer's round is stop and wait: gamma draft tokens, drawn from the whole distribution x, are sent; the worker
+accepts the first of them up to a rejection, and one token of the target's follows: resampled after a
+rejection, otherwise the bonus token.
 
-    sd-GAMMA    synchronous speculative decoding (arXiv 2211.17192) over the link: with each draft token goes
-                its whole distribution
-    dssd-GAMMA  DSSD (arXiv 2507.12000): ids and the probability of each draft token go up; after a rejection
-                the target's whole row comes down, and the device, which has q, draws from norm((y - q)+)
-                itself. The token is the same, so only what is counted differs.
+    sd-GAMMA    synchronous speculative decoding (arXiv 2211.17192) over the link: each draft token is sent
+                with its whole distribution
+    dssd-GAMMA  DSSD (arXiv 2507.12000): only the id and probability of each draft token are sent; after a
+                rejection the target's whole row comes back, and the device, which has q, draws from
+                norm((y - q)+) itself. The token is the same, so only the counting differs.
 """
 
 from dataclasses import dataclass, replace
@@ -32,8 +33,8 @@ DEFAULT_GAMMA = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A row of a comparison; `gamma` is the block length of a peer, 0 for our schemes."""
+class Variant:
+    """A scheme with its settings, or a peer; `gamma` is the block length of a peer, 0 for our schemes."""
 
     name: str
     config: AgentConfig
@@ -42,67 +43,67 @@ class Way:
 
     @property
     def scheme(self) -> Scheme:
-        """Which gate and form it uses."""
+        """The scheme with its gate and form."""
         return SYNCHRONOUS if self.gamma else self.config.chosen_scheme
 
     @property
     def learns(self) -> bool:
-        """Whether a generation is run with numbers that earlier ones of the same agent have led to."""
+        """Whether a generation depends on what the agent learned in earlier ones."""
         config = self.config
         looks_at_bytes = config.max_ids == 0 and config.byte_price is None
         return bool(config.rejection_cost) or looks_at_bytes or config.risk is not None
 
     @property
     def is_lossless(self) -> bool:
-        """Whether its text has exactly the target's law."""
+        """Whether its texts have exactly the target's distribution."""
         exact = self.scheme.form in (Form.DENSE, Form.LATTICE, Form.COUPLED)
         return not self.scheme.drafts or self.scheme.holds or (exact and self.scheme.gate is Gate.ALWAYS)
 
     def policy(
         self, sampling: Sampling, seed: int, calibration: Calibration | None, numbers: Numbers
     ) -> Policy:
-        """As the agent makes it."""
+        """Return the policy as the agent makes it."""
         return replace(build_policy(self.config, sampling, seed, calibration, numbers), scheme=self.scheme)
 
     def settings(self, opening: Opening, stop_ids: frozenset[int], max_positions: int) -> SessionSettings:
-        """As the agent makes them."""
+        """Return the session's settings as the agent makes them."""
         settings = build_session_settings(self.config, opening, stop_ids, max_positions)
         if not self.gamma:
             return settings
         return replace(settings, window=1, block_length=self.gamma, wants_bonus=True, drafts=True)
 
     def counted(self, message: ToWorker) -> tuple[ToWorker, Extra]:
-        """What a message is counted as."""
+        """Return what a message is counted as."""
         if not self.sends_rows_down or not isinstance(message, Draft):
             return message, Extra()
         block = tuple(DraftToken(drafted.token) for drafted in message.block)
         return replace(message, block=block), Extra(num_probs=len(block))
 
     def counted_down(self, message: ToDevice, num_block: int) -> Extra:
-        """What comes down with an answer to a block of that many tokens."""
+        """Return what is added to the answer to a block of `num_block` tokens."""
         return Extra(num_rows=int(self.sends_rows_down and is_rejection(message, num_block)))
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A way with what differs from its defaults, and what tables call it."""
+    """A variant by its name, the settings that differ from the defaults, and its label in tables."""
 
     label: str
     name: str
     settings: dict[str, object]
 
 
-def way(name: str, **settings: object) -> Way:
-    """A scheme of ours, or a peer as `sd-4`, `dssd-4`; `settings` are those of an agent.
+def variant(name: str, **settings: object) -> Variant:
+    """Return a scheme of ours, or a peer as `sd-4`, `dssd-4`; `settings` are those of an agent.
 
-    ValueError for an unknown name, and what AgentConfig says about a setting.
+    ValueError for an unknown name, or a setting that AgentConfig rejects.
     """
     settings.setdefault("on_cloud_loss", OnCloudLoss.WAIT.value)
     peer, _, gamma = name.partition("-")
     if peer in PEERS and (not gamma or gamma.isdigit()):
         length = int(gamma or DEFAULT_GAMMA)
         config = AgentConfig(scheme="hlm", **settings)  # pyright: ignore[reportArgumentType]
-        return Way(f"{peer}-{length}", config, gamma=length, sends_rows_down=peer == "dssd")
+        return Variant(f"{peer}-{length}", config, gamma=length, sends_rows_down=peer == "dssd")
     if name not in SCHEMES:
-        raise ValueError(f"there is no scheme {name!r}: choose of {', '.join((*SCHEMES, *PEERS))}")
-    return Way(name, AgentConfig(scheme=name, **settings))  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"there is no scheme {name!r}: choose from {', '.join((*SCHEMES, *PEERS))}")
+    return Variant(name, AgentConfig(scheme=name, **settings))  # pyright: ignore[reportArgumentType]
