@@ -21,7 +21,7 @@ from common.process.settings import SettingsError
 from edge_agent.errors import AgentError
 from edge_agent.policy.schemes import SCHEMES
 from evaluation.models.pair import Pair, add_pair_flags, open_pair
-from evaluation.reporting.results import RESULTS, Cell, ResultsError, header, markdown_table
+from evaluation.reporting.results import RESULTS, RESULTS_HELP, Cell, ResultsError, header, markdown_table
 from evaluation.simulate.measures import speed
 from evaluation.simulate.model_times import measure
 from evaluation.simulate.pages.cells import SPEED_HEADINGS, percent, speed_cells
