@@ -317,7 +317,7 @@ def test_the_command_compares_a_gate_that_weighs_the_link(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--rejection-cost", "1", "--schemes", "hlm"], "rejection_cost is for schemes that skip"),
+        (["--rejection-cost", "1", "--schemes", "hlm"], "--rejection-cost is for schemes that skip"),
         (["--schemes", "magic"], "no scheme 'magic'"),
         (["--bandwidth-mhz", "1", "--rate-kbps", "1"], "without --rate-kbps"),
         (["--trace", "/nowhere.csv"], "nowhere.csv"),
