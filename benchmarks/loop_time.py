@@ -80,6 +80,8 @@ def seen(num_devices: int, num_tokens: int) -> Seen:
         worker.stop(timeout=60.0)
         line = next(line for line in worker.log.splitlines() if line.startswith(MARK))
     passes = json.loads(line.removeprefix(MARK))[NUM_WARM:]
+    if not passes:
+        raise SystemExit(f"no more than {NUM_WARM} passes with {num_devices} devices: give more --tokens")
     return Seen(*(statistics.fmean(column) for column in zip(*passes, strict=True)))
 
 

@@ -57,7 +57,7 @@ class SimulatedWorker:
             self._work.succeed()
 
     def _verify(self) -> Generator[simpy.Event, None, None]:
-        """Run the loop of `Worker._verify`."""
+        """Run the loop of `Verifier.run`."""
         while True:
             yield self._work
             tasks, answers = self._scheduler.next_batch()
@@ -73,7 +73,7 @@ class SimulatedWorker:
                 self._work = self._env.event()
 
     def _judged(self, tasks: Sequence[Task]) -> tuple[list[list[Judged] | None], float]:
-        """Judge as `Worker._judged` does, and return how long the pass takes."""
+        """Judge as `Verifier._judge` does, and return how long the pass takes."""
         batch = Batch.of(tasks, self._model.num_missing, CHUNK_TOKENS)
         seconds = self._compute.forward(sum(map(self._model.num_missing, batch.passes)))
         return batch.judged(self._model.logits(batch.passes)), seconds
