@@ -11,7 +11,8 @@ from itertools import takewhile
 
 from edge_agent.generation.events import Emitted, Retraction, Tentative, Token
 from edge_agent.session.transcript import Fate, FinalToken
-from edge_agent.text.tokenizer import StopStrings, TextStream
+from edge_agent.text.stop_strings import StopStrings
+from edge_agent.text.stream import TextStream
 
 
 class Decoder:
@@ -28,7 +29,9 @@ class Decoder:
 
     def push(self, token: int) -> str:
         """The text that the token completes."""
-        return self._stops.push(self._stream.push(token))
+        shown = self._stops.push(self._stream.push(token))
+        special = self._stream.special(token)
+        return shown + self._stops.push_special(special) if special else shown
 
     def flush(self) -> str:
         """The text that was held back, at the end."""

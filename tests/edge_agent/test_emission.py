@@ -128,6 +128,24 @@ def test_nothing_tentative_shows_behind_a_tentative_stop_string_and_it_goes_on_w
     assert app.shown == "go ENtry on"
 
 
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        ("<|user|>", "go on"),
+        ("on<|user|>", "go "),
+        ("<|user|>t", "go on"),
+        ("<|user|", "go ontry"),
+        ("nt", "go o"),
+    ],
+)
+def test_a_stop_string_may_be_the_text_of_a_special_token(stop: str, text: str) -> None:
+    made, app = emission([stop]), App()
+    written = TOKENIZER.encode("go on<|user|>try", add_special_tokens=False).ids
+    for event in [*made.update([], written), *made.update(finals(written), []), *made.finish()]:
+        app.take(event)
+    assert app.final == app.shown == text
+
+
 @given(
     scheme=st.sampled_from(["lossless", "coupled", "opportunistic", "slm", "llm"]),
     seed=st.integers(0, 500),
