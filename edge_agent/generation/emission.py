@@ -1,8 +1,9 @@
 """Turn the steps of a session into what an app sees: tentative tokens at once, and final ones.
 
-Law: the texts of the `Token`s, joined, are the answer; `Tentative` and `Retraction` only show early what it
-may become. All come from one kind of decoder, so a `Token` has exactly the text of its `Tentative`, and
-nothing is shown that a stop string or a missing byte would hide.
+Law: the texts of the `Token`s, joined, are the answer, and none follows the `Token` that completes a stop
+string. `Tentative` and `Retraction` only show early what the answer may become. All come from one kind of
+decoder, so a `Token` has exactly the text of its `Tentative`, and nothing is shown that a stop string or a
+missing byte would hide.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,11 @@ class Decoder:
     def __init__(self, stream: TextStream, stops: StopStrings) -> None:
         self._stream = stream
         self._stops = stops
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether there are stop strings."""
+        return self._stops.can_stop
 
     @property
     def stopped(self) -> bool:
@@ -60,6 +66,8 @@ class Emission:
         assumed = [*(final.token for final in finals), *tail]
         yield from self._retract(assumed)
         for final in finals:
+            if self.stopped:
+                break
             yield self._confirm(final)
         for token in [] if self.stopped else tail[len(self._announced) :]:
             self._announced.append(Tentative(self._ahead.push(token), token))
