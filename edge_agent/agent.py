@@ -40,7 +40,8 @@ from edge_agent.generation.mailbox import Mailbox
 from edge_agent.monitoring.totals import Totals
 from edge_agent.session.session import EdgeSession
 from edge_agent.text.prompts import Message, encode_prompt
-from edge_agent.text.tokenizer import StopStrings, Text
+from edge_agent.text.stop_strings import StopStrings
+from edge_agent.text.tokenizer import Text
 from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.calibration_file import find_calibration
 

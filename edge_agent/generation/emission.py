@@ -1,8 +1,9 @@
 """Turn the steps of a session into what an app sees: tentative tokens at once, and final ones.
 
-Law: the texts of the `Token`s, joined, are the answer; `Tentative` and `Retraction` only show early what it
-may become. All come from one kind of decoder, so a `Token` has exactly the text of its `Tentative`, and
-nothing is shown that a stop string or a missing byte would hide.
+Law: the texts of the `Token`s, joined, are the answer, and none follows the `Token` that completes a stop
+string. `Tentative` and `Retraction` only show early what the answer may become. All come from one kind of
+decoder, so a `Token` has exactly the text of its `Tentative`, and nothing is shown that a stop string or a
+missing byte would hide.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,8 @@ from itertools import takewhile
 
 from edge_agent.generation.events import Emitted, Retraction, Tentative, Token
 from edge_agent.session.transcript import Fate, FinalToken
-from edge_agent.text.tokenizer import StopStrings, TextStream
+from edge_agent.text.stop_strings import StopStrings
+from edge_agent.text.stream import TextStream
 
 
 class Decoder:
@@ -22,13 +24,20 @@ class Decoder:
         self._stops = stops
 
     @property
+    def can_stop(self) -> bool:
+        """Whether there are stop strings."""
+        return self._stops.can_stop
+
+    @property
     def stopped(self) -> bool:
         """Whether a stop string has ended the text."""
         return self._stops.stopped
 
     def push(self, token: int) -> str:
         """The text that the token completes."""
-        return self._stops.push(self._stream.push(token))
+        shown = self._stops.push(self._stream.push(token))
+        special = self._stream.special(token)
+        return shown + self._stops.push_special(special) if special else shown
 
     def flush(self) -> str:
         """The text that was held back, at the end."""
@@ -57,6 +66,8 @@ class Emission:
         assumed = [*(final.token for final in finals), *tail]
         yield from self._retract(assumed)
         for final in finals:
+            if self.stopped:
+                break
             yield self._confirm(final)
         for token in [] if self.stopped else tail[len(self._announced) :]:
             self._announced.append(Tentative(self._ahead.push(token), token))

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing
+from copy import copy
 from dataclasses import dataclass, field
 
 from common.process.log import about
@@ -82,6 +83,8 @@ class Generation:
                     await self.drafting.returned()
 
     async def _events(self, began: float) -> AsyncGenerator[Emitted]:
+        if self.decoder.can_stop:
+            self.session.stop_with(copy(self.decoder))
         emission = Emission(self.decoder)
         async with aclosing(self._steps()) as steps:
             async for step in steps:
@@ -90,8 +93,6 @@ class Generation:
                         self.text += event.text
                         self.clock.first_token = self.clock.first_token or time.monotonic() - began
                     yield event
-                if emission.stopped:
-                    self.session.stop()
         for event in emission.finish():
             self.text += event.text if isinstance(event, Token) else ""
             yield event

@@ -4,6 +4,7 @@ Law: a token becomes final once and in order, and nothing becomes final after th
 """
 
 from edge_agent.session.settings import SessionSettings
+from edge_agent.session.stopping import Decoder, Stopping
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import FinalToken, Transcript
 
@@ -14,10 +15,15 @@ class Ending:
     def __init__(self, transcript: Transcript, settings: SessionSettings, tally: Tally) -> None:
         self.reason: str | None = None
         self.num_final = transcript.num_prompt
+        self._stopping: Stopping | None = None
         self._transcript = transcript
         self._settings = settings
         self._tally = tally
         self._final: list[FinalToken] = []
+
+    def stop_with(self, decoder: Decoder) -> None:
+        """End the text at the token that completes a stop string of `decoder`, which continues the prompt."""
+        self._stopping = Stopping(decoder)
 
     @property
     def tokens_left(self) -> int:
@@ -30,7 +36,7 @@ class Ending:
         """Whether the sequence, as assumed now, is complete."""
         tokens = self._transcript.tokens
         has_stopped = self._transcript.num_generated > 0 and tokens[-1] in self._settings.stop_ids
-        return has_stopped or self.tokens_left <= 0
+        return has_stopped or self.tokens_left <= 0 or self._tail_stopped
 
     def settle(self, boundary: int) -> str | None:
         """Emit every token before position `boundary`; return the finish reason when they end the text."""
@@ -39,16 +45,25 @@ class Ending:
             self.num_final += 1
             self._final.append(final)
             self._tally.num_by_fate[final.fate] += 1
-            if final.token in self._settings.stop_ids:
+            has_stopped = self._stopping is not None and self._stopping.settle(final.token)
+            if has_stopped or final.token in self._settings.stop_ids:
                 return "stop"
             if self.num_final == len(self._transcript) and self.tokens_left <= 0:
-                return "length"
+                is_stop = self._stopping is not None and self._stopping.is_complete_at_end()
+                return "stop" if is_stop else "length"
         return None
 
     def end(self, reason: str) -> None:
-        """End the text with what is final."""
+        """End the text with what is final, and forget what was measured of what is not."""
         self.reason = reason
         self._transcript.rewind(self.num_final)
+        self._tally.num_measured, self._tally.measured_risk_sum = self._transcript.measured
+
+    @property
+    def _tail_stopped(self) -> bool:
+        if self._stopping is None:
+            return False
+        return self._stopping.is_complete(self._transcript.tokens[self.num_final :])
 
     def take_final(self) -> list[FinalToken]:
         """The tokens that became final, in order; each is given once."""

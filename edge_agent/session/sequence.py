@@ -105,5 +105,5 @@ class EdgeSequence:
     def _measure(self, record: InFlight, codes: bytes) -> None:
         if codes and len(codes) == record.num_context_probs:
             start = record.start - record.num_context_probs
-            self._tally.measure(self.transcript.draft_probs(start, record.start), codes)
-            self.transcript.mark_measured(start, len(codes))
+            risks = self._tally.measure(self.transcript.draft_probs(start, record.start), codes)
+            self.transcript.mark_measured(start, risks)

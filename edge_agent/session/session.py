@@ -19,6 +19,7 @@ from edge_agent.session.round_trip import RoundTrip
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.sequence import EdgeSequence
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
+from edge_agent.session.stopping import Decoder
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate, FinalToken
 
@@ -108,6 +109,10 @@ class EdgeSession:
         return self._ending.take_final()
 
     # -- what happens -------------------------------------------------------------------------------
+
+    def stop_with(self, decoder: Decoder) -> None:
+        """End the text at the token that completes a stop string of `decoder`; before `begin`."""
+        self._ending.stop_with(decoder)
 
     def begin(self, now: float) -> None:
         """The first step: the target model is asked to write when there is no drafting."""
@@ -200,7 +205,7 @@ class EdgeSession:
             self._send_window.oldest.deadline = now
 
     def stop(self) -> None:
-        """End the text here, as at a stop string: nothing more is emitted."""
+        """End the text here, because no one reads on: nothing more is emitted."""
         self._finish("stop")
 
     def fail(self, reason: str) -> None:

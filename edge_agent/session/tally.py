@@ -61,8 +61,13 @@ class Tally:
         for fate, count in other.num_by_fate.items():
             self.num_by_fate[fate] += count
 
-    def measure(self, draft_probs: FloatArray, codes: bytes) -> None:
-        """Deferred verification: the target's probabilities `codes` [m] of m tokens that were skipped."""
+    def measure(self, draft_probs: FloatArray, codes: bytes) -> list[float]:
+        """Deferred verification: the target's probabilities `codes` [m] of m tokens that were skipped.
+
+        Returns the rejection probability of each.
+        """
         target_probs = decode_probs(np.frombuffer(codes, np.uint8))
-        self.num_measured += len(codes)
-        self.measured_risk_sum += float(np.maximum(0.0, 1.0 - target_probs / draft_probs).sum())
+        risks = [float(risk) for risk in np.maximum(0.0, 1.0 - target_probs / draft_probs)]
+        self.num_measured += len(risks)
+        self.measured_risk_sum += sum(risks)
+        return risks

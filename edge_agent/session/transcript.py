@@ -43,6 +43,7 @@ class Transcript:
         self._fates: list[Fate | None] = []
         self._probs: list[float] = []
         self._measured: list[bool] = []
+        self._risks: list[float] = []  # of those measured
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -59,6 +60,7 @@ class Transcript:
         self._fates.append(fate)
         self._probs.append(draft_prob)
         self._measured.append(False)
+        self._risks.append(0.0)
 
     def rewind(self, length: int) -> None:
         """Forget every token from position `length` on."""
@@ -67,6 +69,7 @@ class Transcript:
         del self._fates[length - self.num_prompt :]
         del self._probs[length - self.num_prompt :]
         del self._measured[length - self.num_prompt :]
+        del self._risks[length - self.num_prompt :]
 
     def mark(self, start: int, count: int, fate: Fate) -> None:
         """Settle the fate of the tokens [start, start + count)."""
@@ -77,10 +80,16 @@ class Transcript:
         """Settle the fate of every token that still awaits verification."""
         self._fates = [fate if known is None else known for known in self._fates]
 
-    def mark_measured(self, start: int, count: int) -> None:
-        """The target's probabilities of the tokens [start, start + count) are known."""
+    def mark_measured(self, start: int, risks: Sequence[float]) -> None:
+        """The rejection probabilities of the tokens from `start` on are known."""
         first = start - self.num_prompt
-        self._measured[first : first + count] = [True] * count
+        self._measured[first : first + len(risks)] = [True] * len(risks)
+        self._risks[first : first + len(risks)] = risks
+
+    @property
+    def measured(self) -> tuple[int, float]:
+        """How many tokens were measured, and the sum of their rejection probabilities."""
+        return sum(self._measured), sum(self._risks)
 
     def unmeasured(self) -> list[range]:
         """Runs of positions that were never verified and whose risk is not known."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,6 +12,7 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.generation.emission import Decoder, Emission
 from edge_agent.generation.events import Emitted, Retraction, Tentative, Token
+from edge_agent.report import Report
 from edge_agent.session.transcript import Fate, FinalToken
 from edge_agent.text.tokenizer import StopStrings, TextStream
 from evaluation.local.broker import LocalBroker
@@ -128,6 +130,24 @@ def test_nothing_tentative_shows_behind_a_tentative_stop_string_and_it_goes_on_w
     assert app.shown == "go ENtry on"
 
 
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        ("<|user|>", "go on"),
+        ("on<|user|>", "go "),
+        ("<|user|>t", "go on"),
+        ("<|user|", "go ontry"),
+        ("nt", "go o"),
+    ],
+)
+def test_a_stop_string_may_be_the_text_of_a_special_token(stop: str, text: str) -> None:
+    made, app = emission([stop]), App()
+    written = TOKENIZER.encode("go on<|user|>try", add_special_tokens=False).ids
+    for event in [*made.update([], written), *made.update(finals(written), []), *made.finish()]:
+        app.take(event)
+    assert app.final == app.shown == text
+
+
 @given(
     scheme=st.sampled_from(["lossless", "coupled", "opportunistic", "slm", "llm"]),
     seed=st.integers(0, 500),
@@ -197,6 +217,40 @@ def test_through_the_broker_tentative_text_falls_and_the_answer_is_that_of_an_ap
     assert app.final == text
     assert [token for token in app.tokens if token is not None] == tokens
     assert app.num_retractions > 0
+
+
+async def reported(config: AgentConfig) -> Report:
+    async with EdgeAgent.open(config) as agent:
+        generation, before = agent.generate("Öffne das Fenster"), agent.link_statistics
+        tokens = [token.token async for token in generation]
+        report = Report.of(generation, before, agent.link_statistics)
+        assert len([token for token in tokens if token is not None]) == report.num_tokens
+        return report
+
+
+@pytest.mark.parametrize("scheme", ["lossless", "coupled", "opportunistic", "llm", "slm"])
+def test_through_the_broker_the_report_of_a_text_with_a_stop_string_is_always_the_same(
+    scheme: str, broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
+) -> None:
+    def outcome(report: Report) -> tuple[str, str, int, dict[str, int]]:
+        return report.text, report.finish_reason, report.num_tokens, report.num_by_fate
+
+    model = str(draft_folder("llama"))
+    config = AgentConfig(
+        broker=broker.url, model=model, scheme=scheme, temperature=1.0, seed=3, max_tokens=24
+    )
+    with LocalWorker(broker.url, "--model", str(family_folder("llama"))):
+        free = asyncio.run(reported(replace(config, max_tokens=24)))
+        stop = free.text[len(free.text) // 2 :][:2]
+        outcomes = [
+            outcome(
+                asyncio.run(reported(replace(config, stop=(stop,), max_tokens=max_tokens, window=window)))
+            )
+            for max_tokens, window in [(24, 2), (24, 4), (60, 4), (60, 8)]
+        ]
+    assert outcomes == [outcomes[0]] * len(outcomes)
+    assert outcomes[0][:2] == (free.text[: free.text.index(stop)], "stop")
+    assert outcomes[0][2] < free.num_tokens
 
 
 def test_an_app_that_leaves_early_leaves_nothing_behind(draft_folder: FolderOf) -> None:

@@ -88,6 +88,23 @@ def test_a_prompt_that_ends_within_a_character_does_not_come_out_again() -> None
     assert [stream.push(token) for token in ids[-2:]] == ["", "𝄞"]
 
 
+@pytest.mark.parametrize("prompt", ["abc �", "�", "��", "x�<|assistant|>", "é�</s>"])
+@pytest.mark.parametrize("tokenizer", [BYTE_LEVEL, sentencepiece_like()], ids=["bytes", "pieces"])
+def test_a_replacement_character_typed_in_the_prompt_does_not_come_out_again(
+    tokenizer: Tokenizer, prompt: str
+) -> None:
+    stream = TextStream(tokenizer, tokenizer.encode(prompt).ids)
+    answer = tokenizer.encode("s", add_special_tokens=False).ids
+    assert "".join([*(stream.push(token) for token in answer), stream.flush()]).strip() == "s"
+    assert TextStream(tokenizer, tokenizer.encode(prompt).ids).flush() == ""
+
+
+def test_a_replacement_character_that_the_model_writes_is_shown_once() -> None:
+    ids = BYTE_LEVEL.encode("a�", add_special_tokens=False).ids
+    assert streamed(BYTE_LEVEL, BYTE_LEVEL.encode("�").ids, ids) == "a�"
+    assert streamed(BYTE_LEVEL, BYTE_LEVEL.encode("�").ids, [*ids, *ids]) == "a�a�"
+
+
 def test_a_long_stream_decodes_no_more_than_its_last_pieces() -> None:
     stream = TextStream(BYTE_LEVEL, [])
     for token in BYTE_LEVEL.encode(CORPUS[0] * 5).ids:
@@ -159,6 +176,43 @@ def test_a_beginning_that_leads_nowhere_is_shown_after_all() -> None:
     stopper = StopStrings(["END"])
     assert [stopper.push(piece) for piece in ("E", "N", "O", "EN")] == ["", "", "ENO", ""]
     assert stopper.flush() == "EN"
+
+
+SPELLED = ("<b>", "<>")  # special tokens; everything else is a visible character
+
+
+def cut_by_hand(atoms: list[str], stops: list[str]) -> tuple[str, bool]:
+    """The text before the stop string that is complete first, and of those the longest one."""
+
+    def visible(some: list[str]) -> str:
+        return "".join(atom for atom in some if atom not in SPELLED)
+
+    for end in range(1, len(atoms) + 1):
+        seen = atoms[:end]
+        starts = [len(visible(seen)) - len(stop) for stop in stops if visible(seen).endswith(stop)]
+        starts = starts if atoms[end - 1] not in SPELLED else []
+        starts += [len(visible(seen[:i])) for i in range(end) if "".join(seen[i:]) in stops]
+        if starts:
+            return visible(seen)[: min(starts)], True
+    return visible(atoms), False
+
+
+@given(
+    atoms=st.lists(st.sampled_from([*"ab<>", *SPELLED]), max_size=14),
+    stops=st.lists(st.text("ab<>", min_size=1, max_size=5), min_size=1, max_size=3),
+)
+def test_stop_strings_may_name_special_tokens_which_never_show(atoms: list[str], stops: list[str]) -> None:
+    stopper = StopStrings(stops)
+    shown = ""
+    for atom in atoms:
+        shown += stopper.push_special(atom) if atom in SPELLED else stopper.push(atom)
+    assert (shown + stopper.flush(), stopper.stopped) == cut_by_hand(atoms, stops)
+
+
+def test_a_stop_string_does_not_match_within_a_special_token() -> None:
+    stopper = StopStrings(["|", "end|>x"])
+    assert [stopper.push_special("<|end|>"), stopper.push("x")] == ["", "x"]
+    assert not stopper.stopped
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from common.protocol.messages import Reason, Refusal
 from edge_agent.session.events import LinkEvent
 from tests.support.circle import Chosen, Circle
+from tests.support.fakes import VOCAB_SIZE
 
 WORKERS = st.sampled_from(["w0", "w1"])
 ALL_CHECKS = cast("list[HealthCheck]", list(HealthCheck))  # an iteration that its metaclass leaves untyped
@@ -32,6 +33,7 @@ class BadLink(RuleBasedStateMachine):
         temperature=st.sampled_from([0.0, 1.0]),
         window=st.integers(1, 5),
         block_length=st.none() | st.integers(1, 5),
+        stop=st.just(()) | st.tuples(st.integers(0, VOCAB_SIZE - 1), st.integers(0, VOCAB_SIZE - 1)),
     )
     def begin(self, **chosen: Unpack[Chosen]) -> None:
         self.chosen = chosen

@@ -20,6 +20,7 @@ from edge_agent.session.settings import OnCloudLoss, SessionSettings
 from edge_agent.session.step import advance
 from edge_agent.session.transcript import FinalToken
 from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel, opening
+from tests.support.stopper import Stopper
 
 PROMPT = [3, 1, 4, 1]
 
@@ -34,6 +35,8 @@ class Chosen(TypedDict, total=False):
     block_length: int | None
     max_tokens: int
     stop_ids: frozenset[int]
+    stop: tuple[int, ...]
+    stops_at_end: bool
 
 
 @dataclass
@@ -49,6 +52,8 @@ class Circle:
     threshold: float = 0.6
     noise: float = 0.35
     stop_ids: frozenset[int] = frozenset()
+    stop: tuple[int, ...] = ()  # the tokens of a stop string
+    stops_at_end: bool = False
     on_cloud_loss: OnCloudLoss = OnCloudLoss.WAIT
     max_positions: int = 512
     num_workers: int = 2
@@ -81,6 +86,8 @@ class Circle:
                 cloud_timeout=self.cloud_timeout,
             ),
         )
+        if self.stop:
+            self.edge.stop_with(Stopper(self.stop, self.stops_at_end))
         self.workers = {f"w{i}": self.new_worker(f"w{i}") for i in range(self.num_workers)}
         self.final: list[FinalToken] = []
         self.silences: list[str] = []
