@@ -32,10 +32,11 @@ class BadLink(RuleBasedStateMachine):
         temperature=st.sampled_from([0.0, 1.0]),
         window=st.integers(1, 5),
         block_length=st.none() | st.integers(1, 5),
+        connecting_since=st.none() | st.just(0.0),
     )
-    def begin(self, **chosen: Unpack[Chosen]) -> None:
+    def begin(self, connecting_since: float | None, **chosen: Unpack[Chosen]) -> None:
         self.chosen = chosen
-        self.circle = Circle(**chosen)
+        self.circle = Circle(**chosen, connecting_since=connecting_since)
 
     @rule()
     def draft(self) -> None:
@@ -87,6 +88,10 @@ class BadLink(RuleBasedStateMachine):
     def new_link(self) -> None:
         self.circle.advance(LinkEvent.UP)
 
+    @rule()
+    def lose_link(self) -> None:
+        self.circle.advance(LinkEvent.DOWN)
+
     @rule(name=WORKERS)
     def worker_leaves(self, name: str) -> None:
         self.circle.to_device.append(Refusal(None, Reason.BUSY, name))
@@ -99,6 +104,7 @@ class BadLink(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "circle"):
+            self.circle.advance(LinkEvent.UP)
             self.circle.settle()
             assert self.circle.edge.failure is None
             assert tuple(self.circle.text) == undisturbed(**self.chosen)
