@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from edge_agent.generation.mailbox import Mailbox
 from edge_agent.session.audit import Audit
-from edge_agent.session.events import Drafted, LinkEvent
+from edge_agent.session.events import Connecting, Drafted, LinkEvent
 
 
 class Audits:
@@ -45,7 +45,7 @@ async def _carry_out(audit: Audit, mailbox: Mailbox, ended: Callable[[], None]) 
                 return
             for event in await mailbox.receive(audit.deadline):
                 match event:
-                    case LinkEvent.UP | Drafted():  # the generation may have ended before its last draft
+                    case LinkEvent.UP | Connecting() | Drafted():  # left over from the generation
                         pass
                     case LinkEvent():
                         audit.end()

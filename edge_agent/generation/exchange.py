@@ -21,7 +21,7 @@ from edge_agent.config import AgentConfig
 from edge_agent.errors import BrokerError, GenerationError, raised_as
 from edge_agent.generation.mailbox import Inbox
 from edge_agent.monitoring.totals import Totals
-from edge_agent.session.events import LinkEvent
+from edge_agent.session.events import Connecting, LinkEvent
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.settings import OnCloudLoss
 from edge_agent.tuning.link_estimate import LinkEstimate
@@ -47,6 +47,7 @@ class Exchange:
         )
         self._totals = totals
         self._estimate = estimate
+        self._began = 0.0
         self._inboxes: dict[str, Inbox] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -54,6 +55,7 @@ class Exchange:
     async def running(self) -> AsyncGenerator[None]:
         """Connect, and deliver answers meanwhile; raises BrokerError."""
         async with AsyncExitStack() as stack:
+            self._began = time.monotonic()
             with raised_as(BrokerError, LinkError):
                 await stack.enter_async_context(self._link)
             reader = asyncio.create_task(self._read(), name="reader")
@@ -76,10 +78,11 @@ class Exchange:
         return self._link.statistics
 
     def join(self, session: str, inbox: Inbox) -> None:
-        """Put what arrives for this session into `inbox` from now on."""
+        """Put what arrives for this session into `inbox` from now on, and first the state of the link."""
         self._inboxes[session] = inbox
         if not self._link.connected:
-            inbox.put_nowait(LinkEvent.DOWN)
+            was_up = self._link.statistics.num_connects > 0
+            inbox.put_nowait(LinkEvent.DOWN if was_up else Connecting(self._began))
 
     def leave(self, session: str) -> None:
         """Deliver nothing more to this session."""

@@ -98,7 +98,7 @@ class Generation:
             yield event
 
     async def _steps(self) -> AsyncGenerator[Step]:
-        step = advance(self.session, time.monotonic())
+        step = advance(self.session, time.monotonic(), self.mailbox.arrived())
         while True:
             tokens = self.session.begin_draft()
             if tokens is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Protocol, TypeAlias
 
 from common.process.log import about
@@ -65,11 +66,23 @@ class Mailbox:
                 arrived = [await self.inbox.get()]
         except TimeoutError:
             return []
+        return _events([*arrived, *self._take_all()])
+
+    def arrived(self) -> list[Event]:
+        """All that has arrived, without waiting; raises what the draft model raised."""
+        return _events(self._take_all())
+
+    def _take_all(self) -> list[Event | BaseException]:
+        taken: list[Event | BaseException] = []
         while not self.inbox.empty():
-            arrived.append(self.inbox.get_nowait())
-        events: list[Event] = []
-        for one in arrived:
-            if isinstance(one, BaseException):
-                raise one
-            events.append(one)
-        return events
+            taken.append(self.inbox.get_nowait())
+        return taken
+
+
+def _events(arrived: Iterable[Event | BaseException]) -> list[Event]:
+    events: list[Event] = []
+    for one in arrived:
+        if isinstance(one, BaseException):
+            raise one
+        events.append(one)
+    return events

@@ -13,8 +13,8 @@ class LinkEvent(Enum):
 
     NO_WORKER = "no worker listens on the pool's open topic"
     FORBIDDEN = "the broker does not let this device publish to the pool; check its access rights"
-    DOWN = "the broker cannot be reached"
-    UP = "the broker can be reached again"
+    DOWN = "the connection to the broker is lost"
+    UP = "the broker can be reached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,4 +25,11 @@ class Drafted:
     seconds: float = 0.0
 
 
-Event: TypeAlias = Drafted | LinkEvent | ToDevice
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """The link has been trying to get its first connection since `since`; `UP` ends that."""
+
+    since: float
+
+
+Event: TypeAlias = Drafted | Connecting | LinkEvent | ToDevice

@@ -17,7 +17,7 @@ class InFlight:
 
     `base` is what the worker holds once all earlier drafts are accepted. `num_tries` counts how often it was
     sent; `awaits_worker` means that it is sent once the worker is known. Times are seconds on the caller's
-    clock.
+    clock; a draft is asked when the session first wants to send it, even if it must wait for the link.
     """
 
     n: int
@@ -27,9 +27,9 @@ class InFlight:
     block: tuple[DraftToken, ...]
     bonus: int
     num_context_probs: int
+    asked_at: float = 0.0
     awaits_worker: bool = False
     num_tries: int = 0
-    first_sent_at: float = 0.0
     sent_at: float = 0.0
     deadline: float = 0.0
     next_index: int = 0  # of the bonus stream

@@ -1,7 +1,7 @@
 """SendWindow: the drafts in flight, in order, and the worker they are sent to. Pure.
 
 Law: only the oldest draft is ever given to a worker with the whole context, since those after it build on a
-block that is not verified yet; they wait until its worker is known.
+block that is not verified yet; they wait until its worker is known. Nothing is sent while the link is down.
 
     transcript | verified ... | [context|block] [context|block] ... |
                               ^ oldest.base                         ^ synced
@@ -28,11 +28,15 @@ class Outgoing:
 
 
 class SendWindow:
-    """`worker` is None until one has answered; `synced` is what it holds once all in flight is accepted."""
+    """`worker` is None until one has answered; `synced` is what it holds once all in flight is accepted.
+
+    While `is_held` nothing is sent: a draft is looked at again at its deadline.
+    """
 
     def __init__(self, transcript: Transcript, opening: Opening, round_trip: RoundTrip, tally: Tally) -> None:
         self.worker: str | None = None
         self.synced = 0
+        self.is_held = False
         self._transcript = transcript
         self._opening = opening
         self._round_trip = round_trip
@@ -83,6 +87,7 @@ class SendWindow:
             block=block,
             bonus=bonus,
             num_context_probs=num_context_probs,
+            asked_at=now,
         )
         self._next_n += 1
         self.synced = len(self._transcript)
@@ -126,10 +131,12 @@ class SendWindow:
     def _send(self, record: InFlight, now: float, *, whole: bool = False) -> None:
         whole = whole or self.worker is None or record.base == 0
         record.awaits_worker = False
+        if self.is_held:
+            record.deadline = now + self._round_trip.timeout(1, whole_context=whole)
+            return
         record.num_tries += 1
         record.sent_at = now
         if record.num_tries == 1:
-            record.first_sent_at = now
             self._tally.num_uplinks += 1
         else:
             self._tally.num_resent += 1

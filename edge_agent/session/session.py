@@ -11,7 +11,7 @@ from common.protocol.messages import Correction, Reason, Refusal, ToDevice
 from edge_agent.policy.policy import Decision, Proposal
 from edge_agent.session.audit import Audit
 from edge_agent.session.block_length import BlockLength
-from edge_agent.session.cloud_loss import CloudLoss
+from edge_agent.session.cloud_loss import UNREACHABLE, CloudLoss
 from edge_agent.session.ending import Ending
 from edge_agent.session.in_flight import InFlight
 from edge_agent.session.refusals import explain
@@ -37,7 +37,10 @@ class EdgeSession:
         self.tally = Tally()
         self.round_trip = RoundTrip(settings.first_timeout, settings.min_timeout, settings.max_timeout)
         self.block_length = BlockLength(settings.window, settings.block_length)
-        self.cloud = CloudLoss(settings.on_cloud_loss, settings.cloud_timeout)
+        policy = settings.on_cloud_loss
+        if policy is OnCloudLoss.LOCAL and not settings.drafts:
+            policy = OnCloudLoss.FAIL  # no draft model to continue with
+        self.cloud = CloudLoss(policy, settings.cloud_timeout, settings.min_timeout)
         self.failure: str | None = None
         self._settings = settings
         self._sequence = EdgeSequence(prompt, settings, self.round_trip, self.tally)
@@ -93,12 +96,12 @@ class EdgeSession:
     def deadline(self) -> float | None:
         """When `tick` or `silence` is due; None when no answer is awaited."""
         oldest = self._send_window.oldest
-        return min(oldest.deadline, self.cloud.due_at(oldest.first_sent_at)) if oldest else None
+        return min(oldest.deadline, self.cloud.due_at(oldest.asked_at)) if oldest else None
 
     def silence(self, now: float) -> str | None:
         """Why an answer has been awaited for too long; once for each silence, else None."""
         oldest = self._send_window.oldest
-        return self.cloud.silence(oldest.first_sent_at, now) if oldest else None
+        return self.cloud.silence(oldest.asked_at, now) if oldest else None
 
     def take_outgoing(self) -> list[Outgoing]:
         """The messages to send, in order; each is given once."""
@@ -120,7 +123,7 @@ class EdgeSession:
             return
         self._has_begun = True
         self.cloud.answered(now)
-        if not self._settings.drafts:
+        if not self._settings.drafts and not self.finished:
             self._sequence.launch(self._ending.tokens_left, now)
 
     def begin_draft(self) -> list[int] | None:
@@ -171,7 +174,7 @@ class EdgeSession:
         oldest = self._send_window.oldest
         if oldest is None:
             return
-        if now >= self.cloud.runs_out_at(oldest.first_sent_at):
+        if now >= self.cloud.runs_out_at(oldest.asked_at):
             self._lose_cloud(self.cloud.complaint, now)
         elif now < oldest.deadline:
             return
@@ -186,21 +189,32 @@ class EdgeSession:
     def no_worker(self, now: float) -> None:
         """The broker reports that no worker listens on the `open` topic."""
         oldest = self._send_window.oldest
-        if oldest is not None and self.cloud.policy is OnCloudLoss.LOCAL:
-            self._lose_cloud("no worker serves the pool", now)
+        if oldest is None:
+            return
+        if self.cloud.leaves_empty_pool(now):
+            self._sequence.settle_for_drafts(now)
+            self.cloud.lose_pool(now)
             self._settle()
-        elif oldest is not None:
+        else:
             oldest.deadline = min(oldest.deadline, now + self._settings.min_timeout)
 
+    def connecting(self, since: float) -> None:
+        """The link has been trying to connect for the first time since `since`: hold what would be sent."""
+        self.cloud.connecting(since)
+        self._send_window.is_held = True
+
     def disconnected(self, now: float) -> None:
-        """The link to the broker is down: nothing can be asked until `reconnected`."""
+        """The link to the broker is down: nothing can be asked until `connected`."""
+        self.cloud.disconnected(now)
+        self._send_window.is_held = True
         if self.cloud.policy is OnCloudLoss.LOCAL and not self.finished:
-            self._lose_cloud("the broker cannot be reached", now, until_found=True)
+            self._lose_cloud(UNREACHABLE, now)
             self._settle()
 
-    def reconnected(self, now: float) -> None:
-        """The link is up again; what was in flight may be lost, so ask at once."""
-        self.cloud.find()
+    def connected(self, now: float) -> None:
+        """The link is up, perhaps again; what was in flight may be lost, so ask at once."""
+        self.cloud.connected(now)
+        self._send_window.is_held = False
         if self._send_window.oldest is not None:
             self._send_window.oldest.deadline = now
 
@@ -241,13 +255,13 @@ class EdgeSession:
             case _:
                 self.fail(explain(refusal))
 
-    def _lose_cloud(self, reason: str, now: float, *, until_found: bool = False) -> None:
+    def _lose_cloud(self, reason: str, now: float) -> None:
         """Fail, or keep what the draft model wrote and try again later."""
-        if self.cloud.policy is not OnCloudLoss.LOCAL or not self._settings.drafts:
+        if self.cloud.policy is not OnCloudLoss.LOCAL:
             self.fail(reason)
             return
         self._sequence.settle_for_drafts(now)
-        self.cloud.lose(reason, now, until_found=until_found)
+        self.cloud.lose(reason, now)
 
     # -- the end ------------------------------------------------------------------------------------
 

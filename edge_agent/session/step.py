@@ -14,7 +14,7 @@ how they send, wait and run the draft model; each drives its session like this:
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edge_agent.session.events import Drafted, Event, LinkEvent
+from edge_agent.session.events import Connecting, Drafted, Event, LinkEvent
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
 from edge_agent.session.transcript import FinalToken
@@ -38,12 +38,12 @@ class Step:
 def advance(session: EdgeSession, now: float, events: Iterable[Event] = ()) -> Step:
     """Take in `events` in their order, then act on every deadline that has passed by `now`.
 
-    The first call begins the generation. Raises RuntimeError when the session can only wait for something
-    that never comes.
+    The first call begins the generation, after its events: they tell the state of the link. Raises
+    RuntimeError when the session can only wait for something that never comes.
     """
-    session.begin(now)
     for event in events:
         _take(session, event, now)
+    session.begin(now)
     session.tick(now)
     silence = session.silence(now)
     deadline, is_drafting = session.deadline, session.wants_draft or session.awaits_draft
@@ -56,6 +56,8 @@ def _take(session: EdgeSession, event: Event, now: float) -> None:
     match event:
         case Drafted():
             session.drafted(event.proposal, now, event.seconds)
+        case Connecting():
+            session.connecting(event.since)
         case LinkEvent.NO_WORKER:
             session.no_worker(now)
         case LinkEvent.FORBIDDEN:
@@ -63,6 +65,6 @@ def _take(session: EdgeSession, event: Event, now: float) -> None:
         case LinkEvent.DOWN:
             session.disconnected(now)
         case LinkEvent.UP:
-            session.reconnected(now)
+            session.connected(now)
         case _:
             session.receive(event, now)

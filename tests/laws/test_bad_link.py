@@ -34,10 +34,11 @@ class BadLink(RuleBasedStateMachine):
         window=st.integers(1, 5),
         block_length=st.none() | st.integers(1, 5),
         stop=st.just(()) | st.tuples(st.integers(0, VOCAB_SIZE - 1), st.integers(0, VOCAB_SIZE - 1)),
+        connecting_since=st.none() | st.just(0.0),
     )
-    def begin(self, **chosen: Unpack[Chosen]) -> None:
+    def begin(self, connecting_since: float | None, **chosen: Unpack[Chosen]) -> None:
         self.chosen = chosen
-        self.circle = Circle(**chosen)
+        self.circle = Circle(**chosen, connecting_since=connecting_since)
 
     @rule()
     def draft(self) -> None:
@@ -89,6 +90,10 @@ class BadLink(RuleBasedStateMachine):
     def new_link(self) -> None:
         self.circle.advance(LinkEvent.UP)
 
+    @rule()
+    def lose_link(self) -> None:
+        self.circle.advance(LinkEvent.DOWN)
+
     @rule(name=WORKERS)
     def worker_leaves(self, name: str) -> None:
         self.circle.to_device.append(Refusal(None, Reason.BUSY, name))
@@ -101,6 +106,7 @@ class BadLink(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "circle"):
+            self.circle.advance(LinkEvent.UP)
             self.circle.settle()
             assert self.circle.edge.failure is None
             assert tuple(self.circle.text) == undisturbed(**self.chosen)

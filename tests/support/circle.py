@@ -13,7 +13,7 @@ from common.protocol.messages import Close, ToDevice
 from common.sampling.distribution import fit_vocabulary
 from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES
-from edge_agent.session.events import Drafted, Event
+from edge_agent.session.events import Connecting, Drafted, Event
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
@@ -59,6 +59,7 @@ class Circle:
     num_workers: int = 2
     cloud_timeout: float = 20.0
     audits: bool = False
+    connecting_since: float | None = None  # the link is still getting its first connection
     to_workers: list[Outgoing] = field(default_factory=list)
     to_device: list[ToDevice] = field(default_factory=list)
     now: float = 0.0
@@ -92,7 +93,7 @@ class Circle:
         self.final: list[FinalToken] = []
         self.silences: list[str] = []
         self.drafting: Drafted | None = None  # a draft under way, and what will come of it
-        self.advance()
+        self.advance(*([] if self.connecting_since is None else [Connecting(self.connecting_since)]))
 
     def new_worker(self, name: str) -> CloudSession:
         return CloudSession(Target(name, TOKENIZER, VOCAB_SIZE, max_tokens=512, eos_ids=self.stop_ids))
