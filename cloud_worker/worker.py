@@ -26,6 +26,7 @@ from cloud_worker.session.admission import Target
 from cloud_worker.target_model import TargetModel
 from cloud_worker.verifier import Verifier
 from common.link import Link, LinkStatistics
+from common.link.values import days_left
 from common.process.version import release
 from common.protocol.codec import encode
 from common.protocol.topics import Topics
@@ -146,6 +147,7 @@ class Worker:
     def _status(self) -> Status:
         now = time.monotonic()
         self._pace.update(self._tally, now)
+        certificates = self._link.statistics.certificates if self._link else ()
         return replace(
             self._last_will,
             state=self._state,
@@ -154,6 +156,7 @@ class Worker:
             batch_size=round(self._pace.batch_size, 1),
             tokens_per_second=round(self._pace.tokens_per_second, 1),
             uptime=round(now - self._began, 1),
+            certificate_days=days_left(certificates, time.time()),
         )
 
 

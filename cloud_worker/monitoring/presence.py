@@ -35,6 +35,7 @@ class Status:
     batch_size: float = 0.0  # sessions in one forward pass, recent mean
     tokens_per_second: float = 0.0  # made final, recently
     uptime: float = 0.0  # seconds
+    certificate_days: int | None = None  # until the first certificate of its connection expires
 
     def payload(self) -> bytes:
         """The status as JSON."""
@@ -65,6 +66,7 @@ def read_status(payload: bytes) -> Status:
             batch_size=_number(given["batch_size"]),
             tokens_per_second=_number(given["tokens_per_second"]),
             uptime=_number(given["uptime"]),
+            certificate_days=None if (days := given.get("certificate_days")) is None else int(days),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StatusError("a field is missing or has the wrong type") from error

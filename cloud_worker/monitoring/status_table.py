@@ -1,10 +1,11 @@
 """The workers of a pool as a table, as JSON, and whether one of them takes sessions. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from cloud_worker.monitoring.presence import State, Status
+from common.link.values import WARN_DAYS
 
 _HEADINGS = ("WORKER", "STATE", "SESSIONS", "QUEUE", "BATCH", "TOKENS/S", "UPTIME", "VERSION", "MODEL")
 
@@ -23,7 +24,15 @@ def as_table(statuses: Mapping[str, Status]) -> str:
     """Lines for people, without the numbers of offline workers."""
     rows = [_HEADINGS, *(_row(name, status) for name, status in statuses.items())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in rows)
+    return "\n".join([*(_line(row, widths) for row in rows), *_warnings(statuses)])
+
+
+def _warnings(statuses: Mapping[str, Status]) -> Iterator[str]:
+    """A line for each worker that will soon lose its connection for good."""
+    for name, status in statuses.items():
+        days = status.certificate_days
+        if status.state is not State.OFFLINE and days is not None and days < WARN_DAYS:
+            yield f"{name}: a TLS certificate {f'expires in {days} days' if days >= 0 else 'has expired'}"
 
 
 def _row(name: str, status: Status) -> tuple[str, ...]:

@@ -23,12 +23,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from common.link.certificates import certificates_of
 from common.link.explain import HUNG_UP, explain, explain_loss
 from common.link.packets import TopicAliases, publish_size
 from common.link.properties import packed_size, publish_properties
 from common.link.reader import OnMessage, Reader
 from common.link.settings import LinkError, LinkSettings
-from common.link.values import FAILURE_FROM, Delivery, Publish
+from common.link.values import FAILURE_FROM, Certificate, Delivery, Publish
 from common.link.will import will_of
 
 MAX_BACKLOG_BYTES = 1024 * 1024  # queued for the network; above this QoS 0 is dropped
@@ -52,7 +53,7 @@ class Connection(aiomqtt.Client):
             settings.host,
             settings.port,
             username=settings.username,
-            password=settings.password,
+            password=settings.current_password(),
             identifier=settings.client_id or None,
             protocol=aiomqtt.ProtocolVersion.V5,
             will=will_of(will) if will else None,
@@ -93,6 +94,12 @@ class Connection(aiomqtt.Client):
             self._abandoned = True
             self._drop()
             raise
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """When the certificates of this connection expire; none without TLS."""
+        sock = self._client.socket()
+        broker = sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
+        return certificates_of(self._settings, broker)
 
     async def until_lost(self) -> str:
         """Wait for the end of the connection; returns what ended it."""

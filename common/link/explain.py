@@ -2,21 +2,31 @@
 
 import socket
 import ssl
+import time
 
 import aiomqtt
 from paho.mqtt.reasoncodes import ReasonCode
 
+from common.link.certificates import expired_at
 from common.link.settings import LinkSettings
 
 _BAD_VERSION = (0x01, 0x84)
 _BAD_CLIENT_ID = (0x02, 0x85)
 _BAD_CREDENTIALS = (0x04, 0x05, 0x86, 0x87, 0x8C)
 _UNAVAILABLE = (0x03, 0x88, 0x89, 0x97, 0x9F)
+_NOT_YET_VALID, _EXPIRED = 9, 10  # OpenSSL's X509_V_ERR_...
+_CUT_OFF = (4, 7)  # paho: no connection, connection lost
 HUNG_UP = 0x80  # paho's code for a connection that ended before the broker answered
 
 
 def explain(error: aiomqtt.MqttError, settings: LinkSettings) -> str:
     """The message for an error while connecting."""
+    end = expired_at(settings.cert_file, time.time())
+    if end is not None and _may_be_about_our_certificate(error):
+        return (
+            f"TLS: the client certificate {settings.cert_file} has expired on {end}: make a new one "
+            "(mosquitto/provision certificates --client NAME)"
+        )
     if isinstance(error, aiomqtt.MqttCodeError):
         return _explain_reason(error.rc.value if isinstance(error.rc, ReasonCode) else error.rc, settings)
     if isinstance(error.__context__, OSError) and not isinstance(error.__context__, TimeoutError):
@@ -24,6 +34,16 @@ def explain(error: aiomqtt.MqttError, settings: LinkSettings) -> str:
     return (
         f"no answer from {settings.address} within {settings.connect_timeout:g} s: "
         "check the address, the port and the firewall"
+    )
+
+
+def _may_be_about_our_certificate(error: aiomqtt.MqttError) -> bool:
+    """With TLS 1.3 a broker refuses a client's certificate after the handshake: as an end or an alert."""
+    if isinstance(error, aiomqtt.MqttCodeError):
+        return (error.rc.value if isinstance(error.rc, ReasonCode) else error.rc) in (HUNG_UP, *_CUT_OFF)
+    cause = error.__context__
+    return isinstance(cause, ssl.SSLError | ConnectionResetError) and not isinstance(
+        cause, ssl.SSLCertVerificationError
     )
 
 
@@ -48,6 +68,15 @@ def _explain_network(error: OSError, settings: LinkSettings) -> str:
             return f"no broker at {where} (connection refused): start mosquitto or set `broker`"
         case socket.gaierror():
             return f"the host name {settings.host!r} is unknown: check `broker`"
+        case ssl.SSLCertVerificationError() if error.verify_code == _EXPIRED:
+            end = expired_at(settings.ca_file, time.time())
+            whose = f"the authority {settings.ca_file}" if end else f"the certificate of {where}"
+            return (
+                f"TLS: {whose} has expired{f' on {end}' if end else ''}: renew it (mosquitto/provision "
+                "certificates), or correct this machine's clock"
+            )
+        case ssl.SSLCertVerificationError() if error.verify_code == _NOT_YET_VALID:
+            return f"TLS: the certificate of {where} is not valid yet: correct this machine's clock"
         case ssl.SSLCertVerificationError():
             problem = error.verify_message.rstrip(".") or "verification failed"
             return (

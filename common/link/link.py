@@ -8,8 +8,10 @@ again. The link decides nothing about messages: it does not know what they mean.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +20,7 @@ import aiomqtt
 from common.link.connection import Connection
 from common.link.inbox import Inbox
 from common.link.settings import LinkError, LinkSettings
-from common.link.values import Delivery, LinkStatistics, Publish, Received
+from common.link.values import WARN_DAYS, Certificate, Delivery, LinkStatistics, Publish, Received, days_left
 
 FIRST_DELAY = 0.25
 MAX_DELAY = 8.0
@@ -172,8 +174,28 @@ class Link:
         connection = Connection(self._settings, self._will, self._arrived)
         await connection.open(self._subscriptions, wants_retained=self._wants_retained)
         self._connection = connection
+        self._note_certificates(connection.certificates())
         self._change_state(connected=True)
         return connection
+
+    def _note_certificates(self, certificates: tuple[Certificate, ...]) -> None:
+        """Warn of those that soon expire, once each."""
+        known, self._statistics.certificates = self._statistics.certificates, certificates
+        for one in certificates:
+            days = days_left([one], time.time())
+            if one not in known and days is not None and days < WARN_DAYS:
+                day = datetime.fromtimestamp(one.expires, UTC)
+                when = f"expires in {days} days, on" if days >= 0 else "has expired on"
+                _log.warning("TLS: %s %s %s: renew it", self._name(one), when, f"{day:%Y-%m-%d}")
+
+    def _name(self, certificate: Certificate) -> str:
+        match certificate.name:
+            case "client":
+                return f"the client certificate {self._settings.cert_file}"
+            case "authority":
+                return f"the authority {self._settings.ca_file}"
+            case _:
+                return f"the certificate of {self._settings.address}"
 
     def _change_state(self, *, connected: bool) -> None:
         self._is_up = connected

@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 _DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -15,7 +16,8 @@ class LinkError(Exception):
 class LinkSettings:
     """One broker account. `url` is mqtt://host[:port] or mqtts://host[:port]; files are PEM paths.
 
-    Without `client_id` the broker assigns one; without `ca_file` mqtts trusts the system's authorities.
+    Without `client_id` the broker assigns one; without `ca_file` mqtts trusts the system's authorities. The
+    password file and the PEM files are read again for each connection.
     `keepalive` and `connect_timeout` are in seconds; a dead connection is detected within two keepalives.
     """
 
@@ -23,6 +25,7 @@ class LinkSettings:
     client_id: str = ""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    password_file: str | None = None  # wins over `password`; its first line
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
@@ -35,7 +38,7 @@ class LinkSettings:
             raise LinkError(f"certificates are given but {self.url!r} is not encrypted: write mqtts://")
         if self.key_file and not self.cert_file:
             raise LinkError(f"the key file {self.key_file} is given without its certificate: set `cert_file`")
-        if self.password is not None and self.username is None:
+        if (self.password is not None or self.password_file is not None) and self.username is None:
             raise LinkError("a password is given without a user name: set `username`")
 
     @property
@@ -75,6 +78,17 @@ class LinkSettings:
     def address(self) -> str:
         """host:port, for people."""
         return f"{self.host}:{self.port}"
+
+    def current_password(self) -> str | None:
+        """The password, from its file if there is one; LinkError if that cannot be read."""
+        if self.password_file is None:
+            return self.password
+        try:
+            return Path(self.password_file).read_text(encoding="utf-8").split("\n", 1)[0]
+        except OSError as error:
+            raise LinkError(f"cannot read the password file {self.password_file}: {_short(error)}") from error
+        except ValueError as error:  # not UTF-8, or not a possible path
+            raise LinkError(f"the password file {self.password_file} is not a text file: {error}") from error
 
     def tls_context(self) -> ssl.SSLContext | None:
         """The verifying TLS context for mqtts, else None; LinkError if a file cannot be used."""

@@ -1,10 +1,12 @@
 """The values that go into the link and come out of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 NO_MATCHING_SUBSCRIBERS = 0x10
 FAILURE_FROM = 0x80  # MQTT 5's reason codes from here on are failures
+WARN_DAYS = 30  # before a certificate expires
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,25 @@ class Delivery(Enum):
         return cls.SENT if reason < FAILURE_FROM else cls.REFUSED
 
 
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate of a connection (`name`: broker, client, authority) and when it expires, in Unix time."""
+
+    name: str
+    expires: float
+
+
+def days_left(certificates: Sequence[Certificate], now: float) -> int | None:
+    """Whole days until the first of them expires, negative after that; None without certificates."""
+    return min((int((one.expires - now) // 86400) for one in certificates), default=None)
+
+
 @dataclass(slots=True)
 class LinkStatistics:
-    """Counts since the link began. Bytes are whole PUBLISH packets as they cross the network (before TLS)."""
+    """Counts since the link began, and the certificates of the last connection.
+
+    Bytes are whole PUBLISH packets as they cross the network (before TLS).
+    """
 
     num_messages_up: int = 0
     num_bytes_up: int = 0
@@ -55,3 +73,4 @@ class LinkStatistics:
     num_dropped_up: int = 0  # not sent, see Delivery.DROPPED
     num_dropped_down: int = 0  # dropped unread from a full inbox
     num_connects: int = 0  # including the first
+    certificates: tuple[Certificate, ...] = ()

@@ -3,7 +3,7 @@
 import logging
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,45 +46,40 @@ class BrokerConfig:
 
     def link_settings(self, client_id: str) -> "LinkSettings":
         """The link's settings; raises LinkError or SettingsError when they cannot be used."""
-        from common.link import LinkSettings  # loads the MQTT client, which a config alone does not need
+        from common.link import LinkError, LinkSettings  # loads the MQTT client: a config alone does without
 
-        password = self._password()
         try:
             settings = LinkSettings(
                 url=self.broker,
                 client_id=client_id,
                 username=self.username,
-                password=password,
-                ca_file=self.ca_file,
-                cert_file=self.cert_file,
-                key_file=self.key_file,
+                password=self.password,
+                password_file=_expanded(self.password_file),
+                ca_file=_expanded(self.ca_file),
+                cert_file=_expanded(self.cert_file),
+                key_file=_expanded(self.key_file),
             )
             settings.host.encode("idna")  # as the resolver will, but with a readable error
         except ValueError as error:
             raise SettingsError(f"`broker` {self.broker!r} has no valid host name: check it") from error
-        for secret in (self.password_file, self.key_file):
-            _warn_if_open(secret)
-        return settings
-
-    def _password(self) -> str | None:
-        if self.password_file is None:
-            return self.password
-        path = Path(self.password_file).expanduser()
         try:
-            return path.read_text(encoding="utf-8").split("\n", 1)[0]
-        except OSError as error:
-            raise SettingsError(
-                f"cannot read the password file {path}: {os.strerror(error.errno or 0)}"
-            ) from error
-        except ValueError as error:  # not UTF-8, or not a possible path
-            raise SettingsError(f"the password file {path} is not a text file: {error}") from error
+            password = settings.current_password()
+        except LinkError as error:
+            raise SettingsError(str(error)) from error
+        for secret in (settings.password_file, settings.key_file):
+            _warn_if_open(secret)
+        return replace(settings, password=password)
+
+
+def _expanded(path: str | None) -> str | None:
+    return None if path is None else os.path.expanduser(path)
 
 
 def _warn_if_open(secret: str | None) -> None:
     """Warn when every account on this machine can read a secret file."""
     if secret is None:
         return
-    path = Path(secret).expanduser()
+    path = Path(secret)
     try:
         is_open = bool(path.stat().st_mode & stat.S_IROTH)
     except OSError:  # opening it will explain what is wrong

@@ -76,6 +76,13 @@ class MetricFamilies:
         """The current value of something."""
         return GaugeMetricFamily(f"{self._prefix}_{name}", help, value)
 
+    def gauges(self, name: str, help: str, label: str, values: Mapping[str, float]) -> Metric:
+        """The current values of something, one for each value of a label."""
+        family = GaugeMetricFamily(f"{self._prefix}_{name}", help, labels=[label])
+        for key, value in values.items():
+            family.add_metric([str(key)], value)
+        return family
+
     def histogram(self, name: str, help: str, values: Histogram) -> Metric:
         """The distribution of values by size."""
         return HistogramMetricFamily(f"{self._prefix}_{name}", help, values.cumulative(), values.sum)
@@ -92,3 +99,10 @@ class MetricFamilies:
         yield self.counters(
             "dropped_messages", "Not sent for lack of a connection, or dropped unread.", "when", dropped
         )
+        if link.certificates:
+            yield self.gauges(
+                "certificate_expiry_timestamp_seconds",
+                "When each certificate of the connection expires, in Unix time.",
+                "certificate",
+                {one.name: one.expires for one in link.certificates},
+            )

@@ -1,7 +1,7 @@
 """`mosquitto/provision`: the command line.
 
-`certificates` and `init` need no broker. The other commands talk to a running one and take effect at once,
-without a restart.
+`certificates`, `init` and `restore` need no broker. The other commands talk to a running one and take effect
+at once, without a restart.
 """
 
 import os
@@ -17,7 +17,7 @@ try:
     from common.protocol.topics import DEFAULT_ROOT
     from mosquitto.provisioning import ProvisionError
     from mosquitto.provisioning.access import Kind
-    from mosquitto.provisioning.commands import add, certificates, init, remove, rotate, show
+    from mosquitto.provisioning.commands import add, certificates, init, remove, restore, rotate, show
     from mosquitto.provisioning.folder import DEFAULT_FOLDER
     from mosquitto.provisioning.state import ADMIN
 except (ImportError, SyntaxError) as error:
@@ -73,6 +73,7 @@ def _parser() -> ArgumentParser:
     one.add_argument("--host", action="append", default=[], help="the broker's name or address; repeatable")
     one.add_argument("--client", action="append", default=[], metavar="NAME", help="an account; repeatable")
     command("init", init, "create the broker's configuration and its administrator", online=False)
+    command("restore", restore, "put the last good copy of the accounts back on disk", online=False)
     one = command("add", add, "create an account with the rights of its kind, and a password", online=True)
     one.add_argument("kind", choices=[kind.value for kind in Kind])
     one.add_argument("name", help="the account's name: its user name, and its name in topics")

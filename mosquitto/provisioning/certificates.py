@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common.protocol.topics import check_name
 from mosquitto.provisioning import ProvisionError
-from mosquitto.provisioning.folder import Folder, give_to_broker, write_secret
+from mosquitto.provisioning.folder import Folder, stage, write_secret
 
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 825  # the longest that Apple's systems accept
@@ -69,9 +69,13 @@ def certify_server(folder: Folder, hosts: Sequence[str]) -> None:
     names = dict.fromkeys((*hosts, *LOCAL_NAMES))
     alternatives = ", ".join(_alternative(one) for one in names)
     key, certificate = _sign(folder, hosts[0][:64], "serverAuth", alternatives)
-    write_secret(folder.key, key, replace=True)
-    give_to_broker(folder.key)
-    _write_public(folder.certificate, certificate)
+    staged_key = stage(folder.key, key, for_broker=True)  # both are written before either is replaced
+    try:
+        _write_public(folder.certificate, certificate)
+    except OSError:
+        staged_key.unlink()
+        raise
+    staged_key.rename(folder.key)
 
 
 def certify_client(folder: Folder, name: str) -> tuple[Path, Path]:

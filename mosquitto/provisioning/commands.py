@@ -3,26 +3,22 @@
 Law: a password is generated here, shown once, and never passed as an argument.
 """
 
-import asyncio
 import json
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from common.link import LinkError, LinkSettings
+from common.link import LinkError
 from common.protocol.topics import MAX_NAME_LENGTH, Topics, check_name
 from mosquitto.provisioning import ProvisionError
 from mosquitto.provisioning.access import Account, Kind
-from mosquitto.provisioning.certificates import (
-    certify_client,
-    certify_server,
-    client_files,
-    make_authority,
-)
+from mosquitto.provisioning.accounts_file import Accounts, AccountsFile
+from mosquitto.provisioning.certificates import certify_client, certify_server, make_authority
+from mosquitto.provisioning.changes import change, check_login, client_of, with_control
 from mosquitto.provisioning.configuration import configuration
 from mosquitto.provisioning.control import Control, check
-from mosquitto.provisioning.folder import Folder, give_to_broker, write_secret
+from mosquitto.provisioning.folder import Folder, write_secret
 from mosquitto.provisioning.state import (
     ADMIN,
     Json,
@@ -64,12 +60,20 @@ def init(flags: Namespace) -> None:
     write_secret(folder.password, password + "\n", replace=True)
     write_secret(folder.configuration, text, replace=True)
     folder.configuration.chmod(0o644)
-    write_secret(folder.state, json.dumps(initial_state(password, topics), indent=1))
-    give_to_broker(folder.state)
+    write_secret(folder.state, json.dumps(initial_state(password, topics), indent=1), for_broker=True)
     print(f"{folder.state}: the accounts; the administrator's password is in {folder.password}")
     if not folder.certificate.exists():
         print(f"{folder.certificate} is missing: run `provision certificates --host NAME`")
     print(f"start the broker: mosquitto -c {folder.configuration}")
+
+
+def restore(flags: Namespace) -> None:
+    """Put the last good copy of the accounts in place of the broker's file."""
+    folder = Folder(flags.folder)
+    with folder.alone():
+        accounts = AccountsFile(folder).restore()
+    print(f"{folder.state}: {len(accounts.clients)} accounts, from {folder.copy}")
+    print("restart the broker, which reads them only then: systemctl restart mosquitto")
 
 
 # -- with a running broker -----------------------------------------------------------------------------
@@ -80,17 +84,29 @@ def add(flags: Namespace) -> None:
     account = Account(Kind(flags.kind), flags.name, tuple(flags.pool), tuple(flags.device))
     if account.name == ADMIN:
         raise ValueError(f"{ADMIN} is the administrator's name: choose another")
-    topics, password = Topics(flags.root), new_password()
+    topics, password, role = Topics(flags.root), new_password(), role_name(account)
+    rights = grant(account, topics)
+    num_rules = len(cast("list[Json]", rights[0]["acls"]))
 
     async def create(control: Control) -> None:
         (answer,) = await control.attempt(create_client(account, password))
         if answer.get("error") == "Client already exists":
             raise ProvisionError(f"account {account.name} already exists: remove it or choose another name")
         check(answer)
-        await control.attempt({"command": "deleteRole", "rolename": role_name(account)})  # a former account's
-        await control.do(*grant(account, topics))
+        await control.attempt({"command": "deleteRole", "rolename": role})  # a former account's
+        await control.do(*rights)
+        held = cast("list[Json]", (await client_of(control, account.name)).get("roles", []))
+        if role not in [one["rolename"] for one in held]:
+            raise ProvisionError(f"account {account.name} has no rights: remove it, and add it again")
 
-    _hand_over(flags, password, lambda: _with_control(flags, create))
+    async def undo(control: Control) -> None:
+        await control.do({"command": "deleteClient", "username": account.name})
+        await control.do({"command": "deleteRole", "rolename": role})
+
+    def is_done(accounts: Accounts) -> bool:
+        return accounts.takes(account.name, password) and accounts.has_role(account.name, role, num_rules)
+
+    _hand_over(flags, password, lambda: change(flags, create, is_done, undo=undo))
     print(f"{account.name}: {describe(account)}")
 
 
@@ -102,13 +118,17 @@ def remove(flags: Namespace) -> None:
     topics = Topics(flags.root)
 
     async def delete(control: Control) -> None:
-        client = await _client(control, name)
+        client = await client_of(control, name)
         await control.do({"command": "deleteClient", "username": name})
         roles = [role["rolename"] for role in cast("list[Json]", client.get("roles", []))]
         await control.attempt(*({"command": "deleteRole", "rolename": role} for role in roles))
         await control.clear([topics.device(name), topics.worker(name)])
+        (answer,) = await control.attempt({"command": "getClient", "username": name})
+        if "error" not in answer:
+            raise ProvisionError(f"the broker still has account {name}: repeat the command")
 
-    _with_control(flags, delete)
+    left = f"{name} is removed, but only until the broker restarts"
+    change(flags, delete, lambda accounts: name not in accounts.clients, left=left)
     print(f"account {name} is removed")
 
 
@@ -119,11 +139,16 @@ def rotate(flags: Namespace) -> None:
         _rotate_admin(flags, password)
         return
 
-    async def change(control: Control) -> None:
-        await _client(control, name)
+    async def set_new(control: Control) -> None:
+        await client_of(control, name)
         await control.do(set_password(name, password))  # which also ends the connection
 
-    _hand_over(flags, password, lambda: _with_control(flags, change))
+    def run() -> None:
+        left = f"{name} has an unknown password until the broker restarts, and then its old one"
+        change(flags, set_new, lambda accounts: accounts.takes(name, password), left=left)
+        check_login(flags, name, password)
+
+    _hand_over(flags, password, run)
 
 
 def _rotate_admin(flags: Namespace, password: str) -> None:
@@ -131,18 +156,25 @@ def _rotate_admin(flags: Namespace, password: str) -> None:
     folder = Folder(flags.folder)
     if flags.out is not None:
         raise ValueError(f"the administrator's password stays in {folder.password}: leave out --out")
+    old = folder.read_password()
     pending = folder.password.with_name("password.pending")
     write_secret(pending, password + "\n", replace=True)
 
-    async def change(control: Control) -> None:
+    async def set_new(control: Control) -> None:
         await control.send(set_password(ADMIN, password))
 
-    async def look(control: Control) -> None:
-        await _client(control, ADMIN)
+    async def set_old(control: Control) -> None:
+        await control.send(set_password(ADMIN, old))
 
-    _with_control(flags, change)
     try:
-        _with_control(flags, look, password)
+        change(
+            flags,
+            set_new,
+            lambda accounts: accounts.takes(ADMIN, password),
+            undo=set_old,
+            password=password,
+        )
+        check_login(flags, ADMIN, password)
     except (LinkError, ProvisionError) as error:
         raise ProvisionError(
             f"{error}; the valid password is now in {pending}, or still in {folder.password}"
@@ -159,41 +191,8 @@ def show(flags: Namespace) -> None:
         for client in cast("list[Json]", cast("Json", answer["data"])["clients"]):
             print(f"{client['username']:<{MAX_NAME_LENGTH}}  {client.get('textdescription', '')}")
 
-    _with_control(flags, list_all)
-
-
-def _with_control(
-    flags: Namespace, work: Callable[[Control], Awaitable[None]], password: str | None = None
-) -> None:
-    folder = Folder(flags.folder)
-
-    certificate, key = client_files(folder, ADMIN)
-
-    async def run() -> None:
-        settings = LinkSettings(
-            flags.broker,
-            username=ADMIN,
-            password=password or folder.read_password(),
-            ca_file=_if_there(folder.authority),
-            cert_file=_if_there(certificate),
-            key_file=_if_there(key),
-        )
-        async with Control.connected(settings) as control:
-            await work(control)
-
-    with folder.alone():
-        asyncio.run(run())
-
-
-def _if_there(path: Path) -> str | None:
-    return str(path) if path.exists() else None
-
-
-async def _client(control: Control, name: str) -> Json:
-    (answer,) = await control.attempt({"command": "getClient", "username": name})
-    if "error" in answer:
-        raise ProvisionError(f"no account {name}: see `provision list`")
-    return cast("Json", cast("Json", answer["data"])["client"])
+    with Folder(flags.folder).alone():
+        with_control(flags, list_all)
 
 
 def _hand_over(flags: Namespace, password: str, change: Callable[[], None]) -> None:

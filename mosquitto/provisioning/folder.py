@@ -30,6 +30,7 @@ class Folder:
         self.state = self.path / "state" / "dynamic-security.json"  # the broker's, which also writes it
         self.authority_key = self.path / "admin" / "ca.key"
         self.password = self.path / "admin" / "password"
+        self.copy = self.path / "admin" / "accounts.json"  # the last good copy of `state`
 
     def create(self) -> None:
         """Make the folders; those that exist stay as they are."""
@@ -63,17 +64,37 @@ class Folder:
             yield
 
 
-def write_secret(path: Path, text: str, *, replace: bool = False) -> None:
+def write_secret(path: Path, text: str, *, replace: bool = False, for_broker: bool = False) -> None:
     """Write a file that only its owner can read. One that exists is an error, or replaced in one step."""
-    target = path.with_name(path.name + ".new") if replace else path
     if replace:
-        target.unlink(missing_ok=True)
-    with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    if replace:
-        target.rename(path)
+        stage(path, text, for_broker=for_broker).rename(path)
+    else:
+        _write_new(path, text, for_broker=for_broker)
+
+
+def stage(path: Path, text: str, *, for_broker: bool = False) -> Path:
+    """Write the complete new file beside `path`, to be renamed to it."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    _write_new(new, text, for_broker=for_broker)
+    return new
+
+
+def _write_new(path: Path, text: str, *, for_broker: bool) -> None:
+    """Write a file that must not exist, through to the disk; nothing stays when that fails."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        left = text.encode()
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+        if for_broker:
+            give_to_broker(path)
+    except OSError as error:
+        path.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        os.close(descriptor)
 
 
 def give_to_broker(path: Path) -> None:

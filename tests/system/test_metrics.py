@@ -20,6 +20,7 @@ from cloud_worker.monitoring.presence import State
 from cloud_worker.monitoring.snapshot import HUNG_PASS, LONG_PASS, Snapshot
 from cloud_worker.monitoring.tally import ErrorKind, WorkerFate, WorkerTally
 from common.link import LinkStatistics
+from common.link.values import Certificate
 from common.process.histogram import Histogram
 from common.process.http_pages import HttpPage, HttpPages, HttpPagesError, made_in
 from common.protocol.messages import Reason, Refusal
@@ -116,11 +117,12 @@ def test_a_running_generation_counts_once_before_and_after_its_end() -> None:
 
 
 def test_the_document_names_every_metric_and_no_other() -> None:
-    snapshot = Snapshot(State.ONLINE, WorkerTally(), LinkStatistics(), True, 0, 0, 0, 0, 0, 0.0)
+    link = LinkStatistics(certificates=(Certificate("broker", 2e9),))
+    snapshot = Snapshot(State.ONLINE, WorkerTally(), link, True, 0, 0, 0, 0, 0, 0.0)
     totals = Totals(_round_trip=0.1)
     pages = [
         WorkerMetrics(lambda: snapshot, {}).page(),
-        EdgeMetrics(lambda: EdgeSnapshot(totals, 0.08, LinkStatistics(), True), {}).page(),
+        EdgeMetrics(lambda: EdgeSnapshot(totals, 0.08, link, True), {}).page(),
     ]
     text = (Path(__file__).parents[2] / "docs" / "watching.md").read_text()
     shown = {name for page in pages for name in samples(page.body.decode())}
