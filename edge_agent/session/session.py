@@ -187,6 +187,12 @@ class EdgeSession:
         elif oldest is not None:
             oldest.deadline = min(oldest.deadline, now + self._settings.min_timeout)
 
+    def broker_busy(self, now: float) -> None:
+        """The broker did not take a draft for now: ask again soon, until the cloud counts as lost."""
+        oldest = self._send_window.oldest
+        if oldest is not None:
+            oldest.deadline = min(oldest.deadline, now + self._settings.min_timeout)
+
     def disconnected(self, now: float) -> None:
         """The link to the broker is down: nothing can be asked until `reconnected`."""
         if self.cloud.policy is OnCloudLoss.LOCAL and not self.finished:

@@ -58,7 +58,9 @@ def _take(session: EdgeSession, event: Event, now: float) -> None:
             session.drafted(event.proposal, now, event.seconds)
         case LinkEvent.NO_WORKER:
             session.no_worker(now)
-        case LinkEvent.FORBIDDEN:
+        case LinkEvent.BUSY:
+            session.broker_busy(now)
+        case LinkEvent.FORBIDDEN | LinkEvent.INVALID:
             session.fail(event.value)
         case LinkEvent.DOWN:
             session.disconnected(now)
