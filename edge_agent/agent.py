@@ -152,6 +152,8 @@ class EdgeAgent:
         """A generation's failure, with what the agent knows about the link and the pool."""
         if self._exchange is not None and not self._exchange.connected:
             return f"{failure}: no connection to {self.config.broker}"
+        if self._exchange is not None and self._exchange.is_broker_busy:
+            return f"{failure}: the broker at {self.config.broker} takes no more messages for now"
         if self._exchange is not None and self._exchange.is_pool_empty:
             return f"{failure}: no worker serves pool {self.config.pool}; start one (cloud-worker run)"
         return failure

@@ -24,17 +24,19 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from common.link.certificates import certificates_of
-from common.link.explain import HUNG_UP, explain, explain_loss
+from common.link.explain import HUNG_UP, explain, explain_loss, explain_subscription, reason_of
+from common.link.limits import BrokerLimits
 from common.link.packets import TopicAliases, publish_size
 from common.link.properties import packed_size, publish_properties
 from common.link.reader import OnMessage, Reader
-from common.link.settings import LinkError, LinkSettings
+from common.link.settings import LinkError, LinkSettings, RefusedError
 from common.link.values import FAILURE_FROM, Certificate, Delivery, Publish
 from common.link.will import will_of
 
 MAX_BACKLOG_BYTES = 1024 * 1024  # queued for the network; above this QoS 0 is dropped
 CLOSE_TIMEOUT = 1.0
 
+_OVERHEAD = 32  # more than a PUBLISH has besides topic and payload
 _NO_DELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 _SUCCESS = 0
 _REPLAY, _NO_REPLAY = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE, SubscribeOptions.RETAIN_DO_NOT_SEND
@@ -48,7 +50,16 @@ Socket: TypeAlias = Any  # paho's SocketLike, which it does not export
 class Connection(aiomqtt.Client):
     """A clean MQTT 5 connection without Nagle's delay; use `open`, `send`, `until_lost`, `close`."""
 
-    def __init__(self, settings: LinkSettings, will: Publish | None, on_message: OnMessage) -> None:
+    def __init__(
+        self,
+        settings: LinkSettings,
+        will: Publish | None,
+        on_message: OnMessage,
+        known: BrokerLimits | None = None,
+    ) -> None:
+        """`known` is what an earlier connection has shown of the broker's limits."""
+        self._known = known or BrokerLimits()
+        will = self._known.fit(will) if will else None
         super().__init__(
             settings.host,
             settings.port,
@@ -68,7 +79,9 @@ class Connection(aiomqtt.Client):
         self._has_will = will is not None
         self._loop_thread = threading.get_ident()
         self._abandoned = False
+        self.limits = self._known
         self._aliases = TopicAliases(0)
+        self._unacknowledged = asyncio.Semaphore(self.limits.max_unacknowledged)
         self._acknowledgements: dict[int, asyncio.Future[int | None]] = {}
         self._backlog: dict[int, int] = {}  # bytes of each QoS 0 packet that is not yet written
         self._is_writing = False
@@ -89,7 +102,7 @@ class Connection(aiomqtt.Client):
             await self._subscribe_all(subscriptions, wants_retained)
         except aiomqtt.MqttError as error:
             self._drop()
-            raise LinkError(explain(error, self._settings)) from error
+            raise RefusedError(explain(error, self._settings), reason_of(error)) from error
         except (asyncio.CancelledError, LinkError):
             self._abandoned = True
             self._drop()
@@ -101,18 +114,61 @@ class Connection(aiomqtt.Client):
         broker = sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
         return certificates_of(self._settings, broker)
 
-    async def until_lost(self) -> str:
-        """Wait for the end of the connection; returns what ended it."""
+    async def until_lost(self) -> tuple[str, int | None]:
+        """Wait for the end of the connection; returns what ended it, and the code if the broker gave one."""
         await asyncio.wait([self._disconnected])
         return explain_loss(self._disconnected.exception())
 
     async def send(self, publish: Publish) -> tuple[Delivery, int]:
         """Publish; returns the outcome and the bytes of the packet (0 if none was sent)."""
-        topic, alias = publish.topic, None
+        publish = self.limits.fit(publish)
+        if not self.fits(publish):
+            return Delivery.TOO_LARGE, 0
         if publish.qos == 0:
-            if sum(self._backlog.values()) > MAX_BACKLOG_BYTES:
-                return Delivery.DROPPED, 0
-            topic, alias = self._aliases.assign(topic)
+            return self._send_unacknowledged(publish)
+        async with self._unacknowledged:
+            return await self._send_acknowledged(publish)
+
+    def fits(self, publish: Publish) -> bool:
+        """Whether the broker takes a packet of this size."""
+        limit, at_most = (
+            self.limits.max_packet_size,
+            len(publish.payload) + 4 * len(publish.topic) + _OVERHEAD,
+        )
+        return at_most <= limit or self.size_of(publish) <= limit
+
+    def size_of(self, publish: Publish) -> int:
+        """Bytes of the whole packet, at most: an alias that the broker knows saves the topic."""
+        alias = 1 if publish.qos == 0 and self.limits.max_aliases else None
+        topic = "" if alias and self._aliases.knows(publish.topic) else publish.topic
+        properties = publish_properties(publish.expiry, alias)
+        return publish_size(topic, publish.payload, packed_size(properties), publish.qos)
+
+    def _send_unacknowledged(self, publish: Publish) -> tuple[Delivery, int]:
+        if sum(self._backlog.values()) > MAX_BACKLOG_BYTES:
+            return Delivery.DROPPED, 0
+        topic, alias = self._aliases.assign(publish.topic)
+        mid, num_bytes = self._publish(publish, topic, alias)
+        if mid is None:
+            return Delivery.DROPPED, 0
+        self._write_now()
+        if self._client.want_write():
+            self._backlog[mid] = num_bytes
+            self._client.on_publish = self._published
+        return Delivery.SENT, num_bytes
+
+    async def _send_acknowledged(self, publish: Publish) -> tuple[Delivery, int]:
+        mid, num_bytes = self._publish(publish, publish.topic, None)
+        if mid is None:
+            return Delivery.DROPPED, 0
+        acknowledgement: asyncio.Future[int | None] = self._loop.create_future()
+        self._acknowledgements[mid] = acknowledgement
+        self._client.on_publish = self._published
+        self._write_now()
+        return Delivery.of(await acknowledgement), num_bytes
+
+    def _publish(self, publish: Publish, topic: str, alias: int | None) -> tuple[int | None, int]:
+        """Hand the packet to paho; returns its number, None if there is no connection, and its bytes."""
         properties = publish_properties(publish.expiry, alias)
         self._is_writing = True
         try:
@@ -120,19 +176,8 @@ class Connection(aiomqtt.Client):
         finally:
             self._is_writing = False
         if info.rc != _SUCCESS:
-            return Delivery.DROPPED, 0
-        num_bytes = publish_size(topic, publish.payload, packed_size(properties), publish.qos)
-        if publish.qos == 0:
-            self._write_now()
-            if self._client.want_write():
-                self._backlog[info.mid] = num_bytes
-                self._client.on_publish = self._published
-            return Delivery.SENT, num_bytes
-        acknowledgement: asyncio.Future[int | None] = self._loop.create_future()
-        self._acknowledgements[info.mid] = acknowledgement
-        self._client.on_publish = self._published
-        self._write_now()
-        return Delivery.of(await acknowledgement), num_bytes
+            return None, 0
+        return info.mid, publish_size(topic, publish.payload, packed_size(properties), publish.qos)
 
     def _write_now(self) -> None:
         """Write what was published; only what does not fit waits for the loop, at two system calls."""
@@ -162,13 +207,17 @@ class Connection(aiomqtt.Client):
             raise aiomqtt.MqttCodeError(HUNG_UP)
         if not subscriptions:
             return
+        for name in subscriptions:
+            if missing := self.limits.missing(name):
+                raise LinkError(
+                    f"the broker at {self._settings.address} has no {missing}: use one that has, such as "
+                    "mosquitto 2"
+                )
         options = SubscribeOptions(qos=1, retainHandling=_REPLAY if wants_retained else _NO_REPLAY)
         granted = await self.subscribe([(name, options) for name in subscriptions])
         for name, code in zip(subscriptions, granted, strict=True):
             if isinstance(code, ReasonCode) and code.value >= FAILURE_FROM:
-                raise LinkError(
-                    f"the broker refused the subscription {name!r} ({code}): check its access rules"
-                )
+                raise explain_subscription(name, code, self._settings)
 
     def _drop(self) -> None:
         """Hang up without DISCONNECT. paho notices the end of the stream and cleans up."""
@@ -203,7 +252,9 @@ class Connection(aiomqtt.Client):
         code: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        self._aliases = TopicAliases(int(getattr(properties, "TopicAliasMaximum", 0)))
+        self.limits = BrokerLimits.of(properties).both(self._known)
+        self._aliases = TopicAliases(self.limits.max_aliases)
+        self._unacknowledged = asyncio.Semaphore(self.limits.max_unacknowledged)
         self._on_connect(client, data, flags, code, properties)
 
     def _ended(

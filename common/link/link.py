@@ -18,8 +18,10 @@ from typing import Self
 import aiomqtt
 
 from common.link.connection import Connection
+from common.link.explain import SESSION_TAKEN_OVER
 from common.link.inbox import Inbox
-from common.link.settings import LinkError, LinkSettings
+from common.link.limits import BrokerLimits
+from common.link.settings import LinkError, LinkSettings, RefusedError
 from common.link.values import WARN_DAYS, Certificate, Delivery, LinkStatistics, Publish, Received, days_left
 
 FIRST_DELAY = 0.25
@@ -33,7 +35,8 @@ class Link:
 
     The broker publishes `will` however the connection ends, including at the end of the `with` block.
     `on_state(connected)` is called in the event loop. If the first connect fails, entering the block raises
-    LinkError; with `wait_for_broker` the link keeps trying instead. Retained messages are delivered only with
+    LinkError; with `wait_for_broker` the link keeps trying instead. A broker that refuses the first one only
+    for now (busy, quota) is tried again for `patience` seconds. Retained messages are delivered only with
     `wants_retained`, because other clients can retain anything on the topics they may write to.
     """
 
@@ -46,6 +49,7 @@ class Link:
         on_state: Callable[[bool], None] | None = None,
         wait_for_broker: bool = False,
         wants_retained: bool = False,
+        patience: float = 20.0,
     ) -> None:
         self._settings = settings
         self._subscriptions = list(subscriptions)
@@ -53,6 +57,9 @@ class Link:
         self._on_state = on_state
         self._wait_for_broker = wait_for_broker
         self._wants_retained = wants_retained
+        self._patience = patience
+        self._known = BrokerLimits()  # what the broker has shown, beyond what it states
+        self._num_too_large = 0
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._is_up = False
@@ -61,7 +68,7 @@ class Link:
         self._statistics = LinkStatistics()
 
     async def __aenter__(self) -> Self:
-        first = None if self._wait_for_broker else await self._connect()
+        first = None if self._wait_for_broker else await self._connect_patiently()
         self._keeper = asyncio.create_task(self._keep_connected(first), name="link")
         self._keeper.add_done_callback(lambda _task: self._inbox.close())
         return self
@@ -99,13 +106,32 @@ class Link:
         """
         connection, delivery, num_bytes = self._connection, Delivery.DROPPED, 0
         if connection is not None:
-            delivery, num_bytes = await connection.send(Publish(topic, payload, qos, retain, expiry))
+            publish = Publish(topic, payload, qos, retain, expiry)
+            delivery, num_bytes = await connection.send(publish)
+            if delivery is Delivery.TOO_LARGE:
+                self._complain(connection.size_of(publish), connection.limits.max_packet_size)
         if num_bytes:
             self._statistics.num_messages_up += 1
             self._statistics.num_bytes_up += num_bytes
-        if delivery is Delivery.DROPPED:
+        if delivery in (Delivery.DROPPED, Delivery.TOO_LARGE):
             self._statistics.num_dropped_up += 1
         return delivery
+
+    def excess(self, topic: str, payload: bytes, *, qos: int = 0, expiry: int | None = None) -> str | None:
+        """What is wrong with a message that the broker does not take for its size; None if it takes it."""
+        connection = self._connection
+        if connection is None:
+            return None
+        publish = Publish(topic, payload, qos, False, expiry)
+        if connection.fits(publish):
+            return None
+        return _too_large(connection.size_of(publish), connection.limits.max_packet_size)
+
+    def _complain(self, size: int, limit: int) -> None:
+        """Log the 1st, 2nd, 4th, 8th ... message that is too large."""
+        self._num_too_large += 1
+        if self._num_too_large & (self._num_too_large - 1) == 0:
+            _log.warning("not sent: %s; %d in all", _too_large(size, limit), self._num_too_large)
 
     async def unsubscribe(self, *subscriptions: str) -> None:
         """Stop receiving for good; returns when the broker has confirmed this or is away."""
@@ -150,14 +176,29 @@ class Link:
                 connection = await self._try_to_connect()
             if connection is not None:
                 began = asyncio.get_running_loop().time()
-                reason = await connection.until_lost()
+                reason, code = await connection.until_lost()
+                self._known = self._known.without(code)
                 self._connection = connection = None
                 self._change_state(connected=False)
                 if asyncio.get_running_loop().time() - began > MAX_DELAY:
                     delay = FIRST_DELAY
-                else:  # do not hurry back to a broker that ended the connection at once
+                elif code in (None, SESSION_TAKEN_OVER):  # do not hurry back
                     reason += "; if that repeats, another client may have the same client id"
                 _log.warning("lost the broker at %s (%s)", self._settings.address, reason)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(2 * delay, MAX_DELAY)
+
+    async def _connect_patiently(self) -> Connection:
+        """The first connection: a refusal for now is not the end."""
+        now = asyncio.get_running_loop().time
+        end, delay = now() + self._patience, FIRST_DELAY
+        while True:
+            try:
+                return await self._connect()
+            except RefusedError as error:
+                if not error.is_temporary or now() + delay > end:
+                    raise
+                _log.warning("%s (trying again)", error)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(2 * delay, MAX_DELAY)
 
@@ -171,8 +212,16 @@ class Link:
         return connection
 
     async def _connect(self) -> Connection:
-        connection = Connection(self._settings, self._will, self._arrived)
-        await connection.open(self._subscriptions, wants_retained=self._wants_retained)
+        connection = Connection(self._settings, self._will, self._arrived, self._known)
+        try:
+            await connection.open(self._subscriptions, wants_retained=self._wants_retained)
+        except RefusedError as error:
+            known, self._known = self._known, self._known.without(error.reason)
+            if self._known == known:
+                raise
+            return await self._connect()  # the last will was the reason: now it fits
+        if not connection.limits.keeps_retained and self._will is not None and self._will.retain:
+            _log.warning("the broker at %s keeps no retained messages: no status", self._settings.address)
         self._connection = connection
         self._note_certificates(connection.certificates())
         self._change_state(connected=True)
@@ -208,3 +257,7 @@ class Link:
         self._statistics.num_messages_down += 1
         self._statistics.num_bytes_down += num_bytes
         self._statistics.num_dropped_down += self._inbox.put(Received(topic, payload))
+
+
+def _too_large(size: int, limit: int) -> str:
+    return f"a message of {size} bytes, but the broker takes at most {limit} bytes: raise its max_packet_size"

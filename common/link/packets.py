@@ -64,6 +64,10 @@ class TopicAliases:
         self._maximum = maximum
         self._numbers: OrderedDict[str, int] = OrderedDict()
 
+    def knows(self, topic: str) -> bool:
+        """Whether the broker has this topic's number."""
+        return topic in self._numbers
+
     def assign(self, topic: str) -> tuple[str, int | None]:
         """The topic to write into the packet ("" if the alias is enough) and the alias, if any."""
         if topic in self._numbers:

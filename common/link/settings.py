@@ -5,11 +5,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+# Implementation specific error, server unavailable and busy, packet identifier in use, message rate, quota,
+# connection rate. 0x80 (unspecified) is not one of them: of a CONNECT it can mean anything.
+TEMPORARY = frozenset({0x83, 0x88, 0x89, 0x91, 0x96, 0x97, 0x9F})
 _DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 class LinkError(Exception):
     """The link cannot be set up: a one-line message with what is wrong and what to do."""
+
+
+class RefusedError(LinkError):
+    """The broker does not take the connection or a subscription; `reason` is MQTT's code."""
+
+    def __init__(self, message: str, reason: int | None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same attempt can succeed later."""
+        return self.reason in TEMPORARY
 
 
 @dataclass(frozen=True, slots=True)

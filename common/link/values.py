@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 NO_MATCHING_SUBSCRIBERS = 0x10
+NOT_AUTHORIZED = 0x87
+_INVALID = (0x90, 0x99)  # topic name, payload format
 FAILURE_FROM = 0x80  # MQTT 5's reason codes from here on are failures
 WARN_DAYS = 30  # before a certificate expires
 
@@ -33,7 +35,10 @@ class Delivery(Enum):
 
     SENT = auto()  # on its way (QoS 0), or accepted by the broker (QoS 1)
     NO_SUBSCRIBERS = auto()  # QoS 1 only: the broker accepted it, but no one subscribes to it
-    REFUSED = auto()  # QoS 1 only: the broker does not allow it
+    REFUSED = auto()  # QoS 1 only: the broker does not allow it to this account
+    INVALID = auto()  # QoS 1 only: the broker takes no such topic or payload from anyone
+    BUSY = auto()  # QoS 1 only: the broker cannot take it now, for example for lack of quota; later it may
+    TOO_LARGE = auto()  # larger than the largest packet that the broker takes
     DROPPED = auto()  # no connection, one lost before the broker accepted the message, or a jammed line
 
     @classmethod
@@ -41,9 +46,11 @@ class Delivery(Enum):
         """The outcome for a PUBACK's reason code; None means that no PUBACK came."""
         if reason is None:
             return cls.DROPPED
-        if reason == NO_MATCHING_SUBSCRIBERS:
-            return cls.NO_SUBSCRIBERS
-        return cls.SENT if reason < FAILURE_FROM else cls.REFUSED
+        if reason < FAILURE_FROM:
+            return cls.NO_SUBSCRIBERS if reason == NO_MATCHING_SUBSCRIBERS else cls.SENT
+        if reason == NOT_AUTHORIZED:
+            return cls.REFUSED
+        return cls.INVALID if reason in _INVALID else cls.BUSY
 
 
 @dataclass(frozen=True, slots=True)

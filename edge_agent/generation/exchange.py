@@ -37,6 +37,7 @@ class Exchange:
     def __init__(self, config: AgentConfig, totals: Totals, estimate: LinkEstimate) -> None:
         """Answers are counted in `totals`; `estimate` learns from the drafts and their corrections."""
         self.is_pool_empty = False
+        self.is_broker_busy = False
         self._pool, self._device = config.pool, config.device_name
         self._topics = Topics(config.root)
         self._link = Link(
@@ -44,6 +45,7 @@ class Exchange:
             subscriptions=[self._topics.correction_filter(self._device)],
             wait_for_broker=config.on_cloud_loss != OnCloudLoss.FAIL.value,
             on_state=self._tell,
+            patience=config.cloud_timeout,
         )
         self._totals = totals
         self._estimate = estimate
@@ -100,19 +102,22 @@ class Exchange:
             ) from error
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s, to %s", summarise(outgoing.message), outgoing.worker or "any worker")
+        topic, qos = self._topics.open(self._pool, self._device, session), 1
+        if outgoing.worker is not None:
+            topic, qos = self._topics.draft(self._pool, outgoing.worker, self._device, session), 0
+        if excess := self._link.excess(topic, payload, qos=qos, expiry=EXPIRY):
+            raise GenerationError(f"a draft cannot be sent: {excess}, or shorten the prompt")
         if isinstance(outgoing.message, Draft):
             self._estimate.sent((session, outgoing.message.n), len(payload), time.monotonic())
         if outgoing.worker is None:
             # the acknowledgement takes a round trip; drafting continues meanwhile
-            task = asyncio.create_task(self._open(session, payload), name="open")
+            task = asyncio.create_task(self._open(session, topic, payload), name="open")
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
             return
-        topic = self._topics.draft(self._pool, outgoing.worker, self._device, session)
         await self._link.send(topic, payload, expiry=EXPIRY)
 
-    async def _open(self, session: str, payload: bytes) -> None:
-        topic = self._topics.open(self._pool, self._device, session)
+    async def _open(self, session: str, topic: str, payload: bytes) -> None:
         delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY)
         inbox = self._inboxes.get(session)
         self._note_missing_worker(delivery)
@@ -120,9 +125,17 @@ class Exchange:
             inbox.put_nowait(LinkEvent.NO_WORKER)
         elif inbox is not None and delivery is Delivery.REFUSED:
             inbox.put_nowait(LinkEvent.FORBIDDEN)
+        elif inbox is not None and delivery is Delivery.INVALID:
+            inbox.put_nowait(LinkEvent.INVALID)
+        elif inbox is not None and delivery is Delivery.BUSY:
+            inbox.put_nowait(LinkEvent.BUSY)
 
     def _note_missing_worker(self, delivery: Delivery) -> None:
-        """Warn once each time the pool becomes empty."""
+        """Warn once each time the pool becomes empty, or the broker takes no more."""
+        if delivery is Delivery.BUSY and not self.is_broker_busy:
+            _log.warning("the broker takes no more messages for now; asking again")
+        if delivery is not Delivery.DROPPED:
+            self.is_broker_busy = delivery is Delivery.BUSY
         if delivery is Delivery.NO_SUBSCRIBERS and not self.is_pool_empty:
             _log.warning("no worker listens in pool %s; asking again", self._pool)
             self.is_pool_empty = True

@@ -13,6 +13,8 @@ class LinkEvent(Enum):
 
     NO_WORKER = "no worker listens on the pool's open topic"
     FORBIDDEN = "the broker does not let this device publish to the pool; check its access rights"
+    BUSY = "the broker takes no more messages for now"
+    INVALID = "the broker takes no drafts on the pool's open topic; check `root` and `pool`"
     DOWN = "the connection to the broker is lost"
     UP = "the broker can be reached"
 

@@ -198,6 +198,12 @@ class EdgeSession:
         else:
             oldest.deadline = min(oldest.deadline, now + self._settings.min_timeout)
 
+    def broker_busy(self, now: float) -> None:
+        """The broker did not take a draft for now: ask again soon, until the cloud counts as lost."""
+        oldest = self._send_window.oldest
+        if oldest is not None:
+            oldest.deadline = min(oldest.deadline, now + self._settings.min_timeout)
+
     def connecting(self, since: float) -> None:
         """The link has been trying to connect for the first time since `since`: hold what would be sent."""
         self.cloud.connecting(since)

@@ -60,7 +60,9 @@ def _take(session: EdgeSession, event: Event, now: float) -> None:
             session.connecting(event.since)
         case LinkEvent.NO_WORKER:
             session.no_worker(now)
-        case LinkEvent.FORBIDDEN:
+        case LinkEvent.BUSY:
+            session.broker_busy(now)
+        case LinkEvent.FORBIDDEN | LinkEvent.INVALID:
             session.fail(event.value)
         case LinkEvent.DOWN:
             session.disconnected(now)

@@ -53,8 +53,13 @@ class Control:
     async def send(self, *commands: Json) -> None:
         """Send the commands without waiting for an answer."""
         payload = json.dumps({"commands": commands}).encode()
-        if await self._link.send(CONTROL, payload, qos=1) is Delivery.REFUSED:
-            raise ProvisionError("the broker does not let this account manage others")
+        match await self._link.send(CONTROL, payload, qos=1):
+            case Delivery.REFUSED:
+                raise ProvisionError("the broker does not let this account manage others")
+            case Delivery.BUSY | Delivery.INVALID | Delivery.TOO_LARGE as outcome:
+                raise ProvisionError(f"the broker did not take the command ({outcome.name.lower()})")
+            case _:
+                pass  # without an acknowledgement, the answer shows whether it arrived
 
     async def clear(self, topics: Sequence[str]) -> None:
         """Remove retained messages."""
