@@ -35,6 +35,11 @@ class Target:
         """The answer to a draft that this worker does not verify."""
         return Refusal(draft.n, reason, self.worker, detail, have, retry_after)
 
+    def refuse_length(self, draft: Draft, num_tokens: int) -> Refusal:
+        """The answer to a draft that makes a sequence of `num_tokens`, which is too long; has the limit."""
+        detail = f"the sequence has {num_tokens} tokens, but this worker accepts at most {self.max_tokens}"
+        return self.refuse(draft, Reason.TOO_LONG, detail, have=self.max_tokens)
+
     def refuse_unreadable(self, error: CodecError) -> Refusal:
         """The answer to a payload that is not a valid message."""
         return Refusal(error.n, error.reason, self.worker, str(error))
@@ -57,11 +62,7 @@ def beyond_limits(draft: Draft, target: Target) -> Refusal | None:
         )
     needed = start + len(draft.block) + min(draft.bonus, 1)
     if needed > target.max_tokens:
-        return target.refuse(
-            draft,
-            Reason.TOO_LONG,
-            f"the sequence has {needed} tokens, but this worker accepts at most {target.max_tokens}",
-        )
+        return target.refuse_length(draft, needed)
     return None
 
 

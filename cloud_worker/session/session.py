@@ -97,7 +97,10 @@ class CloudSession:
             raise RuntimeError("no job is running")
         if not job.drafts:
             return self._next_bonus(judged[0].verdict.token, compute_ms)
-        return [self._correct(draft, one, compute_ms) for draft, one in zip(job.drafts, judged, strict=False)]
+        answers: list[ToDevice] = []
+        for draft, one in zip(job.drafts, judged, strict=False):
+            answers += [self._correct(draft, one, compute_ms), *self._end_of_room(draft, num_written=1)]
+        return answers
 
     def abandon(
         self, detail: str, *, reason: Reason = Reason.BUSY, retry_after: float = 0.0
@@ -170,15 +173,25 @@ class CloudSession:
         self.tokens.append(token)
         draft, index = stream.draft, stream.next_index
         self._stream = self._unless_ended(_Stream(draft, index + 1))
-        return [Correction(draft.n, len(draft.block), token, self._target.worker, index, b"", compute_ms)]
+        correction = Correction(draft.n, len(draft.block), token, self._target.worker, index, b"", compute_ms)
+        return [correction, *self._end_of_room(draft, num_written=index + 1)]
 
     def _unless_ended(self, stream: _Stream) -> _Stream | None:
         ended = (
             stream.next_index >= stream.draft.bonus
             or self.tokens[-1] in self._target.eos_ids
-            or len(self.tokens) >= self._target.max_tokens
+            or self._is_full
         )
         return None if ended else stream
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.tokens) >= self._target.max_tokens
+
+    def _end_of_room(self, draft: Draft, num_written: int) -> list[Refusal]:
+        """The refusal that ends a stream for lack of room, so that the device need not wait for the rest."""
+        ended = num_written >= draft.bonus or self.tokens[-1] in self._target.eos_ids
+        return [] if ended or not self._is_full else [self._target.refuse_length(draft, len(self.tokens) + 1)]
 
     def _remember(self, correction: Correction) -> None:
         self._last_n = correction.n

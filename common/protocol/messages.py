@@ -94,7 +94,10 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A draft that was not verified, and why. `n` is None if the message could not be read that far."""
+    """A draft that was not verified, and why. `n` is None if the message could not be read that far.
+
+    `have` counts the tokens that the worker holds (NEED_CONTEXT) or accepts at most (TOO_LONG; 0: unknown).
+    """
 
     n: int | None
     reason: Reason

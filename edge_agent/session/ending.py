@@ -15,6 +15,7 @@ class Ending:
     def __init__(self, transcript: Transcript, settings: SessionSettings, tally: Tally) -> None:
         self.reason: str | None = None
         self.num_final = transcript.num_prompt
+        self._max_positions = settings.max_positions
         self._stopping: Stopping | None = None
         self._transcript = transcript
         self._settings = settings
@@ -25,11 +26,15 @@ class Ending:
         """End the text at the token that completes a stop string of `decoder`, which continues the prompt."""
         self._stopping = Stopping(decoder)
 
+    def limit(self, length: int) -> None:
+        """End the text when prompt and answer have `length` tokens together."""
+        self._max_positions = min(self._max_positions, length)
+
     @property
     def tokens_left(self) -> int:
         """How many more tokens fit after the sequence, as assumed now."""
         generated = self._settings.max_tokens - self._transcript.num_generated
-        return min(generated, self._settings.max_positions - len(self._transcript))
+        return min(generated, self._max_positions - len(self._transcript))
 
     @property
     def tail_ended(self) -> bool:
@@ -48,10 +53,10 @@ class Ending:
             has_stopped = self._stopping is not None and self._stopping.settle(final.token)
             if has_stopped or final.token in self._settings.stop_ids:
                 return "stop"
-            if self.num_final == len(self._transcript) and self.tokens_left <= 0:
-                is_stop = self._stopping is not None and self._stopping.is_complete_at_end()
-                return "stop" if is_stop else "length"
-        return None
+        if self.num_final < len(self._transcript) or self.tokens_left > 0:
+            return None
+        is_stop = self._stopping is not None and self._stopping.is_complete_at_end()
+        return "stop" if is_stop else "length"
 
     def end(self, reason: str) -> None:
         """End the text with what is final, and forget what was measured of what is not."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.protocol.checksum import prefix_check
-from common.protocol.messages import Correction, Draft, DraftToken, Opening
+from common.protocol.messages import Correction, Draft, DraftToken, Opening, Refusal
 
 
 @dataclass(slots=True)
@@ -33,6 +33,7 @@ class InFlight:
     sent_at: float = 0.0
     deadline: float = 0.0
     next_index: int = 0  # of the bonus stream
+    too_long: Refusal | None = None  # a worker's, which takes effect once all earlier drafts are accepted
 
     @property
     def end(self) -> int:

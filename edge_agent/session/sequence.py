@@ -67,6 +67,17 @@ class EdgeSequence:
             self.send_window.settle_oldest()
         self.send_window.send_waiting(now)
 
+    def shorten(self, record: InFlight, length: int, now: float) -> None:
+        """Ask again about the oldest draft, but only about its tokens before position `length`."""
+        self.transcript.rewind(length)
+        self.send_window.clear()
+        self.send_window.synced = min(record.base, length) if record.block else length
+        self.block.clear()
+        for token in record.block[: length - record.start]:
+            self.block.add(token, uncertainty=0.0)
+        if len(self.block):
+            self.launch(0, now)
+
     def settle_for_drafts(self, now: float) -> None:
         """Keep as drafted what awaits verification, since it will not be verified."""
         self.transcript.mark_open(Fate.UNVERIFIED)

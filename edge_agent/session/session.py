@@ -167,6 +167,9 @@ class EdgeSession:
             self.tally.num_ignored += 1
         else:
             self._corrected(record, message, now)
+        oldest = self._send_window.oldest
+        if oldest is not None and oldest.too_long is not None:
+            self._shorten(oldest, oldest.too_long, now)
         self._settle()
 
     def tick(self, now: float) -> None:
@@ -258,8 +261,25 @@ class EdgeSession:
             case Reason.NEED_CONTEXT:
                 if not self._send_window.repair(refusal, now):
                     self.tally.num_ignored += 1  # the deadline will bring another worker
+            case Reason.TOO_LONG:
+                record.too_long = refusal
             case _:
                 self.fail(explain(refusal))
+
+    def _shorten(self, record: InFlight, refusal: Refusal, now: float) -> None:
+        """End the text at the worker's limit, or where the draft begins that goes beyond it."""
+        record.too_long = None
+        num_sure = len(self.tokens) if record.is_stream else record.start
+        needed = num_sure + 1 if record.is_stream else record.end + min(record.bonus, 1)
+        limit = refusal.have or num_sure  # an older worker does not state its limit
+        if record.is_stream and limit >= needed:
+            self.tally.num_ignored += 1  # it has overtaken tokens, which the deadline brings again
+        elif self._sequence.transcript.num_prompt < limit < needed:
+            self.cloud.answered(now)
+            self._ending.limit(max(limit, num_sure))
+            self._sequence.shorten(record, max(limit, num_sure), now)
+        else:
+            self.fail(explain(refusal))
 
     def _lose_cloud(self, reason: str, now: float) -> None:
         """Fail, or keep what the draft model wrote and try again later."""

@@ -45,13 +45,13 @@ class Stopping:
         if self._followed[:1] == [token]:
             del self._followed[0]
         else:
-            self._follow_anew()
+            self._restart()
         return self._decoder.stopped
 
     def is_complete(self, tail: Sequence[int]) -> bool:
         """Whether the tokens assumed after the final ones complete a stop string."""
         if list(tail[: len(self._followed)]) != self._followed:
-            self._follow_anew()
+            self._restart()
         for token in tail[len(self._followed) :]:
             if self._ahead.stopped:
                 break
@@ -65,6 +65,6 @@ class Stopping:
         last.flush()
         return last.stopped
 
-    def _follow_anew(self) -> None:
+    def _restart(self) -> None:
         self._ahead = copy(self._decoder)
         self._followed = []

@@ -33,6 +33,7 @@ class BadLink(RuleBasedStateMachine):
         temperature=st.sampled_from([0.0, 1.0]),
         window=st.integers(1, 5),
         block_length=st.none() | st.integers(1, 5),
+        worker_limit=st.sampled_from([512, 16, 5]),
         stop=st.just(()) | st.tuples(st.integers(0, VOCAB_SIZE - 1), st.integers(0, VOCAB_SIZE - 1)),
         connecting_since=st.none() | st.just(0.0),
     )

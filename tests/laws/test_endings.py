@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.protocol.messages import Draft, Reason, Refusal
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate
 from tests.support.circle import Chosen, Circle
+from tests.support.narrowing import expect, present
 
 HOLDING = ["hlm", "lossless", "coupled"]
 DRAFTING = [*HOLDING, "rand-hlm", "u-hlm", "cu-hlm-online", "opportunistic", "slm"]
@@ -84,3 +86,83 @@ def test_nothing_follows_a_stop_string_that_an_end_token_follows(scheme: str, wi
     end = first_end(free.text, stop)
     assert circle.text == free.text[:end]
     assert circle.edge.finish_reason == "stop"
+
+
+WINDOWS: list[tuple[int, int | None]] = [(1, 4), (2, 4), (8, 4), (1, 1), (3, 8), (1, None), (4, None)]
+
+
+@pytest.mark.parametrize("scheme", [*HOLDING, "llm"])
+@pytest.mark.parametrize("limit", [5, 6, 15, 27, 28, 29])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_workers_limit_ends_a_text_where_the_draft_models_own_limit_does(
+    scheme: str, limit: int, temperature: float
+) -> None:
+    own = Circle(scheme=scheme, temperature=temperature, max_positions=limit)
+    own.settle()
+    assert len(own.text) == min(24, limit - 4)
+    for window, block in WINDOWS:
+        circle = Circle(
+            scheme=scheme, temperature=temperature, worker_limit=limit, window=window, block_length=block
+        )
+        circle.settle()
+        assert circle.edge.failure is None
+        assert (circle.text, circle.edge.finish_reason) == (own.text, "length")
+        assert circle.edge.tally.num_tokens == len(own.text)
+
+
+@pytest.mark.parametrize("scheme", ["rand-hlm", "u-hlm", "cu-hlm-online", "opportunistic"])
+@given(seed=st.integers(0, 500), limit=st.integers(5, 27))
+@settings(max_examples=15)
+def test_a_scheme_that_skips_ends_at_the_first_draft_that_the_worker_cannot_take(
+    scheme: str, seed: int, limit: int
+) -> None:
+    free = Circle(scheme=scheme, seed=seed)
+    free.settle()
+    ends: list[Circle] = []
+    for window, block in WINDOWS:
+        ends.append(Circle(scheme=scheme, seed=seed, worker_limit=limit, window=window, block_length=block))
+        ends[-1].settle()
+    for circle in ends:
+        assert circle.edge.failure is None
+        assert circle.edge.finish_reason == "length"
+        assert circle.text == ends[0].text == free.text[: len(circle.text)]
+        assert len(circle.text) >= limit - 4
+
+
+def test_the_end_of_room_of_a_stream_is_told_with_its_last_token() -> None:
+    circle = Circle(scheme="llm", worker_limit=10)
+    began = circle.now
+    circle.settle()
+    assert (len(circle.text), circle.now) == (6, began)
+
+
+@pytest.mark.parametrize("scheme", [*DRAFTING[:-1], "llm"])
+def test_a_prompt_that_leaves_no_room_at_the_worker_is_an_error(scheme: str) -> None:
+    circle = Circle(scheme=scheme, worker_limit=4)
+    circle.settle()
+    assert "accepts at most 4" in present(circle.edge.failure)
+    assert "shorten the prompt" in present(circle.edge.failure)
+
+
+def test_a_worker_that_contradicts_itself_about_its_limit_ends_the_text_with_an_error() -> None:
+    circle = Circle()
+    while not circle.to_workers:
+        circle.draft()
+    circle.advance(Refusal(0, Reason.TOO_LONG, "w0", "no room", have=500))
+    assert "no room" in present(circle.edge.failure)
+
+
+def test_a_worker_that_does_not_state_its_limit_ends_the_text_before_the_refused_draft() -> None:
+    circle = Circle(window=1, temperature=1.0)
+    while len(circle.final) < 8:
+        circle.draft()
+        while circle.to_workers:
+            circle.deliver_to_worker(0)
+        circle.work("w0")
+        while circle.to_device:
+            circle.deliver_to_device(0)
+    text = list(circle.text)
+    while not circle.to_workers:
+        circle.draft()
+    circle.advance(Refusal(expect(Draft, circle.to_workers[-1].message).n, Reason.TOO_LONG, "w0"))
+    assert (circle.edge.finish_reason, circle.edge.failure, circle.text) == ("length", None, text)

@@ -37,6 +37,8 @@ class Chosen(TypedDict, total=False):
     stop_ids: frozenset[int]
     stop: tuple[int, ...]
     stops_at_end: bool
+    worker_limit: int
+    max_positions: int
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Circle:
     stops_at_end: bool = False
     on_cloud_loss: OnCloudLoss = OnCloudLoss.WAIT
     max_positions: int = 512
+    worker_limit: int = 512
     num_workers: int = 2
     cloud_timeout: float = 20.0
     audits: bool = False
@@ -96,7 +99,9 @@ class Circle:
         self.advance(*([] if self.connecting_since is None else [Connecting(self.connecting_since)]))
 
     def new_worker(self, name: str) -> CloudSession:
-        return CloudSession(Target(name, TOKENIZER, VOCAB_SIZE, max_tokens=512, eos_ids=self.stop_ids))
+        return CloudSession(
+            Target(name, TOKENIZER, VOCAB_SIZE, max_tokens=self.worker_limit, eos_ids=self.stop_ids)
+        )
 
     @property
     def text(self) -> list[int]:

@@ -395,7 +395,7 @@ def test_a_prompt_that_is_too_long_for_the_worker_is_one_sentence(
     served: LocalBroker, draft_folder: FolderOf
 ) -> None:
     done = run(
-        *("generate", "turn on the light " * 20, "--quiet", "--scheme", "hlm"),
+        *("generate", "turn on the light " * 30, "--quiet", "--scheme", "hlm"),
         *("--model", str(draft_folder("llama")), "--broker", served.url),
     )
     check(done, 1, f"accepts at most {MAX_CONTEXT}", "shorten the prompt")

@@ -36,6 +36,19 @@ def test_greedy_text_is_the_targets_own_through_the_broker(
             assert answers(generations) == greedy_answers(target, generations), scheme
 
 
+def test_the_workers_context_limit_ends_the_text_with_length_in_every_exact_scheme(
+    broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
+) -> None:
+    target = family_folder("llama")
+    with LocalWorker(broker.url, "--model", str(target), "--max-context", "40"):
+        for scheme, window in (("lossless", 1), ("lossless", 4), ("coupled", 4), ("llm", 1), ("hlm", 1)):
+            config = circle_config(broker, draft_folder("llama"), scheme=scheme, window=window, temperature=0)
+            generations = asyncio.run(generate(config, *PROMPTS))
+            assert answers(generations) == greedy_answers(target, generations), scheme
+            for one in generations:
+                assert (len(one.session.tokens), one.session.finish_reason) == (40, "length"), scheme
+
+
 def circle_config(broker: LocalBroker, draft: Path, **settings: str | int) -> AgentConfig:
     usual = AgentConfig(broker=broker.url, model=str(draft), temperature=1.0, max_tokens=60)
     return replace(usual, **settings)
