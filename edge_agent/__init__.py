@@ -1,7 +1,8 @@
 """The agent that runs on the device: it drafts, decides what to uplink, and owns the sequence.
 
 This is its public face; everything below it may change. Importing it loads nothing else: a name is loaded
-when it is first used, so `from edge_agent import AgentConfig` does not load ONNX Runtime.
+when it is first used, so `from edge_agent import AgentConfig` does not load ONNX Runtime. It only declines
+that library's telemetry, which must happen before it is loaded (`common.process.telemetry`).
 
     async with EdgeAgent.open(AgentConfig(broker="mqtt://broker")) as agent:
         async for token in agent.generate("turn on the kitchen light"):
@@ -10,6 +11,8 @@ when it is first used, so `from edge_agent import AgentConfig` does not load ONN
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from common.process.telemetry import decline_telemetry
 
 if TYPE_CHECKING:
     from edge_agent.agent import EdgeAgent
@@ -48,6 +51,8 @@ __all__ = [
     "Tentative",
     "Token",
 ]
+
+decline_telemetry()
 
 _HOMES = {
     "ENV_PREFIX": "config",

@@ -4,6 +4,9 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from common.process.telemetry import decline_telemetry
+
+decline_telemetry()
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

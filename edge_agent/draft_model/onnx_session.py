@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from common.process.telemetry import ORT_SWITCH, is_declined
 from edge_agent.draft_model.graph import Tensor
 from edge_agent.errors import ModelError
 
@@ -22,6 +23,11 @@ Array: TypeAlias = npt.NDArray[np.generic]
 CPU = "CPUExecutionProvider"
 ON_CUDA = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"})
 _SILENT = 4  # ONNX Runtime's log level: failures are raised, and printed once
+
+if is_declined(
+    ORT_SWITCH
+):  # again, for an app that loads ONNX Runtime before us, and for Windows' own builds
+    ort.disable_telemetry_events()
 
 # ONNX Runtime's errors have no common base class; they are defined in its compiled module.
 _COMPILED = vars(import_module("onnxruntime.capi.onnxruntime_pybind11_state"))
