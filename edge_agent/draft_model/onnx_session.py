@@ -129,7 +129,8 @@ def _cannot_load(path: Path, error: Exception) -> ModelError:
     reason = _reason(error)
     if any(sign in str(error) for sign in _SIGNS_OF_AGE):
         return ModelError(
-            f"ONNX Runtime {ort.__version__} is too old for {path}: install {OLDEST} or newer, or the newest."
+            f"ONNX Runtime {ort.__version__} is too old for {path}: install {OLDEST} or newer "
+            "(pip install --upgrade onnxruntime)."
         )
     if "external" in reason.lower() and ort.__version__ in REFUSES_LINKS:
         return ModelError(
