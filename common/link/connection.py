@@ -8,9 +8,12 @@ waits for the broker gets an answer.
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import socket
 import ssl
+import sys
+import termios
 import threading
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -26,6 +29,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from common.link.certificates import certificates_of
 from common.link.explain import HUNG_UP, explain, explain_loss, explain_subscription, reason_of
 from common.link.limits import BrokerLimits
+from common.link.line_watch import LineWatch, Look
 from common.link.packets import TopicAliases, publish_size
 from common.link.properties import packed_size, publish_properties
 from common.link.reader import OnMessage, Reader
@@ -35,6 +39,8 @@ from common.link.will import will_of
 
 MAX_BACKLOG_BYTES = 1024 * 1024  # queued for the network; above this QoS 0 is dropped
 CLOSE_TIMEOUT = 1.0
+LOOK_INTERVAL = 1.0  # seconds
+NO_ANSWER = 0x8D  # MQTT's code for a side that does not answer within the keepalive
 
 _OVERHEAD = 32  # more than a PUBLISH has besides topic and payload
 _NO_DELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
@@ -92,7 +98,9 @@ class Connection(aiomqtt.Client):
         self._client.on_publish = None
         self._client.on_socket_open = self._opened
         self._client.on_socket_register_write = self._write_wanted
-        Reader.attach(self._client, on_message)
+        self._reader = Reader.attach(self._client, on_message)
+        self._watch = LineWatch(settings.keepalive, self._loop.time())
+        self._lost_line = False
 
     async def open(self, subscriptions: Sequence[str], *, wants_retained: bool) -> None:
         """Connect and subscribe at QoS 1, with or without retained messages; LinkError if that fails."""
@@ -117,6 +125,8 @@ class Connection(aiomqtt.Client):
     async def until_lost(self) -> tuple[str, int | None]:
         """Wait for the end of the connection; returns what ended it, and the code if the broker gave one."""
         await asyncio.wait([self._disconnected])
+        if self._lost_line:
+            return "the line is dead", NO_ANSWER
         return explain_loss(self._disconnected.exception())
 
     async def send(self, publish: Publish) -> tuple[Delivery, int]:
@@ -152,6 +162,7 @@ class Connection(aiomqtt.Client):
         if mid is None:
             return Delivery.DROPPED, 0
         self._write_now()
+        self._watch.sent(self._loop.time(), num_bytes)
         if self._client.want_write():
             self._backlog[mid] = num_bytes
             self._client.on_publish = self._published
@@ -165,6 +176,7 @@ class Connection(aiomqtt.Client):
         self._acknowledgements[mid] = acknowledgement
         self._client.on_publish = self._published
         self._write_now()
+        self._watch.sent(self._loop.time(), num_bytes)
         return Delivery.of(await acknowledgement), num_bytes
 
     def _publish(self, publish: Publish, topic: str, alias: int | None) -> tuple[int | None, int]:
@@ -255,6 +267,7 @@ class Connection(aiomqtt.Client):
         self.limits = BrokerLimits.of(properties).both(self._known)
         self._aliases = TopicAliases(self.limits.max_aliases)
         self._unacknowledged = asyncio.Semaphore(self.limits.max_unacknowledged)
+        self._watch.keepalive = client.keepalive
         self._on_connect(client, data, flags, code, properties)
 
     def _ended(
@@ -300,12 +313,30 @@ class Connection(aiomqtt.Client):
             self._loop.add_reader(sock.fileno(), self._read)
             self._misc_task = self._loop.create_task(self._misc_loop(), name="keepalive")
 
+    async def _misc_loop(self) -> None:
+        """Replaces aiomqtt's: also ping a line that has fallen silent, and hang up on one that is dead."""
+        self._watch.heard(self._loop.time())
+        while True:
+            match self._watch.look(self._loop.time(), num_unacknowledged(self._client.socket())):
+                case Look.PING:
+                    self._reader.ping()
+                case Look.HANG_UP:
+                    self._lost_line = True
+                    self._drop()
+                    return
+                case Look.NOTHING:
+                    pass
+            if self._client.loop_misc() != _SUCCESS:
+                return
+            await asyncio.sleep(LOOK_INTERVAL)
+
     def _write_when_possible(self, sock: Socket) -> None:
         if sock.fileno() >= 0:
             self._loop.add_writer(sock.fileno(), self._client.loop_write)
 
     def _read(self) -> None:
         is_understood = False
+        self._watch.heard(self._loop.time())
         try:
             self._client.loop_read()
             while isinstance(sock := self._client.socket(), ssl.SSLSocket) and sock.pending() > 0:
@@ -314,3 +345,14 @@ class Connection(aiomqtt.Client):
         finally:
             if not is_understood:
                 self._hang_up()
+
+
+def num_unacknowledged(sock: object) -> int:
+    """Bytes that the kernel still holds because the other side has not acknowledged them; 0 if unknown."""
+    if not isinstance(sock, socket.socket) or sock.fileno() < 0:
+        return 0
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+    except OSError:  # not on this system
+        return 0
+    return int.from_bytes(answer, sys.byteorder)

@@ -171,7 +171,9 @@ class Link:
 
     async def _keep_connected(self, connection: Connection | None) -> None:
         delay = FIRST_DELAY
+        now = asyncio.get_running_loop().time
         while not self._leaving:
+            tried_at = now()
             if connection is None:
                 connection = await self._try_to_connect()
             if connection is not None:
@@ -185,7 +187,9 @@ class Link:
                 elif code in (None, SESSION_TAKEN_OVER):  # do not hurry back
                     reason += "; if that repeats, another client may have the same client id"
                 _log.warning("lost the broker at %s (%s)", self._settings.address, reason)
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                tried_at = now()
+            # an attempt that nothing answers takes its time itself
+            await asyncio.sleep(max(FIRST_DELAY / 2, tried_at + delay * random.uniform(0.5, 1.0) - now()))
             delay = min(2 * delay, MAX_DELAY)
 
     async def _connect_patiently(self) -> Connection:

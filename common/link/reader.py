@@ -8,7 +8,7 @@ protocol there ends the connection.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.enums import MQTTErrorCode
@@ -31,12 +31,18 @@ class Reader(PahoClient):
     _take: OnMessage
 
     @classmethod
-    def attach(cls, client: PahoClient, on_message: OnMessage) -> None:
-        """From now on `client` hands what it receives to `on_message`."""
+    def attach(cls, client: PahoClient, on_message: OnMessage) -> "Reader":
+        """From now on `client`, which is returned as a Reader, hands what it receives to `on_message`."""
         if not callable(getattr(PahoClient, "_handle_publish", None)):
             raise RuntimeError("this release of paho-mqtt is not supported: install 2.1 or 2.2")
         client.__class__ = cls
         vars(client)["_take"] = on_message
+        return cast("Reader", client)
+
+    def ping(self) -> None:
+        """Ask the broker for a sign of life."""
+        self._send_pingreq()
+        self.loop_write()
 
     def _handle_publish(self) -> MQTTErrorCode:
         packet = self._in_packet

@@ -19,6 +19,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from common.process.service_variables import is_service_variable
+
 Settings = TypeVar("Settings")
 
 _QUOTED_NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
@@ -101,7 +103,7 @@ def load(kind: type[Settings], flags: argparse.Namespace, prefix: str) -> Settin
     options = {item.name: item for item in _options(kind)}
     environment = _from_environment(options, os.environ, prefix)
     path = getattr(flags, "config", None) or os.environ.get(prefix + "CONFIG")
-    values = _from_file(options, Path(path).expanduser()) if path else {}
+    values = _from_file(options, Path(os.path.expanduser(path))) if path else {}
     values |= environment
     given = {name: value for name, value in vars(flags).items() if name in options}
     values |= {name: _parse(options[name], value, options[name].flag) for name, value in given.items()}
@@ -140,6 +142,8 @@ def _from_environment(
     for variable, text in environment.items():
         if not variable.startswith(prefix) or variable == prefix + "CONFIG":
             continue
+        if is_service_variable(variable.removeprefix(prefix), text):
+            continue  # Kubernetes' own, of a service with our name
         name = variable.removeprefix(prefix).lower()
         item = _known(options, name, f"environment variable {variable}")
         is_list = get_origin(item.kind) is tuple

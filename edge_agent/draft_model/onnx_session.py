@@ -22,6 +22,16 @@ Array: TypeAlias = npt.NDArray[np.generic]
 
 CPU = "CPUExecutionProvider"
 ON_CUDA = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"})
+OLDEST = "1.23.2"  # as in pyproject.toml
+REFUSES_LINKS = ("1.24.0", "1.24.1")
+# In ONNX Runtime's errors: an operator, a version of one, or a format that this release does not know.
+_SIGNS_OF_AGE = (
+    "is under development and support for this is limited",
+    "Unsupported model IR version",
+    "not in range [min=",
+    "is not a registered function/op",
+    "No Op registered for",
+)
 _SILENT = 4  # ONNX Runtime's log level: failures are raised, and printed once
 
 if is_declined(
@@ -123,6 +133,16 @@ class OnnxSession:
 
 def _cannot_load(path: Path, error: Exception) -> ModelError:
     reason = _reason(error)
+    if any(sign in str(error) for sign in _SIGNS_OF_AGE):
+        return ModelError(
+            f"ONNX Runtime {ort.__version__} is too old for {path}: install {OLDEST} or newer "
+            "(pip install --upgrade onnxruntime)."
+        )
+    if "external" in reason.lower() and ort.__version__ in REFUSES_LINKS:
+        return ModelError(
+            f"ONNX Runtime {ort.__version__} refuses weights behind links, as those beside {path} may be: "
+            "install 1.24.2 or newer."
+        )
     if "external" in reason.lower():
         return ModelError(
             f"The weights beside {path} are missing or cut short: copy the *.data file with the graph."

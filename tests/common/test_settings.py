@@ -447,3 +447,72 @@ def test_settings_that_would_have_no_effect_or_two_are_refused(flags: tuple[str,
 )
 def test_the_scheme_follows_from_what_is_asked_of_it(given: AgentConfig, scheme: str) -> None:
     assert given.chosen_scheme.name == scheme
+
+
+# -- variables that Kubernetes sets for a service with our name --------------------------------------------
+
+SERVICES = {
+    "SERVICE_HOST": "10.96.0.12",
+    "SERVICE_PORT": "1883",
+    "SERVICE_PORT_MQTT": "1883",
+    "PORT": "tcp://10.96.0.12:1883",
+    "PORT_1883_TCP": "tcp://10.96.0.12:1883",
+    "PORT_1883_TCP_PROTO": "tcp",
+    "PORT_1883_TCP_PORT": "1883",
+    "PORT_1883_TCP_ADDR": "10.96.0.12",
+    "PORT_53_UDP": "udp://[fd00::1]:53",
+    "PORT_53_UDP_ADDR": "fd00::1",
+    "METRICS_SERVICE_HOST": "10.96.0.13",
+    "METRICS_SERVICE_PORT": "9100",
+    "METRICS_PORT_9100_TCP_ADDR": "10.96.0.13",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_variables_of_kubernetes_are_left_alone(
+    kind: type[BrokerConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in SERVICES.items():
+        monkeypatch.setenv(KINDS[kind] + name, value)
+    assert settings(kind) == kind()
+
+
+@pytest.mark.parametrize("kind", [AgentConfig, WorkerConfig])
+def test_a_service_for_the_metrics_does_not_pass_for_their_port(
+    kind: type[AgentConfig] | type[WorkerConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KINDS[kind] + "METRICS_PORT", "tcp://10.96.0.13:9100")
+    assert settings(kind).metrics_port == 0
+    monkeypatch.setenv(KINDS[kind] + "METRICS_PORT", "9100")
+    assert settings(kind).metrics_port == 9100
+    monkeypatch.setenv(KINDS[kind] + "METRICS_PORT", "http")
+    with pytest.raises(SettingsError, match="METRICS_PORT"):
+        settings(kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "1883"),
+        ("PORTS", "tcp://10.96.0.12:1883"),
+        ("SERVICE_HOST", "broker.example.org"),
+        ("SERVICE_HOSTS", "10.96.0.12"),
+        ("SERVICE_PORT", "mqtt"),
+        ("PORT_1883_TCP_ADDR", "x"),
+        ("PORT_1883_TCP_NAME", "1"),
+        ("HOST", "10.96.0.12"),
+    ],
+)
+def test_other_unknown_variables_stay_errors(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(AGENT_PREFIX + name, value)
+    with pytest.raises(SettingsError, match=f"unknown environment variable {AGENT_PREFIX}{name}"):
+        settings(AgentConfig)
+
+
+def test_the_home_of_an_unknown_user_is_a_file_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_AGENT_CONFIG", "~nobody-of-that-name/agent.toml")
+    with pytest.raises(SettingsError, match="cannot read the config file ~nobody-of-that-name/agent.toml"):
+        settings(AgentConfig)
+    monkeypatch.delenv("EDGE_AGENT_CONFIG")
+    with pytest.raises(ConfigError, match="~nobody-of-that-name/password"):
+        AgentConfig(username="me", password_file="~nobody-of-that-name/password").link_settings("me")
