@@ -13,12 +13,12 @@ from typing import Protocol, Self
 from cloud_worker.monitoring.error_log import count_error
 from cloud_worker.monitoring.tally import ErrorKind, WorkerTally
 from cloud_worker.passes.forward_pass import Pass
-from cloud_worker.scheduling.batch import Batch
-from cloud_worker.scheduling.retries import PASS_ERRORS, Failure
+from cloud_worker.scheduling.batch import Batch, Outcome
+from cloud_worker.scheduling.retries import PASS_ERRORS, Failure, Unjudged
 from cloud_worker.scheduling.scheduler import Scheduler
 from cloud_worker.scheduling.task import Answer, Task
 from cloud_worker.session.job import Rows
-from cloud_worker.session.judging import Judged
+from cloud_worker.session.judging import LogitsError
 from common.process.log import about
 from common.process.model_thread import ModelThread
 
@@ -102,12 +102,13 @@ class Verifier:
         finally:
             self._pass_began = None
         seconds = time.monotonic() - began
+        self._count_unjudged(tasks, judged)
         answers = self._scheduler.complete(tasks, judged, 1000 * seconds)
         self._tally.count_pass(len(tasks), seconds)
         self._tally.count_corrections(tasks, answers)
         return answers
 
-    def _judge(self, tasks: Sequence[Task]) -> list[list[Judged] | None]:
+    def _judge(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Run one forward pass and judge its rows; None for a long prompt that only advanced by a chunk."""
         batch = Batch.of(tasks, self._model.num_missing, self._chunk_tokens)
         return batch.judged(self._model.logits(batch.passes))
@@ -117,3 +118,12 @@ class Verifier:
         with about(session=", ".join(task.key.session for task in tasks[:MAX_NAMED])):
             count_error(self._tally, ErrorKind.PASS, failure.detail, what)
         return self._scheduler.fail(tasks, failure)
+
+    def _count_unjudged(self, tasks: Sequence[Task], judged: Sequence[Outcome]) -> None:
+        for task, outcome in zip(tasks, judged, strict=True):
+            if isinstance(outcome, Unjudged):
+                is_bad_row = isinstance(outcome.error, LogitsError)
+                kind = ErrorKind.LOGITS if is_bad_row else ErrorKind.JUDGING
+                detail = Failure.of_judging(outcome.error).detail
+                with about(device=task.key.device, session=task.key.session):
+                    count_error(self._tally, kind, detail, "could not judge a draft")

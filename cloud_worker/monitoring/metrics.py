@@ -36,7 +36,7 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
     yield _NAMES.counters("uplinks", "Messages from devices, by topic.", "way", tally.num_uplinks)
     yield _NAMES.counters("refusals", "Refusals sent to devices, by reason.", "reason", refusals)
     yield _NAMES.counters(
-        "errors", "Messages refused as unreadable or too many, and failed passes.", "kind", errors
+        "errors", "Messages refused as unreadable or too many, failed passes and verdicts.", "kind", errors
     )
     yield _NAMES.histogram("compute_seconds", "Duration of one forward pass.", tally.compute_seconds)
     yield _NAMES.histogram("batch_size", "Sessions in one forward pass.", tally.batch_sizes)

@@ -32,6 +32,8 @@ class ErrorKind(StrEnum):
     PAYLOAD = "unreadable_payload"
     RATE = "over_rate"  # the message was not decoded for being too much
     PASS = "failed_pass"
+    LOGITS = "bad_logits"  # the target model's logits for a token were not finite
+    JUDGING = "failed_judging"
 
 
 @dataclass(slots=True)

@@ -5,11 +5,15 @@ Law: a worker and its simulation run the same batches; only how the model runs d
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from cloud_worker.passes.forward_pass import Pass, in_chunks
+from cloud_worker.scheduling.retries import Unjudged
 from cloud_worker.scheduling.task import Task
 from cloud_worker.session.job import Rows
-from cloud_worker.session.judging import Judged, judge
+from cloud_worker.session.judging import Judged
+
+Outcome: TypeAlias = Sequence[Judged] | Unjudged | None  # None: a long prompt only advanced
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,18 @@ class Batch:
         """What the model runs."""
         return [chunk for chunk in self.chunks if chunk is not None]
 
-    def judged(self, rows: Sequence[Rows]) -> list[list[Judged] | None]:
-        """Verdicts per task, from the rows of each of `passes`; None where a long prompt only advanced."""
+    def judged(self, rows: Sequence[Rows]) -> list[Outcome]:
+        """What the rows of each of `passes` lead to, per task; whatever judging a task raises is its own."""
         remaining = iter(rows)
-        rows_of_task = [next(remaining) if chunk is not None else None for chunk in self.chunks]
         return [
-            judge(task.job, logits) if logits is not None and chunk is one else None
-            for task, logits, chunk, one in zip(
-                self.tasks, rows_of_task, self.chunks, self.whole, strict=True
-            )
+            _judge(task, next(remaining)) if chunk is not None else None
+            for task, chunk in zip(self.tasks, self.chunks, strict=True)
         ]
+
+
+def _judge(task: Task, rows: Rows) -> Outcome:
+    try:
+        task.judging.take(rows)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other tasks have their verdicts
+        return Unjudged(task.judging.judged, error)
+    return task.judging.judged if task.judging.is_complete else None

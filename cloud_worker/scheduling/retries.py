@@ -1,30 +1,58 @@
-"""What follows a failed forward pass: which tasks run again, and whose fault the failure is. Pure.
+"""What follows a failed forward pass or verdict: which tasks run again, and whose fault it is. Pure.
 
 Law 5: one draft cannot take other sessions down with it. A failed batch runs again as two halves, each half
 that fails as two quarters, and so on: only a task that fails alone is refused. A batch of n tasks costs at
-most 2n - 1 passes.
+most 2n - 1 passes. A task that cannot be judged fails alone from the start.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloud_worker.scheduling.task import Task
+from cloud_worker.session.judging import Judged, LogitsError
 
-PASS_ERRORS = (RuntimeError, MemoryError, ValueError)  # torch raises RuntimeError when memory runs out
+PASS_ERRORS = (Exception,)  # torch raises RuntimeError when memory runs out, models whatever they like
+MAX_FAILURES = 5  # in a row, with the session alone in the batch; the pauses between them double
+MAX_LOGITS_FAILURES = (
+    2  # the second time, the cache of the first is gone: it is the text, not a fault of memory
+)
 DETAIL = "the worker's model fails on this draft"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a forward pass gave no logits."""
+    """Why a forward pass gave no logits, or a task no verdict."""
 
     detail: str  # one line, for the log
     is_permanent: bool = False  # the input can never be computed; otherwise a later pass may succeed
+    max_failures: int = MAX_FAILURES  # in a row; then the device is told not to ask again
+    told: str = DETAIL  # one line, for the device
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
         """The failure behind one of PASS_ERRORS; a ValueError is a token that only the tokenizer knows."""
-        return cls(str(error).partition("\n")[0], is_permanent=isinstance(error, ValueError))
+        return cls(_one_line(error), is_permanent=isinstance(error, ValueError))
+
+    @classmethod
+    def of_judging(cls, error: Exception) -> "Failure":
+        """The failure behind what judging raised; judging the same again would raise the same.
+
+        Logits that are not finite are refused like a failed pass at first, since another worker may compute
+        them, but not again and again: usually it is the text that overflows the model's numbers.
+        """
+        if isinstance(error, LogitsError):
+            told = f"the target model gives {error}; try another prompt, or dtype float32 at the worker"
+            return cls(_one_line(error), max_failures=MAX_LOGITS_FAILURES, told=told)
+        is_permanent = not isinstance(error, MemoryError)
+        return cls(_one_line(error), is_permanent, told="the worker fails to judge this draft")
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """A task whose pass gave logits that could not be judged, and the verdicts before that."""
+
+    judged: Sequence[Judged]
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +85,7 @@ class Retries:
     def take(self) -> list[Task]:
         """The next batch to run again."""
         return list(self._batches.pop())
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

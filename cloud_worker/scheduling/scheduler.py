@@ -10,9 +10,10 @@ gains. A draft that keeps failing on its own is refused for good.
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 
+from cloud_worker.scheduling.batch import Outcome
 from cloud_worker.scheduling.fair_queue import FairQueue, SessionKey
 from cloud_worker.scheduling.limits import Limits
-from cloud_worker.scheduling.retries import Failure, Retries
+from cloud_worker.scheduling.retries import MAX_FAILURES, Failure, Retries, Unjudged
 from cloud_worker.scheduling.task import Answer, Task
 from cloud_worker.session.backlog import draft_bytes
 from cloud_worker.session.judging import Judged
@@ -20,11 +21,8 @@ from cloud_worker.session.session import CloudSession, Target
 from common.protocol.messages import Close, Draft, Reason, Refusal, ToWorker
 
 PASS_SMOOTHING = 1 / 8
-MAX_FAILURES = (
-    5  # failed passes in a row, with the session alone in the batch; the pauses between them double
-)
 
-__all__ = ["Answer", "Limits", "Scheduler", "SessionKey", "Task"]
+__all__ = ["MAX_FAILURES", "Answer", "Limits", "Scheduler", "SessionKey", "Task"]
 
 
 class Scheduler:
@@ -103,13 +101,11 @@ class Scheduler:
                 tasks.append(task)
         return tasks, answers
 
-    def complete(
-        self, tasks: Sequence[Task], judged: Sequence[Sequence[Judged] | None], compute_ms: float
-    ) -> list[Answer]:
-        """The corrections that follow from what `judge` returned for each task's job.
+    def complete(self, tasks: Sequence[Task], judged: Sequence[Outcome], compute_ms: float) -> list[Answer]:
+        """The answers that follow from what `judge` returned for each task's job.
 
         None in place of that means that the pass ran only a part of a long prompt: the task continues in the
-        next batch.
+        next batch. A task that could not be judged is refused, and its cache is dropped.
         """
         self._pass_seconds += PASS_SMOOTHING * (compute_ms / 1000 - self._pass_seconds)
         answers: list[Answer] = []
@@ -119,6 +115,9 @@ class Scheduler:
                 continue
             if verdicts is None:
                 paused.append(task)
+                continue
+            if isinstance(verdicts, Unjudged):
+                answers += self._unjudged(task, verdicts, compute_ms)
                 continue
             answers += [Answer(task.key, answer) for answer in task.session.complete(verdicts, compute_ms)]
             self._enqueue(task.key)
@@ -139,17 +138,28 @@ class Scheduler:
 
         `is_its_fault` means that the draft can never be verified, so retrying is pointless.
         """
-        session = task.session
         if not self._is_wanted(task):
             return []
+        return self._abandon(task, Failure(detail, is_its_fault, told=detail))
+
+    def _unjudged(self, task: Task, unjudged: Unjudged, compute_ms: float) -> list[Answer]:
+        self._forgotten.append(task.key)
+        return self._abandon(task, Failure.of_judging(unjudged.error), unjudged.judged, compute_ms)
+
+    def _abandon(
+        self, task: Task, failure: Failure, judged: Sequence[Judged] = (), compute_ms: float = 0.0
+    ) -> list[Answer]:
+        session = task.session
         session.num_failures += 1
-        if is_its_fault or session.num_failures >= MAX_FAILURES:
-            refusals = session.abandon(detail, reason=Reason.BAD_REQUEST)
+        if failure.is_permanent or session.num_failures >= failure.max_failures:
+            reason, pause = Reason.BAD_REQUEST, 0.0
         else:
-            pause = self._limits.retry_after * 2 ** (session.num_failures - 1)
-            refusals = session.abandon(detail, retry_after=pause)
+            reason, pause = Reason.BUSY, self._limits.retry_after * 2 ** (session.num_failures - 1)
+        answers = session.abandon(
+            failure.told, reason=reason, retry_after=pause, judged=judged, compute_ms=compute_ms
+        )
         self._enqueue(task.key)
-        return [Answer(task.key, refusal) for refusal in refusals]
+        return [Answer(task.key, answer) for answer in answers]
 
     def farewell(self, detail: str) -> list[Answer]:
         """What to send for every session when this worker leaves: the edge should ask another worker."""

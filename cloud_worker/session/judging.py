@@ -1,18 +1,23 @@
 """The verdicts on a job's drafts: a function of the job and its logits alone. Pure.
 
 Law: it reads no session state. So a worker judges in the model's thread while its event loop goes on reading
-and answering; with large vocabularies this is the longest step after the forward pass.
+and answering; with large vocabularies this is the longest step after the forward pass. Law 5: a row that is
+not finite is never judged. A comparison with NaN is false, so it would accept any draft token.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
 
 from cloud_worker.session.job import Job, Rows
-from cloud_worker.session.verification import Verdict, target_choice, verify_block
+from cloud_worker.session.verification import TargetProbs, Verdict, target_choice, verifying
 from common.protocol.messages import Draft
-from common.sampling.distribution import encode_probs, fit_vocabulary, warp
-from common.sampling.randomness import FloatArray
+from common.sampling.distribution import encode_probs, fit_vocabulary, warped
+
+
+class LogitsError(ArithmeticError):
+    """The target model's logits for a position are no distribution: NaN, +inf, or all -inf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,45 +28,73 @@ class Judged:
     context_codes: bytes = b""
 
 
-def judge(job: Job, rows: Rows) -> list[Judged]:
-    """Judge the drafts in turn, up to the first block with a rejected token; `rows` is [num_rows, width].
+class Judging:
+    """The verdicts on one job, as far as its rows have been computed: `take` them in order, a few at a time.
 
-    Without drafts, the verdict's token is the next token of a bonus stream.
+    Each draft is judged in turn, up to the first block with a rejected token. Without drafts, the verdict's
+    token is the next token of a bonus stream.
     """
-    probs = _TargetProbs(job, rows)
-    if not job.drafts:
-        position = len(job.tokens)
-        return [Judged(Verdict(0, target_choice(probs.at(position), job.opening.seed, position)))]
-    judged: list[Judged] = []
-    for draft in job.drafts:
-        judged.append(_judge(draft, job, probs))
-        if judged[-1].verdict.num_accepted < len(draft.block):
-            break
-    return judged
 
-
-class _TargetProbs:
-    """The target model's warped distribution at each position that a job's rows predict."""
-
-    def __init__(self, job: Job, rows: Rows) -> None:
-        self._opening = job.opening
-        self._rows = rows
+    def __init__(self, job: Job) -> None:
+        self.judged: list[Judged] = []
+        self.num_rows = 0  # taken so far
+        self._job = job
         self._first_predicted = len(job.tokens) - job.num_rows + 1
+        self._steps = self._all()
+        self._wanted: int | None = next(self._steps, None)  # the position to be judged next
 
-    def at(self, position: int) -> FloatArray:
-        """target_probs [vocab_size] for the token at `position`."""
-        row = fit_vocabulary(self._rows[position - self._first_predicted], self._opening.vocab_size)
-        return warp(row, self._opening.sampling)
+    @property
+    def is_complete(self) -> bool:
+        """Whether no further row is needed."""
+        return self._wanted is None
+
+    def take(self, rows: Rows) -> None:
+        """Judge with the next rows [n, width].
+
+        An error (LogitsError, if a row that is needed is not finite) ends the job; what was judged before it
+        stands.
+        """
+        begin = self._first_predicted + self.num_rows
+        self.num_rows += len(rows)
+        while self._wanted is not None and self._wanted < begin + len(rows):
+            probs = self._target_probs(rows, self._wanted - begin)
+            try:
+                self._wanted = self._steps.send(probs)
+            except StopIteration:
+                self._wanted = None
+
+    def _target_probs(self, rows: Rows, index: int) -> TargetProbs:
+        opening = self._job.opening
+        row = fit_vocabulary(rows[index], opening.vocab_size)
+        largest = float(row.max())  # NaN if any entry is
+        if not np.isfinite(largest):
+            raise LogitsError(f"no finite logits for position {self._wanted} (the largest is {largest:g})")
+        return warped(row, opening.sampling)
+
+    def _all(self) -> Generator[int, TargetProbs, None]:
+        job, seed = self._job, self._job.opening.seed
+        if not job.drafts:
+            position = len(job.tokens)
+            self.judged.append(Judged(Verdict(0, target_choice((yield position), seed, position))))
+        for draft in job.drafts:
+            judged = yield from self._one(draft)
+            self.judged.append(judged)
+            if judged.verdict.num_accepted < len(draft.block):
+                return
+
+    def _one(self, draft: Draft) -> Generator[int, TargetProbs, Judged]:
+        start = draft.base + len(draft.context)
+        measured: list[float] = []
+        for position in range(start - draft.num_context_probs, start):
+            measured.append((yield position)[self._job.tokens[position]])
+        verdict = yield from verifying(
+            draft.block, seed=self._job.opening.seed, position=start, bonus=draft.bonus > 0
+        )
+        return Judged(verdict, encode_probs(np.array(measured)).tobytes() if measured else b"")
 
 
-def _judge(draft: Draft, job: Job, probs: _TargetProbs) -> Judged:
-    start = draft.base + len(draft.context)
-    measured = [probs.at(i)[job.tokens[i]] for i in range(start - draft.num_context_probs, start)]
-    verdict = verify_block(
-        lambda i: probs.at(start + i),
-        draft.block,
-        seed=job.opening.seed,
-        position=start,
-        bonus=draft.bonus > 0,
-    )
-    return Judged(verdict, encode_probs(np.array(measured)).tobytes() if measured else b"")
+def judge(job: Job, rows: Rows) -> list[Judged]:
+    """The verdicts from all rows of a job, [num_rows, width]; LogitsError as in `Judging.take`."""
+    judging = Judging(job)
+    judging.take(rows)
+    return judging.judged

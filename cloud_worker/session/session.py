@@ -103,12 +103,32 @@ class CloudSession:
         return answers
 
     def abandon(
-        self, detail: str, *, reason: Reason = Reason.BUSY, retry_after: float = 0.0
+        self,
+        detail: str,
+        *,
+        reason: Reason = Reason.BUSY,
+        retry_after: float = 0.0,
+        judged: Sequence[Judged] = (),
+        compute_ms: float = 0.0,
     ) -> list[ToDevice]:
-        """Drop the running job and refuse its drafts; after `BUSY` the edge retries, perhaps elsewhere."""
-        job, self._running, self._stream = self._running, None, None
-        drafts = job.drafts if job else ()
-        return [self._target.refuse(draft, reason, detail, retry_after=retry_after) for draft in drafts]
+        """Drop the running job and refuse its drafts; after `BUSY` the edge retries, perhaps elsewhere.
+
+        Its first drafts may have been `judged` already: they are corrected. A bonus stream that breaks off is
+        refused by the number of its draft.
+        """
+        job, stream = self._running, self._stream
+        self._running = self._stream = None
+        if job is None:
+            return []
+        drafts = job.drafts if job.drafts or stream is None else (stream.draft,)
+        answers: list[ToDevice] = [
+            self._correct(draft, one, compute_ms) for draft, one in zip(drafts, judged, strict=False)
+        ]
+        self._stream = None  # a correction may have begun one, but it was refused with the rest
+        return answers + [
+            self._target.refuse(draft, reason, detail, retry_after=retry_after)
+            for draft in drafts[len(judged) :]
+        ]
 
     def dismiss(self, detail: str, *, retry_after: float) -> list[ToDevice]:
         """End the session: every draft it still holds is refused."""

@@ -9,14 +9,17 @@ provided that d was drawn from exactly the q that was sent (`Lattice`, `Dense`).
 (seed, position), so a block gives the same tokens whether it is verified whole, in parts or twice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from common.protocol.messages import DraftToken
-from common.sampling.distribution import draw
+from common.sampling.distribution import Certain, Warped, draw
 from common.sampling.randomness import FloatArray, Purpose, gumbel_noise, uniform
+
+TargetProbs: TypeAlias = FloatArray | Warped | Certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Verdict:
     token: int | None
 
 
-def accept_probability(target_probs: FloatArray, draft: DraftToken) -> float:
+def accept_probability(target_probs: TargetProbs, draft: DraftToken) -> float:
     """min(1, y_d / q_d) (Leviathan et al. 2023, eq. 1; arXiv 2412.12687, eq. 5)."""
     if draft.distribution is None:
         raise ValueError("a draft token without a distribution is verified by the target's choice")
@@ -41,46 +44,72 @@ def residual(target_probs: FloatArray, draft_probs: FloatArray) -> FloatArray:
     return excess / mass if mass > 0.0 else target_probs
 
 
-def target_choice(target_probs: FloatArray, seed: int, position: int) -> int:
+def target_choice(target_probs: TargetProbs, seed: int, position: int) -> int:
     """argmax(log y + g): a draw from y with the noise that both ends share (arXiv 2408.07978).
 
     If y is greedy (all mass on one token), that token.
     """
-    best = int(np.argmax(target_probs))
-    if target_probs[best] >= 1.0:
+    if isinstance(target_probs, Certain):
+        return target_probs.choice
+    probs = _dense(target_probs)
+    best = int(np.argmax(probs))
+    if probs[best] >= 1.0:
         return best
     with np.errstate(divide="ignore"):
-        return int(np.argmax(np.log(target_probs) + gumbel_noise(seed, position, len(target_probs))))
+        return int(np.argmax(np.log(probs) + gumbel_noise(seed, position, len(probs))))
 
 
-def verify_token(target_probs: FloatArray, draft: DraftToken, seed: int, position: int) -> int:
+def verify_token(target_probs: TargetProbs, draft: DraftToken, seed: int, position: int) -> int:
     """The token for `position`: the draft token when it is accepted, else its replacement."""
     if draft.distribution is None:
         return target_choice(target_probs, seed, position)
     if uniform(seed, position, Purpose.ACCEPT) < accept_probability(target_probs, draft):
         return draft.token
-    remainder = residual(target_probs, draft.distribution.dense(len(target_probs)))
+    probs = _dense(target_probs)
+    remainder = residual(probs, draft.distribution.dense(len(probs)))
     return draw(remainder, uniform(seed, position, Purpose.RESAMPLE))
 
 
+def verifying(
+    block: Sequence[DraftToken], *, seed: int, position: int, bonus: bool
+) -> Generator[int, TargetProbs, Verdict]:
+    """Verify the tokens of a block in turn, up to the first rejection.
+
+    Yields the position whose target_probs it needs next, and is sent them. `position` is that of the first
+    token. Acceptance is deliberately per token, not per block: the result must not depend on where a sequence
+    was cut into blocks.
+    """
+    for i, draft in enumerate(block):
+        token = verify_token((yield position + i), draft, seed, position + i)
+        if token != draft.token:
+            return Verdict(i, token)
+    if not bonus:
+        return Verdict(len(block), None)
+    end = position + len(block)
+    return Verdict(len(block), target_choice((yield end), seed, end))
+
+
 def verify_block(
-    target_probs: Callable[[int], FloatArray],
+    target_probs: Callable[[int], TargetProbs],
     block: Sequence[DraftToken],
     *,
     seed: int,
     position: int,
     bonus: bool,
 ) -> Verdict:
-    """Verify the tokens of a block in turn, up to the first rejection.
+    """`verifying` where all target_probs are known.
 
     `target_probs(i)` returns y [vocab_size] for token i of the block, and for the bonus token at
-    i = len(block); `position` is that of the first token. Acceptance is deliberately per token, not per
-    block: the result must not depend on where a sequence was cut into blocks.
+    i = len(block).
     """
-    for i, draft in enumerate(block):
-        token = verify_token(target_probs(i), draft, seed, position + i)
-        if token != draft.token:
-            return Verdict(i, token)
-    if not bonus:
-        return Verdict(len(block), None)
-    return Verdict(len(block), target_choice(target_probs(len(block)), seed, position + len(block)))
+    steps = verifying(block, seed=seed, position=position, bonus=bonus)
+    try:
+        wanted = next(steps)
+        while True:
+            wanted = steps.send(target_probs(wanted - position))
+    except StopIteration as end:
+        return end.value
+
+
+def _dense(target_probs: TargetProbs) -> FloatArray:
+    return target_probs if isinstance(target_probs, np.ndarray) else target_probs.dense()

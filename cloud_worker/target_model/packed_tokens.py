@@ -41,7 +41,7 @@ class Group:
 
     queries: torch.Tensor  # [B * n] indices of packed tokens; a short piece repeats its first token
     kept: torch.Tensor  # [T'] indices in `queries` without the repetitions, in packed order
-    tables: torch.Tensor  # [B * m] pages; a short table repeats page 0
+    tables: torch.Tensor  # [B * m] pages; a short table repeats its own first page
     positions: torch.Tensor  # [B, n] of the queries
     page_size: int
     _masks: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
@@ -87,6 +87,7 @@ class PackedTokens:
     ids: torch.Tensor  # [1, T]
     positions: torch.Tensor  # [1, T]
     slots: torch.Tensor  # [T] where keys and values are written: page * page_size + offset
+    tails: torch.Tensor  # slots of the last pages after each sequence's end: fetched, and hidden by the mask
     wanted: torch.Tensor  # [R] indices of the tokens whose logits are wanted
     groups: tuple[Group, ...]  # of adjacent pieces
     pieces: Sequence[Piece]
@@ -122,6 +123,7 @@ def pack(pieces: Sequence[Piece], page_size: int, device: torch.device) -> Packe
         ids=tensor(chain.from_iterable(piece.tokens for piece in pieces))[None],
         positions=tensor(chain.from_iterable(range(piece.begin, piece.end) for piece in pieces))[None],
         slots=tensor(chain.from_iterable(_slots(piece, page_size) for piece in pieces)),
+        tails=tensor(chain.from_iterable(_tail(piece, page_size) for piece in pieces)),
         wanted=tensor(chain.from_iterable(wanted)),
         groups=tuple(groups),
         pieces=pieces,
@@ -132,6 +134,11 @@ def pack(pieces: Sequence[Piece], page_size: int, device: torch.device) -> Packe
 def _slots(piece: Piece, page_size: int) -> Iterator[int]:
     for position in range(piece.begin, piece.end):
         yield piece.pages[position // page_size] * page_size + position % page_size
+
+
+def _tail(piece: Piece, page_size: int) -> range:
+    last = piece.pages[(piece.end - 1) // page_size]
+    return range(last * page_size + (piece.end - 1) % page_size + 1, (last + 1) * page_size)
 
 
 def _similar(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
@@ -167,7 +174,7 @@ def _group(pieces: Sequence[Piece], start: int, page_size: int, device: torch.de
         queries += [*range(start, start + num_new), *[start] * num_padding]
         positions.append([*range(piece.begin, piece.end), *[piece.begin] * num_padding])
         table = piece.pages[: -(-piece.end // page_size)]
-        tables += [*table, *[0] * (num_pages - len(table))]
+        tables += [*table, *table[:1] * (num_pages - len(table))]
         start += num_new
     return Group(
         queries=torch.tensor(queries, device=device),

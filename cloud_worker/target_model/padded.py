@@ -1,4 +1,9 @@
-"""Packed attention for any device: pieces of similar size are padded and attended together."""
+"""Packed attention for any device: pieces of similar size are padded and attended together.
+
+Law: a sequence's result depends on its own keys and values alone. A mask is not enough for that: hidden
+values get the weight 0, and 0 times NaN is NaN. So what a page holds after a sequence's end is cleared, and
+tables are padded with the sequence's own pages.
+"""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -11,6 +16,9 @@ def attend_padded(
     query: torch.Tensor, layer: PagedLayer, tokens: PackedTokens, window: int, scaling: float | None
 ) -> torch.Tensor:
     """[T, Hq, Dv] for queries [Hq, T, D]; window 0: none."""
+    if len(tokens.tails):
+        layer.keys.index_fill_(0, tokens.tails, 0.0)
+        layer.values.index_fill_(0, tokens.tails, 0.0)
     return torch.cat([_attend_group(query, layer, group, window, scaling) for group in tokens.groups])
 
 

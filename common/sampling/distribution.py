@@ -18,7 +18,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 LATTICE_TOTALS = (256, 65536)  # the two resolutions of the wire format: one or two bytes per count
 LOG_STEPS_PER_OCTAVE = 12
 ZERO_PROB_CODE = 255
-FIRST_NUCLEUS, NUCLEUS_GROWTH = 256, 16  # ids in the first try for a nucleus, and the growth per try
+NUCLEUS_HEAD = 4096  # ids in the first try for a nucleus
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +122,64 @@ class TopK:
 Distribution: TypeAlias = Lattice | Dense | TopK
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Warped:
+    """A distribution before its last division: weights [vocab_size] over `total`.
+
+    So the probability of one token costs one division. Numbers are those of `dense`, bit for bit.
+    """
+
+    weights: FloatArray
+    total: float
+
+    def __getitem__(self, token: int) -> float:
+        """The probability of one token."""
+        return float(self.weights[token] / self.total)
+
+    def dense(self) -> FloatArray:
+        """The whole distribution [vocab_size]."""
+        return self.weights / self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Certain:
+    """All the mass on `choice`, in a vocabulary of `vocab_size`."""
+
+    choice: int
+    vocab_size: int
+
+    def __getitem__(self, token: int) -> float:
+        """1 for the choice, else 0."""
+        return float(token == self.choice)
+
+    def dense(self) -> FloatArray:
+        """The whole distribution [vocab_size]."""
+        probs = np.zeros(self.vocab_size)
+        probs[self.choice] = 1.0
+        return probs
+
+
 def warp(logits: npt.NDArray[np.floating], sampling: Sampling) -> FloatArray:
     """Probabilities [vocab_size] after temperature, top-k and top-p (in that order, as in transformers).
 
     Ties go to the lower id, at both ends. Greedy gives all the mass to the largest logit.
     """
+    return warped(logits, sampling).dense()
+
+
+def warped(logits: npt.NDArray[np.floating], sampling: Sampling) -> Warped | Certain:
+    """The same distribution as `warp`, without the work that a single probability does not need.
+
+    The cost is linear in the size of the vocabulary, for any sampling.
+    """
     if sampling.greedy:
-        probs = np.zeros(len(logits))
-        probs[int(np.argmax(logits))] = 1.0
-        return probs
-    probs = softmax(logits, sampling.temperature)
-    if 0 < sampling.top_k < len(probs):
-        probs = _keep(probs, top_ids(probs, sampling.top_k))
+        return Certain(int(np.argmax(logits)), len(logits))
+    found = _softmax(logits, sampling.temperature)
+    if 0 < sampling.top_k < len(logits):
+        found = _top_k(found.dense(), sampling.top_k)
     if sampling.top_p < 1.0:
-        probs = _keep(probs, _nucleus(probs, sampling.top_p))
-    return probs
+        found = _nucleus(found.dense(), sampling.top_p)
+    return found
 
 
 def fit_vocabulary(logits: npt.NDArray[np.floating], vocab_size: int) -> npt.NDArray[np.floating]:
@@ -148,9 +191,7 @@ def fit_vocabulary(logits: npt.NDArray[np.floating], vocab_size: int) -> npt.NDA
 
 def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> FloatArray:
     """Probabilities [vocab_size] at a temperature above 0, in float64; a logit of -inf gets 0."""
-    scaled = logits.astype(np.float64)
-    weights = np.exp((scaled - scaled.max()) / temperature)
-    return weights / weights.sum()
+    return _softmax(logits, temperature).dense()
 
 
 def top_ids(probs: FloatArray, count: int) -> IntArray:
@@ -201,18 +242,58 @@ def decode_probs(codes: npt.NDArray[np.uint8]) -> FloatArray:
     return probs
 
 
-def _nucleus(probs: FloatArray, top_p: float) -> IntArray:
-    """The fewest most probable ids whose mass reaches `top_p`. Usually few, so the rest stays unsorted."""
-    count = FIRST_NUCLEUS
-    while True:
-        order = top_ids(probs, count)
-        mass = np.cumsum(probs[order])
-        if mass[-1] >= top_p or count >= len(probs):
-            return order[: int(np.searchsorted(mass, top_p, side="left")) + 1]
-        count *= NUCLEUS_GROWTH
+def _softmax(logits: npt.NDArray[np.floating], temperature: float) -> Warped:
+    weights = logits.astype(
+        np.float64
+    )  # a copy, changed in place: a new array this long costs as much as exp
+    weights -= weights.max()
+    weights /= temperature
+    np.exp(weights, out=weights)
+    return Warped(weights, weights.sum())
 
 
-def _keep(probs: FloatArray, ids: IntArray) -> FloatArray:
-    kept = np.zeros_like(probs)
-    kept[ids] = probs[ids]
-    return kept / kept.sum()
+def _top_k(probs: FloatArray, count: int) -> Warped:
+    """The `count` most probable ids, as `top_ids` finds them."""
+    possible = _possible(probs)
+    if count >= len(possible):
+        return Warped(probs, probs.sum())
+    return _keep(probs, count, float(np.partition(possible, -count)[-count]))
+
+
+def _nucleus(probs: FloatArray, top_p: float) -> Warped:
+    """The fewest most probable ids whose mass, summed in this order, reaches `top_p`. Usually few."""
+    possible = _possible(probs)
+    heads = [np.partition(possible, -NUCLEUS_HEAD)[-NUCLEUS_HEAD:]] if len(possible) > NUCLEUS_HEAD else []
+    for head in (*heads, possible):
+        ordered = _descending(head)
+        count = int(np.searchsorted(np.cumsum(ordered), top_p, side="left")) + 1
+        if count <= len(ordered):
+            return _keep(probs, count, float(ordered[count - 1]))
+    return Warped(probs, probs.sum())
+
+
+def _possible(probs: FloatArray) -> FloatArray:
+    """The probabilities above 0; with many zeros among them, a partition takes ten times as long."""
+    return probs if probs.all() else probs[probs > 0.0]
+
+
+def _descending(probs: FloatArray) -> FloatArray:
+    """Probabilities, largest first, in time linear in their number.
+
+    Two rounds of counting sort on their float32 bits leave only neighbours out of order. Timsort, linear on
+    such input, puts them right.
+    """
+    if len(probs) <= NUCLEUS_HEAD:
+        return np.sort(probs)[::-1]
+    bits = probs.astype(np.float32).view(np.uint32)  # the order of floats that are not negative
+    low = np.argsort((bits & 0xFFFF).astype(np.uint16), kind="stable")
+    high = np.argsort((bits >> 16).astype(np.uint16)[low], kind="stable")
+    return np.sort(probs[low[high]], kind="stable")[::-1]
+
+
+def _keep(probs: FloatArray, count: int, smallest: float) -> Warped:
+    """The `count` most probable ids, the last of them as probable as `smallest`; ties by the lower id."""
+    kept = np.where(probs > smallest, probs, 0.0)
+    ties = np.flatnonzero(probs == smallest)
+    kept[ties[: count - int(np.count_nonzero(kept))]] = smallest
+    return Warped(kept, kept.sum())

@@ -11,6 +11,8 @@ ADVICE = {
 
 def explain(refusal: Refusal) -> str:
     """The message for a refusal that asking again cannot resolve."""
-    advice = ADVICE.get(refusal.reason, "agent and worker may be of different releases")
     detail = "".join(character if character.isprintable() else " " for character in refusal.detail)
-    return f"worker {refusal.worker} refused the draft: {detail}; {advice}"
+    told = f"worker {refusal.worker} refused the draft: {detail}"
+    if ";" in detail:
+        return told  # it says what to do
+    return f"{told}; {ADVICE.get(refusal.reason, 'agent and worker may be of different releases')}"

@@ -18,6 +18,7 @@ from cloud_worker.session.verification import (
 )
 from common.protocol.messages import DraftToken
 from common.sampling.distribution import (
+    NUCLEUS_HEAD,
     Lattice,
     Sampling,
     TopK,
@@ -27,6 +28,7 @@ from common.sampling.distribution import (
     softmax,
     top_ids,
     warp,
+    warped,
 )
 from common.sampling.randomness import Purpose, uniform
 from edge_agent.policy.policy import Policy
@@ -259,6 +261,65 @@ def test_a_nucleus_is_the_head_of_all_ids_in_order(scale: float, top_p: float, t
     kept = np.zeros(5000)
     kept[head] = probs[head]
     assert (warp(logits, Sampling(1.0, top_k, top_p)) == kept / kept.sum()).all()
+
+
+def plainly_warped(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
+    """The law as it is stated: every id in one order, most probable first, ties by the lower id."""
+    if sampling.greedy:
+        return np.eye(len(logits))[np.argmax(logits)]
+    weights = np.exp((logits.astype(np.float64) - logits.astype(np.float64).max()) / sampling.temperature)
+    probs = weights / weights.sum()
+    if 0 < sampling.top_k < len(probs):
+        probs = only(probs, np.argsort(-probs, kind="stable")[: sampling.top_k])
+    if sampling.top_p < 1.0:
+        order = np.argsort(-probs, kind="stable")
+        mass = np.cumsum(probs[order])
+        probs = only(probs, order[: int(np.searchsorted(mass, sampling.top_p, side="left")) + 1])
+    return probs
+
+
+def only(probs: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    kept = np.zeros(len(probs))
+    kept[ids] = probs[ids]
+    return kept / kept.sum()
+
+
+SIZES = [1, 2, 3, 50, NUCLEUS_HEAD - 1, NUCLEUS_HEAD, NUCLEUS_HEAD + 1, 12_000]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@settings(max_examples=300)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(SIZES),
+    st.sampled_from([0.0, 0.3, 3.0, 30.0, 300.0]),
+    st.sampled_from([None, 0, 1]),
+    st.sampled_from([0.0, 0.5, 0.999]),
+    st.sampled_from([0.0, 5e-324, 1e-300, 0.01, 0.7, 1.0, 100.0, 1e6]),
+    st.sampled_from([0, 1, 5, NUCLEUS_HEAD, -1, 2**24]),
+    st.sampled_from([5e-324, 1e-9, 0.5, 0.95, 1 - 1e-9, 1 - 1e-12, 1 - 2**-53, 1.0]),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_selecting_gives_the_numbers_of_sorting_bit_for_bit(
+    seed: int,
+    size: int,
+    scale: float,
+    decimals: int | None,
+    impossible: float,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    kind: type[np.floating],
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = (scale * rng.normal(size=size)).astype(kind)
+    logits = logits if decimals is None else np.round(logits, decimals)  # with many ties
+    logits[1:][rng.random(size - 1) < impossible] = -np.inf
+    sampling = Sampling(temperature, max(0, size - 1) if top_k == -1 else top_k, top_p)
+    expected, found = plainly_warped(logits, sampling), warp(logits, sampling)
+    assert found.tobytes() == expected.tobytes()
+    token = int(rng.integers(size))
+    assert warped(logits, sampling)[token] == expected[token]
 
 
 @pytest.mark.parametrize(

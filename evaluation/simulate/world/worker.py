@@ -7,9 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 
 import simpy
 
-from cloud_worker.scheduling.batch import Batch
+from cloud_worker.scheduling.batch import Batch, Outcome
 from cloud_worker.scheduling.scheduler import Answer, Limits, Scheduler, SessionKey, Task
-from cloud_worker.session.judging import Judged
 from cloud_worker.session.session import Target
 from common.protocol.codec import decode_to_device, encode
 from common.protocol.messages import ToWorker
@@ -72,7 +71,7 @@ class SimulatedWorker:
             if not self._scheduler.num_waiting:
                 self._work = self._env.event()
 
-    def _judged(self, tasks: Sequence[Task]) -> tuple[list[list[Judged] | None], float]:
+    def _judged(self, tasks: Sequence[Task]) -> tuple[list[Outcome], float]:
         """Judge as `Verifier._judge` does, and return how long the pass takes."""
         batch = Batch.of(tasks, self._model.num_missing, CHUNK_TOKENS)
         seconds = self._compute.forward(sum(map(self._model.num_missing, batch.passes)))
