@@ -24,6 +24,19 @@ class FairQueue:
     def __len__(self) -> int:
         return self._num_waiting
 
+    def num_before(self, device: str) -> int:
+        """How many waiting sessions are served before a further one of this device."""
+        own = self.num_waiting(device)
+        return sum(min(len(waiting), own + 1) for waiting in self._devices.values())
+
+    def most_waiting(self) -> int:
+        """How many sessions the device with the most of them has waiting."""
+        return max(map(len, self._devices.values()), default=0)
+
+    def num_waiting(self, device: str) -> int:
+        """How many sessions of a device are waiting."""
+        return len(self._devices.get(device, {}))
+
     def add(self, key: SessionKey) -> None:
         """Add a session after its device's others; does nothing if it is waiting already."""
         waiting = self._devices.setdefault(key.device, OrderedDict())

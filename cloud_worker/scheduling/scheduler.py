@@ -4,7 +4,8 @@ Law 5: everything that devices send is bounded here: the number of sessions, ove
 length of the queue, and the memory of waiting drafts. Devices take turns. A device with too many sessions
 loses its own oldest one. New sessions are refused with `busy` early rather than late: when the queue is full
 or slow, or when every session held was used recently, since evicting an active session costs more than it
-gains. A draft that keeps failing on its own is refused for good.
+gains. But seats and places in the queue belong to devices: one that holds fewer gets them from the one that
+holds most. A draft that keeps failing on its own is refused for good.
 """
 
 from collections import OrderedDict
@@ -57,8 +58,12 @@ class Scheduler:
 
     @property
     def expected_wait(self) -> float:
-        """Seconds until a new session would be served, if the batches ahead of it take as long as usual."""
+        """Seconds until all that wait have been served, if the batches take as long as usual."""
         return self._pass_seconds * (len(self._queue) // self._limits.max_batch)
+
+    def wait_of(self, device: str) -> float:
+        """Seconds until a new session of a device would be served, by the turns that devices take."""
+        return self._pass_seconds * (self._queue.num_before(device) // self._limits.max_batch)
 
     def receive(
         self, key: SessionKey, message: ToWorker, now: float = 0.0, *, is_too_fast: bool = False
@@ -76,7 +81,7 @@ class Scheduler:
         answers: list[Answer] = []
         session = self._sessions.get(key)
         if session is None:
-            answers += self._make_room(key.device)
+            answers += self._make_room(key.device, now)
             session = self._sessions[key] = CloudSession(self._target)
             self._of_device.setdefault(key.device, {})[key] = session
         self._sessions.move_to_end(key)
@@ -188,10 +193,10 @@ class Scheduler:
         is_new = key not in self._sessions
         if is_new and draft.opening is None:
             return Refusal(draft.n, Reason.NEED_CONTEXT, self._target.worker, have=0)
-        if is_new and len(self._queue) >= self._limits.max_queue:
+        if is_new and self._is_queue_full(key.device):
             return self._busy(draft, f"{len(self._queue)} sessions are waiting already")
-        if is_new and self.expected_wait > self._limits.max_wait:
-            return self._busy(draft, f"the queue is {self.expected_wait:.1f} s long")
+        if is_new and (wait := self.wait_of(key.device)) > self._limits.max_wait:
+            return self._busy(draft, f"the queue is {wait:.1f} s long")
         if is_new and self._is_crowded(key.device, now):
             return self._busy(draft, f"{len(self._sessions)} sessions are held, and all of them are in use")
         held = self._of_device.get(key.device, {}).values()
@@ -200,25 +205,44 @@ class Scheduler:
             return self._busy(draft, "too much from this device is waiting already")
         return None
 
+    def _is_queue_full(self, device: str) -> bool:
+        """Whether a new session may not wait: what others wait with too many does not count against it."""
+        is_full = len(self._queue) >= self._limits.max_queue
+        return is_full and not has_too_many(self._queue.most_waiting(), self._queue.num_waiting(device))
+
     def _is_crowded(self, device: str, now: float) -> bool:
-        """Whether a new session would evict an active one of another device."""
-        held = len(self._of_device.get(device, {}))
+        """Whether a new session would evict an active one of a device that has a right to it."""
+        held = self._num_held(device)
         if len(self._sessions) < self._limits.max_sessions or held >= self._limits.max_sessions_per_device:
             return False
+        return self._is_active(now) and not has_too_many(max(map(len, self._of_device.values())), held)
+
+    def _is_active(self, now: float) -> bool:
+        """Whether even the session idle longest was used recently."""
         return now - self._used_at[next(iter(self._sessions))] < self._limits.seat_seconds
+
+    def _num_held(self, device: str) -> int:
+        return len(self._of_device.get(device, {}))
 
     def _busy(self, draft: Draft, detail: str) -> Refusal:
         return Refusal(
             draft.n, Reason.BUSY, self._target.worker, detail, retry_after=self._limits.retry_after
         )
 
-    def _make_room(self, device: str) -> list[Answer]:
-        """Evict the oldest session where a new one would exceed a bound; its waiting drafts are refused."""
+    def _make_room(self, device: str, now: float) -> list[Answer]:
+        """Evict the oldest session where a new one would exceed a bound; its waiting drafts are refused.
+
+        While all sessions are in use, it is the oldest one of the device that holds most.
+        """
         answers: list[Answer] = []
-        if len(self._of_device.get(device, {})) >= self._limits.max_sessions_per_device:
+        if self._num_held(device) >= self._limits.max_sessions_per_device:
             answers += self._evict(next(held for held in self._sessions if held.device == device))
         if len(self._sessions) >= self._limits.max_sessions:
-            answers += self._evict(next(iter(self._sessions)))
+            most = max(map(len, self._of_device.values()))
+            is_active = self._is_active(now)
+            answers += self._evict(
+                next(held for held in self._sessions if not is_active or self._num_held(held.device) == most)
+            )
         return answers
 
     def _evict(self, key: SessionKey) -> list[Answer]:
@@ -242,3 +266,8 @@ class Scheduler:
     def _enqueue(self, key: SessionKey) -> None:
         if self._sessions[key].ready:
             self._queue.add(key)
+
+
+def has_too_many(most: int, own: int) -> bool:
+    """Whether a device with `most` must give one up to a device with `own`: it then still has as many."""
+    return most - 1 >= own + 1

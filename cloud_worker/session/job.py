@@ -39,29 +39,31 @@ def chain(opening: Opening, draft: Draft, backlog: Backlog, held: list[int], tar
     `held` is the verified prefix up to the draft's base. Drafts that join are taken from `backlog`.
     """
     drafts, tokens = [draft], [*held, *_tokens_of(draft)]
+    check = prefix_check(_tokens_of(draft), after=draft.check)  # which has been compared with that of `held`
     first_wanted = draft.base + len(draft.context) - draft.num_context_probs
     while (
         backlog
         and len(tokens) + len(_tokens_of(backlog.next)) - first_wanted <= MAX_CHAIN_ROWS
-        and _follows(backlog.next, drafts[-1], tokens)
+        and _follows(backlog.next, drafts[-1], len(tokens), check)
         and beyond_limits(backlog.next, target) is None
     ):
         drafts.append(backlog.take())
         tokens += _tokens_of(drafts[-1])
+        check = prefix_check(_tokens_of(drafts[-1]), after=check)
     if drafts[-1].block and not drafts[-1].bonus:
         tokens.pop()  # the logits after the last token matter only for a bonus token
     return Job(opening, tuple(drafts), tuple(tokens), len(tokens) - (first_wanted - 1))
 
 
-def _follows(following: Draft, draft: Draft, tokens: list[int]) -> bool:
-    """Whether a draft continues the one before it, which ends with `tokens`."""
+def _follows(following: Draft, draft: Draft, length: int, check: int) -> bool:
+    """Whether a draft continues the one before it, which ends after `length` tokens with this `check`."""
     return (
         not draft.bonus
         and following.opening is None
         and following.n > draft.n
         and following.epoch == draft.epoch
-        and following.base == len(tokens)
-        and following.check == prefix_check(tokens)
+        and following.base == length
+        and following.check == check
     )
 
 

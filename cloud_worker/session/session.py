@@ -19,7 +19,7 @@ from cloud_worker.session.admission import Target, beyond_limits
 from cloud_worker.session.backlog import Backlog
 from cloud_worker.session.job import Job, chain
 from cloud_worker.session.judging import Judged
-from common.protocol.checksum import prefix_check
+from cloud_worker.session.prefix_checks import PrefixChecks
 from common.protocol.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
 
 MAX_REMEMBERED = 64  # corrections kept for replay: more than any window
@@ -40,6 +40,7 @@ class CloudSession:
         self.tokens: list[int] = []
         self.epoch = 0
         self.num_failures = 0  # failed passes in a row with no other session in the batch
+        self._checks = PrefixChecks()
         self._target = target
         self._opening: Opening | None = None
         self._backlog = Backlog(max_tokens=2 * target.max_tokens)
@@ -153,6 +154,7 @@ class CloudSession:
         elif not self._holds(draft):
             return self._target.refuse(draft, Reason.NEED_CONTEXT, have=len(self.tokens))
         del self.tokens[draft.base :]
+        self._checks.cut(draft.base)
         return None
 
     def _holds(self, draft: Draft) -> bool:
@@ -160,7 +162,7 @@ class CloudSession:
         return (
             0 < draft.base <= len(self.tokens)
             and draft.epoch == self.epoch
-            and prefix_check(self.tokens[: draft.base]) == draft.check
+            and self._checks.at(self.tokens, draft.base) == draft.check
         )
 
     # -- verification -------------------------------------------------------------------------------

@@ -9,6 +9,9 @@ import zlib
 from collections.abc import Sequence
 
 
-def prefix_check(tokens: Sequence[int]) -> int:
-    """CRC-32 of the tokens as little-endian 32-bit integers; 0 for no tokens."""
-    return zlib.crc32(struct.pack(f"<{len(tokens)}I", *tokens))
+def prefix_check(tokens: Sequence[int], after: int = 0) -> int:
+    """CRC-32 of the tokens as little-endian 32-bit integers; 0 for no tokens.
+
+    `after` is the check of the tokens before them, if these continue a sequence.
+    """
+    return zlib.crc32(struct.pack(f"<{len(tokens)}I", *tokens), after)

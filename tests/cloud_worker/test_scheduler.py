@@ -1,5 +1,6 @@
 """The scheduler: who comes next, who must go, and that no device can crowd out the others."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -169,6 +170,95 @@ def test_a_device_that_exceeds_its_own_share_cannot_take_the_seats_of_others() -
     run(held)
     held.receive(key(1, "flood"), first_draft(), now=1.0)
     assert held.take_forgotten() == [key(0, "flood")]
+
+
+def occupied(num_devices: int, sessions_each: int, now: float = 0.0, **limits: float) -> Scheduler:
+    """A worker whose seats are all held by some devices, with as many sessions each, all in use."""
+    seats = num_devices * sessions_each
+    held = scheduler(max_sessions=seats, max_sessions_per_device=16, seat_seconds=10.0, **limits)
+    for number in range(sessions_each):
+        for device in range(num_devices):
+            assert held.receive(key(number, f"holder{device}"), first_draft(), now=now) == []
+    run(held)
+    return held
+
+
+def holdings(held: Scheduler) -> dict[str, int]:
+    return dict(Counter(key.device for key in held.keys))
+
+
+def test_who_holds_no_seat_gets_one_from_who_holds_most() -> None:
+    held = occupied(16, 16)
+    assert held.num_sessions == 256
+    for number in range(16):  # every newcomer, from another holder each time
+        assert held.receive(key(0, f"lamp{number}"), first_draft(), now=1.0) == []
+        assert held.take_forgotten() == [key(0, f"holder{number}")]
+        assert isinstance(run(held)[0].message, Correction)
+    assert set(holdings(held).values()) == {1, 15}
+
+
+def test_the_session_that_the_holder_of_most_used_least_recently_goes() -> None:
+    held = scheduler(max_sessions=4, seat_seconds=10.0)
+    held.receive(key(0, "oldest"), first_draft(), now=0.0)
+    for number in range(3):
+        held.receive(key(number, "gateway"), first_draft(), now=1.0)
+    held.receive(key(0, "gateway"), first_draft(1), now=2.0)  # used again: now s1 is its oldest
+    run(held)
+    held.receive(key(0, "lamp"), first_draft(), now=3.0)
+    assert held.take_forgotten() == [key(1, "gateway")]
+
+
+def test_who_lost_a_seat_does_not_take_it_back() -> None:
+    held = occupied(2, 4)
+    held.receive(key(0, "lamp"), first_draft(), now=1.0)
+    (lost,) = held.take_forgotten()
+    (answer,) = held.receive(lost, first_draft(), now=2.0)
+    assert "all of them are in use" in expect(Refusal, answer.message).detail
+    assert holdings(held) == {"holder0": 3, "holder1": 4, "lamp": 1}
+
+
+def test_seats_that_are_shared_evenly_stay_where_they_are() -> None:
+    held = occupied(8, 1)
+    (answer,) = held.receive(key(0, "lamp"), first_draft(), now=1.0)
+    assert expect(Refusal, answer.message).reason is Reason.BUSY
+    assert held.take_forgotten() == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=80))
+def test_while_all_seats_are_in_use_no_device_is_pushed_below_its_share(
+    script: list[tuple[int, int]],
+) -> None:
+    held = scheduler(max_sessions=12, max_sessions_per_device=8, seat_seconds=10.0)
+    for device, session in script:
+        before = holdings(held)
+        held.receive(key(session, f"d{device}"), first_draft(), now=1.0)
+        after = holdings(held)
+        for name, count in before.items():
+            if after.get(name, 0) < count:  # it gave one to a device that now holds no more than it
+                assert after[f"d{device}"] <= after[name]
+
+
+def test_a_queue_that_others_filled_does_not_keep_out_who_waits_with_nothing() -> None:
+    held = scheduler(max_queue=8, max_sessions_per_device=8)
+    for number in range(8):
+        held.receive(key(number, "gateway"), first_draft())
+    (answer,) = held.receive(key(8, "gateway"), first_draft())
+    assert "waiting already" in expect(Refusal, answer.message).detail
+    assert held.receive(key(0, "lamp"), first_draft()) == []
+    assert "lamp" in [answer.key.device for answer in step(held)]
+
+
+def test_a_long_queue_of_one_device_is_not_held_against_another() -> None:
+    held = scheduler(max_batch=1, max_wait=2.0)
+    for number in range(16):
+        held.receive(key(number, "gateway"), first_draft())
+    tasks, _ = held.next_batch()
+    held.complete(tasks, judged(tasks), 5000.0)
+    assert held.expected_wait > 2.0
+    (answer,) = held.receive(key(16, "gateway"), first_draft())
+    assert "queue is" in expect(Refusal, answer.message).detail
+    assert held.receive(key(0, "lamp"), first_draft()) == []
+    assert "lamp" in [answer.key.device for _ in range(2) for answer in step(held)]
 
 
 def test_newcomers_are_sent_away_when_the_queue_has_become_long() -> None:
