@@ -16,8 +16,9 @@ HOLDING = ["hlm", "lossless", "coupled"]
 DRAFTING = [*HOLDING, "rand-hlm", "u-hlm", "cu-hlm-online", "opportunistic", "slm"]
 
 
-def stopped_at(stop: list[int], **chosen: Unpack[Chosen]) -> Circle:
-    circle = Circle(stop=tuple(stop), **chosen)
+def stopped_at(tokens: list[int], /, **chosen: Unpack[Chosen]) -> Circle:
+    chosen["stop"] = tuple(tokens)
+    circle = Circle(**chosen)
     circle.settle()
     return circle
 
