@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from common.sampling.distribution import Sampling
+from edge_agent.draft_model.unhonoured import unhonoured
 from edge_agent.errors import ModelError
 
 DEMO = "demo"
@@ -38,7 +39,8 @@ class ModelInfo:
 
     `max_positions` counts prompt and answer together. `num_cache_heads` and `head_size` are None if the
     configuration does not state them; a graph with symbolic dimensions needs them. `special_tokens` maps the
-    names used in chat templates (bos_token, eos_token, ...) to token strings.
+    names used in chat templates (bos_token, eos_token, ...) to token strings. `unhonoured` names the fields
+    of generation_config.json that would change the text and are not applied.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class ModelInfo:
     head_size: int | None
     chat_template: str | None
     special_tokens: Mapping[str, str]
+    unhonoured: tuple[str, ...] = ()
 
 
 def read_info(folder: Path, model_file: str | None = None) -> ModelInfo:
@@ -78,6 +81,7 @@ def read_info(folder: Path, model_file: str | None = None) -> ModelInfo:
         head_size=_first_int(decoder, ("head_size",)) or _head_size(config),
         chat_template=_chat_template(folder, tokenizer),
         special_tokens=_special_tokens({**_read_json(folder / "special_tokens_map.json"), **tokenizer}),
+        unhonoured=unhonoured(generation),
     )
 
 

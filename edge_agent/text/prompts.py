@@ -18,6 +18,8 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # Python's surrogates for bytes
 def encode_prompt(text: Text, prompt: str | Sequence[Message], *, raw: bool, max_positions: int) -> list[int]:
     """The tokens of a text or of chat messages; `raw` bypasses the chat template for a text.
 
+    The texts of special tokens are control ids only in a raw prompt.
+
     Raises PromptError if a prompt is empty, not valid Unicode, or leaves no room within `max_positions`.
     """
     _check_unicode(prompt)
@@ -26,7 +28,7 @@ def encode_prompt(text: Text, prompt: str | Sequence[Message], *, raw: bool, max
     elif text.has_chat_template and not raw:
         tokens = text.chat_prompt([{"role": "user", "content": prompt}])
     else:
-        tokens = text.encode(prompt)
+        tokens = text.encode(prompt) if raw else text.encode_text(prompt)
     if not tokens:
         raise PromptError("the prompt is empty: give the model something to continue")
     if len(tokens) >= max_positions:

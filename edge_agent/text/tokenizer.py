@@ -5,7 +5,7 @@ Law: padding, truncation and templates are those of transformers, so that the to
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict, cast
 
 from tokenizers import Tokenizer
 
@@ -15,6 +15,12 @@ from edge_agent.text.chat_template import ChatTemplate
 from edge_agent.text.stop_strings import StopStrings as StopStrings
 from edge_agent.text.stream import TextStream as TextStream
 from edge_agent.text.stream import special_texts
+from edge_agent.text.typed_specials import TypedSpecials
+
+
+class _Conversation(TypedDict):
+    messages: Sequence[Mapping[str, object]]
+    tools: Sequence[Mapping[str, object]] | None
 
 
 class TextFiles(Protocol):
@@ -47,6 +53,7 @@ class Text:
         self._tokenizer = tokenizer
         self._template = template
         self._specials = special_texts(tokenizer)
+        self._typed = TypedSpecials(tokenizer)
         self.vocab_size = max(vocabulary.values()) + 1
         self.fingerprint = fingerprint(vocabulary)
 
@@ -63,8 +70,21 @@ class Text:
         return self._template is not None
 
     def encode(self, prompt: str) -> list[int]:
-        """Tokens of a plain prompt, with the special tokens that the tokenizer itself adds."""
+        """Tokens of a raw prompt: the text of a special token is that token.
+
+        The special tokens that the tokenizer itself adds are around them.
+        """
         return self._tokenizer.encode(prompt).ids
+
+    def encode_text(self, prompt: str) -> list[int]:
+        """As `encode`, for a text that anyone may have typed: the text of a special token is only text."""
+        marked, hidden = self._typed.hide(prompt)
+        if not hidden:
+            return self.encode(prompt)
+        bare = self._tokenizer.encode("x", add_special_tokens=False).ids
+        around = self.encode("x")
+        start = next(i for i in range(len(around)) if around[i : i + len(bare)] == bare)
+        return [*around[:start], *self._typed.encode(str(marked), hidden), *around[start + len(bare) :]]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`, without special tokens."""
@@ -78,13 +98,18 @@ class Text:
     ) -> list[int]:
         """Tokens of a conversation, ending where the assistant's answer begins.
 
-        `messages` are {"role": ..., "content": ...}, `tools` JSON schemas, both as in OpenAI's API. Raises
-        PromptError when the model has no chat template or its template refuses them.
+        `messages` are {"role": ..., "content": ...}, `tools` JSON schemas, both as in OpenAI's API. The text
+        of a special token in them is only text. Raises PromptError when the model has no chat template or
+        its template refuses them.
         """
         if self._template is None:
             raise PromptError("This model has no chat template: send a plain prompt, or choose a chat model.")
-        rendered = self._template.render(messages, tools=tools)
-        return self._tokenizer.encode(rendered, add_special_tokens=False).ids
+        given, hidden = self._typed.hide({"messages": messages, "tools": tools})
+        if not hidden:
+            rendered = self._template.render(messages, tools=tools)
+            return self._tokenizer.encode(rendered, add_special_tokens=False).ids
+        rendered = self._template.render(**cast("_Conversation", given))
+        return self._typed.encode(rendered, hidden)
 
     def stream(self, prompt: Sequence[int]) -> "TextStream":
         """A decoder for the tokens that follow `prompt`."""

@@ -1,11 +1,14 @@
 """One generation's shell: one call of the draft model at a time, one word about each silence of a cloud."""
 
 import asyncio
+import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -275,3 +278,20 @@ def test_a_busy_pool_is_logged_with_what_its_worker_says(caplog: pytest.LogCaptu
 
     with Cloud(busy="9 sessions are waiting") as cloud:
         asyncio.run(scenario(cloud))
+
+
+def test_settings_of_the_model_that_are_not_applied_are_logged_once_at_start(
+    draft_folder: FolderOf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    folder = Path(shutil.copytree(draft_folder("llama"), tmp_path / "model"))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, "repetition_penalty": 1.2}))
+
+    async def scenario() -> None:
+        config = AgentConfig(model=str(folder), scheme="slm", max_tokens=2)
+        async with EdgeAgent.open(config) as agent:
+            await consume(agent.generate("turn on"))
+            await consume(agent.generate("turn off"))
+
+    asyncio.run(scenario())
+    assert caplog.messages == ["not applied from the model's generation_config.json: repetition_penalty"]

@@ -16,7 +16,7 @@ HOLDING = ["hlm", "lossless", "coupled"]
 DRAFTING = [*HOLDING, "rand-hlm", "u-hlm", "cu-hlm-online", "opportunistic", "slm"]
 
 
-def stopped_at(tokens: list[int], **chosen: Unpack[Chosen]) -> Circle:
+def stopped_at(tokens: list[int], /, **chosen: Unpack[Chosen]) -> Circle:
     chosen["stop"] = tuple(tokens)
     circle = Circle(**chosen)
     circle.settle()
