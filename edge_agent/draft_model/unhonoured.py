@@ -1,8 +1,8 @@
-"""Settings of a model's generation_config.json that change its text and that this agent does not apply. Pure."""
+"""Fields of generation_config.json that would change a model's text and that no agent applies. Pure."""
 
 from collections.abc import Mapping
 
-# field -> the value that has no effect, as transformers names both; None, False and empty ones have none either
+# field -> the value without effect, as in transformers; None, False, 0 and empty values have none either
 NEUTRAL: dict[str, float | None] = {
     "bad_words_ids": None,
     "begin_suppress_tokens": None,
