@@ -1,4 +1,4 @@
-"""Fields of generation_config.json that would change a model's text and that no agent applies. Pure."""
+"""Fields of generation_config.json that would change a model's text and that no agent applies."""
 
 from collections.abc import Mapping
 
@@ -40,6 +40,5 @@ NEUTRAL: dict[str, float | None] = {
 
 def unhonoured(generation: Mapping[str, object]) -> tuple[str, ...]:
     """The names of the fields that would change the text, in order."""
-    return tuple(
-        name for name in sorted(NEUTRAL) if (value := generation.get(name)) and value != NEUTRAL[name]
-    )
+    set_fields = [name for name in sorted(NEUTRAL) if generation.get(name)]
+    return tuple(name for name in set_fields if generation[name] != NEUTRAL[name])

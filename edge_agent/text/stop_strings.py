@@ -1,4 +1,4 @@
-"""Stop strings: where a text is cut, however it is split into pieces. Pure.
+"""Stop strings: where a text is cut, however it is split into pieces.
 
 Law: only the longest end that may still become a stop string is held back. The stop string that is complete
 first wins, and of two that end together the longer one.
