@@ -1,9 +1,11 @@
 """From logits to a proposal: the draft token, what would be sent with it, and whether it must be verified.
 
 Law 1: the draft token is drawn from the same distribution that would be sent. Whether a token goes up is
-decided after the draw, so the decision cannot bias it.
+decided after the draw, so the decision cannot bias it. A model that returns no distribution is an error: its
+token is never taken for certain.
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -23,6 +25,7 @@ from common.sampling.distribution import (
     warp,
 )
 from common.sampling.randomness import FloatArray, Purpose, gumbel_noise, uniform
+from edge_agent.errors import ModelError
 from edge_agent.policy.cheapest_k import DEFAULT_BYTE_PRICE, cheapest_num_ids
 from edge_agent.policy.online_k import online_k
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
@@ -31,6 +34,19 @@ from edge_agent.policy.uncertainty import ESTIMATORS, Estimator
 
 DEFAULT_MAX_IDS = 32
 MAX_IDS = 65536  # of one truncated distribution, by the protocol
+
+
+def check_finite(logits: npt.NDArray[np.floating], position: int) -> None:
+    """Raise ModelError unless all `logits` are finite, except -inf for some ids, which rules them out.
+
+    The largest tells: it is NaN if any logit is, inf if any is, and -inf if all are. One pass: 8 us for a
+    vocabulary of 151,936.
+    """
+    if not math.isfinite(logits.max()):
+        raise ModelError(
+            f"The draft model returned numbers that are not finite at position {position}: use a graph of "
+            "another precision (fp32 or int8; see `model_file`)."
+        )
 
 
 class Decision(Enum):
@@ -68,7 +84,11 @@ class Policy:
     estimator: Estimator = field(default=ESTIMATORS["perturbation-mean"])
 
     def propose(self, logits: npt.NDArray[np.floating], position: int) -> Proposal:
-        """Draw the token for `position` from `logits` [vocab_size], and decide whether to verify it."""
+        """Draw the token for `position` from `logits` [vocab_size], and decide whether to verify it.
+
+        Raises ModelError when the logits are not those of a distribution.
+        """
+        check_finite(logits, position)
         probs = warp(logits, self.sampling)
         form = self.scheme.form
         if self.sampling.greedy or form is Form.COUPLED:
@@ -81,7 +101,8 @@ class Policy:
             token = distribution.draw(self._draft_uniform(position))
         else:
             token, distribution = draw(probs, self._draft_uniform(position)), None
-        uncertainty = self.estimator(logits, token, self.seed, position)
+        with np.errstate(over="ignore"):  # a logit near the lowest number of its type has no weight
+            uncertainty = self.estimator(logits, token, self.seed, position)
         if form is Form.TOP_K and not self.sampling.greedy:
             distribution = self._top_k(probs, token, uncertainty)
         return Proposal(
@@ -121,7 +142,7 @@ class Policy:
             case Gate.COIN:
                 must_verify = uniform(self.seed, position, Purpose.UPLINK) < self.uplink_probability
             case Gate.UNCERTAIN:
-                must_verify = uncertainty > self.threshold
+                must_verify = not uncertainty <= self.threshold  # what is not a number is not certain
         if must_verify:
             return Decision.UPLINK
         return Decision.HOLD if self.scheme.holds else Decision.SKIP

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from cloud_worker.__main__ import main as cloud_worker
 from evaluation.local.broker import LocalBroker, free_port
@@ -146,6 +148,31 @@ def test_a_spoiled_model_folder_is_one_sentence(
     folder = copied(draft_folder("llama"), tmp_path / "spoiled")
     spoil(folder)
     check(run("generate", "hi", "--scheme", "slm", "--quiet", "--model", str(folder)), 1, word)
+
+
+def spoil_weights(folder: Path, value: float) -> None:
+    """Put `value` into the weights of every layer, as a precision that overflows does."""
+    graph = onnx.load(folder / "model.onnx")
+    for tensor in graph.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2:
+            weights = numpy_helper.to_array(tensor).copy()
+            weights[:, -1] = value
+            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+    for path in folder.glob("model.onnx*"):
+        path.unlink()
+    onnx.save(graph, folder / "model.onnx")
+
+
+@pytest.mark.parametrize("temperature", ["0", "1"])
+def test_a_graph_that_returns_no_numbers_is_one_sentence(
+    temperature: str, tmp_path: Path, draft_folder: FolderOf
+) -> None:
+    folder = copied(draft_folder("llama"), tmp_path / "overflowing")
+    spoil_weights(folder, float("nan"))
+    flags = ("--quiet", "--model", str(folder), "--temperature", temperature)
+    done = run("generate", "hi", "--scheme", "slm", *flags)
+    check(done, 1, "not finite at position", "precision", "--model-file")
+    assert done.stdout == ""
 
 
 def local(draft_folder: FolderOf, *arguments: str) -> list[str]:
