@@ -10,12 +10,14 @@ from cloud_worker.monitoring.health import HealthPages
 from common.link import LinkError
 from common.process.broker_config import BrokerConfig
 from common.process.http_pages import HttpPagesError
-from common.process.log import configure_logging
+from common.process.log import configure_logging, printable
 from common.process.settings import CommandLine, SettingsError, add_flags, load, with_flags
+from common.process.streams import open_missing_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0: stopped on request, 1: could not run, 2: wrong usage)."""
+    open_missing_streams()
     parser = CommandLine(
         prog="cloud-worker", description="Verify the drafts of edge agents with a large model, over MQTT."
     )
@@ -93,7 +95,7 @@ def _status(config: WorkerConfig, flags: argparse.Namespace) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"cloud-worker: {with_flags(message, WorkerConfig)}", file=sys.stderr)
+    print(f"cloud-worker: {printable(with_flags(message, WorkerConfig))}", file=sys.stderr)
     return code
 
 

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.process.log import configure_logging
+from common.process.log import configure_logging, printable
 from common.process.settings import CommandLine, SettingsError, add_flags, load, with_flags
+from common.process.streams import open_missing_streams
 from edge_agent.config import ENV_PREFIX, AgentConfig
 from edge_agent.errors import AgentError, ConfigError
 from edge_agent.policy.schemes import SCHEMES
@@ -16,6 +17,7 @@ from edge_agent.policy.schemes import SCHEMES
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0: done, 1: failed, 2: wrong usage, 130: interrupted)."""
+    open_missing_streams()
     _replace_unencodable()
     flags = _parser().parse_args(arguments)
     try:
@@ -136,7 +138,7 @@ def _drop_output() -> None:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"edge-agent: {with_flags(message, AgentConfig)}", file=sys.stderr)
+    print(f"edge-agent: {printable(with_flags(message, AgentConfig))}", file=sys.stderr)
     return code
 
 

@@ -4,6 +4,7 @@ Law: an incomplete model is refused, never completed with random weights.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def load(
 def _source(name: str) -> str:
     if name == "demo":
         name = str(DEMO_FOLDER)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise TargetModelError(

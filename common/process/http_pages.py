@@ -1,24 +1,30 @@
 """A few read-only HTTP pages for monitoring systems, served by threads beside the event loop.
 
 Law: a page is made in the event loop that it reports on, so it never shows half a change. If the loop no
-longer runs, the answer is 503. A slow client occupies a thread for a few seconds, never the loop.
+longer runs, the answer is 503. A slow client occupies a thread for a few seconds, never the loop. Pages
+on a loopback address answer to no foreign name in the Host header, so no site in a browser on this machine
+can read them.
 """
 
 import asyncio
 import logging
 import os
+import re
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import TimeoutError as NoAnswerError
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from socketserver import TCPServer
 from types import TracebackType
 from typing import Self
 
 REQUEST_TIMEOUT = 5.0
 LOOP_TIMEOUT = 3.0  # below the usual timeout of monitoring systems
+
+_PORT = re.compile(r":\d*$")
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +76,8 @@ class HttpPages:
 
     def __enter__(self) -> Self:
         host, port = self._address
-        handler = type("Handler", (_Handler,), {"pages": self._pages})
+        hosts = {"localhost", host.lower()} if _is_loopback(host) else None
+        handler = type("Handler", (_Handler,), {"pages": self._pages, "hosts": hosts})
         try:
             self._server = _Server(self._address, handler)
         except (OSError, OverflowError) as error:
@@ -88,6 +95,18 @@ class HttpPages:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return host.lower() == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
 class _Server(ThreadingHTTPServer):
@@ -111,11 +130,22 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     pages: Mapping[str, MakePage]
+    hosts: Set[str] | None  # the names it answers to besides addresses; None: all
     timeout = REQUEST_TIMEOUT
 
     def do_GET(self) -> None:
+        if self.hosts is not None and not all(map(self._is_ours, self.headers.get_all("Host") or [])):
+            self._send(HttpPage.text("this page is for this machine only: use localhost", status=403))
+            return
         make = self.pages.get(self.path.partition("?")[0])
-        page = make() if make else HttpPage.text(f"not found; try {', '.join(self.pages)}", status=404)
+        self._send(make() if make else HttpPage.text(f"not found; try {', '.join(self.pages)}", status=404))
+
+    def _is_ours(self, host: str) -> bool:
+        """False for the name of a site that has let its name point to this machine (DNS rebinding)."""
+        name = _PORT.sub("", host.strip()).lower().rstrip(".")
+        return name in (self.hosts or ()) or _is_address(name.strip("[]"))
+
+    def _send(self, page: HttpPage) -> None:
         self.send_response(page.status)
         self.send_header("Content-Type", page.content_type)
         self.send_header("Content-Length", str(len(page.body)))

@@ -46,11 +46,16 @@ def _subject_of(record: logging.LogRecord) -> Mapping[str, str]:
     return getattr(record, "subject", {})
 
 
+def printable(text: str) -> str:
+    """The text in one line, in which nothing controls a terminal or changes the direction of writing."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
 class _Text(logging.Formatter):
     """The record, followed by what it is about in brackets."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
-        record.message = "".join(one if one.isprintable() else repr(one)[1:-1] for one in record.message)
+        record.message = printable(record.message)
         names = " ".join(f"{kind} {name}" for kind, name in _subject_of(record).items())
         return super().formatMessage(record) + (f" [{names}]" if names else "")
 

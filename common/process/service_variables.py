@@ -1,9 +1,8 @@
 """The variables that Kubernetes sets in every container for each service of the namespace.
 
 A service called `edge-agent` gives EDGE_AGENT_SERVICE_HOST, EDGE_AGENT_PORT=tcp://10.0.0.1:1883,
-EDGE_AGENT_PORT_1883_TCP_ADDR and so on, which look like settings of ours.
-
-Law: only a name and a value of that form are recognised; all others stay unknown settings, which are errors.
+EDGE_AGENT_PORT_1883_TCP_ADDR and so on, which look like settings of ours. Law: only a name and a value of
+that form are recognised; everything else stays an unknown setting, which is an error.
 """
 
 import re

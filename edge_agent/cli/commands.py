@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 
+from common.process.log import printable
 from common.process.settings import with_flags
 from edge_agent.agent import EdgeAgent
 from edge_agent.cli.stdin_lines import typed_lines
@@ -76,7 +77,7 @@ async def _answer(
     if not (as_json or flags.quiet):
         print("\n".join(f"[{line}]" for line in report.lines()), file=sys.stderr)
     if explained:
-        print(f"edge-agent: {explained}", file=sys.stderr)
+        print(f"edge-agent: {printable(explained)}", file=sys.stderr)
     return failure is None, report.text
 
 
@@ -85,7 +86,7 @@ def _pass_over(prompt: str, error: AgentError, *, as_json: bool) -> bool:
     message = with_flags(str(error), AgentConfig)
     if as_json:
         print(json.dumps({"prompt": prompt, "text": "", "error": message}), flush=True)
-    print(f"edge-agent: {message}", file=sys.stderr)
+    print(f"edge-agent: {printable(message)}", file=sys.stderr)
     return False
 
 

@@ -1,8 +1,9 @@
 """Text on a terminal: final tokens coloured by where they came from, tentative ones dim until confirmed.
 
-Law: no model and no worker can control the terminal: control characters in a text are replaced. Tentative
-text never reaches a pipe or a file, never wraps and never scrolls. It is shown after the cursor, on the rest
-of the line, so that one erasure removes all of it. Final text is the same with or without it.
+Law: no model and no worker can control the terminal: control characters in a text are replaced, and those
+that change the direction of writing. Tentative text never reaches a pipe or a file, never wraps and never
+scrolls. It is shown after the cursor, on the rest of the line, so that one erasure removes all of it. Final
+text is the same with or without it.
 """
 
 import os
@@ -29,7 +30,9 @@ ERASE = "\x1b[K"  # to the end of the line
 TAB = 8
 
 _CONTROLS = {*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}
-_VISIBLE = dict.fromkeys(_CONTROLS, "\N{REPLACEMENT CHARACTER}")
+# embeddings, overrides and isolates, which show a text in another order than it has
+_DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+_VISIBLE = dict.fromkeys(_CONTROLS | _DIRECTIONS, "\N{REPLACEMENT CHARACTER}")
 
 
 def coloured(token: Token) -> str:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeGuard, cast
 
 from common.sampling.distribution import Sampling
 from edge_agent.draft_model.unhonoured import unhonoured
@@ -29,6 +29,10 @@ ONNX_FILES = (
     "onnx/model_q4f16.onnx",
     "onnx/model_fp16.onnx",
 )
+MAX_BYTES = 64 * 1024 * 1024  # of a file of settings
+MAX_VOCABULARY = 2**31
+MAX_NUMBER = 2**31 - 1
+_BAD_TEMPLATE = "The chat template in tokenizer_config.json is neither a text nor a list of named ones."
 _MAX_POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_seq_len")
 _CACHE_HEAD_KEYS = ("num_key_value_heads", "num_attention_heads", "n_head")
 
@@ -113,10 +117,12 @@ def _eos_ids(*sources: Mapping[str, object]) -> frozenset[int]:
     """The end tokens of the first source that has any."""
     for source in sources:
         value = source.get("eos_token_id")
-        if isinstance(value, int):
-            return frozenset({value})
-        if isinstance(value, list) and value:
-            return frozenset(item for item in cast("list[object]", value) if isinstance(item, int))
+        if value is None or value == []:
+            continue
+        ids = cast("list[object]", value) if isinstance(value, list) else [value]
+        if not all(_is_int(one) and -1 <= one < MAX_VOCABULARY for one in ids):
+            raise ModelError(f"eos_token_id is {_shown(value)}, not token ids: correct the model's config.")
+        return frozenset(one for one in ids if _is_int(one) and one >= 0)  # some write -1 for none
     return frozenset()
 
 
@@ -125,15 +131,23 @@ def _sampling(generation: Mapping[str, object]) -> Sampling:
     if generation.get("do_sample") is not True:
         return Sampling(temperature=0.0)
     return Sampling(
-        temperature=_number(generation, "temperature", 1.0),
-        top_k=int(_number(generation, "top_k", 0)),
-        top_p=_number(generation, "top_p", 1.0),
+        temperature=_number(generation, "temperature", 1.0, low=0.0, high=100.0),
+        top_k=int(_number(generation, "top_k", 0, low=0.0, high=1e6)),
+        top_p=_number(generation, "top_p", 1.0, low=1e-6, high=1.0),
     )
 
 
-def _number(source: Mapping[str, object], key: str, default: float) -> float:
+def _number(source: Mapping[str, object], key: str, default: float, *, low: float, high: float) -> float:
+    """The number, which must be in the range of the setting of the same name."""
     value = source.get(key)
-    return float(value) if isinstance(value, int | float) else default
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ModelError(
+            f"generation_config.json has {key} {_shown(value)}, not a number from {low:g} to {high:g}: "
+            "correct it."
+        )
+    return float(value)
 
 
 def _max_positions(folder: Path, config: Mapping[str, object], builder: Mapping[str, object]) -> int:
@@ -156,14 +170,20 @@ def _chat_template(folder: Path, tokenizer: Mapping[str, object]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
         try:
+            if path.stat().st_size > MAX_BYTES:
+                raise ModelError(f"The chat template {path} is too large: copy it again.")
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"The chat template {path} cannot be read ({error}): copy it again.") from error
     template = tokenizer.get("chat_template")
     if isinstance(template, list):
-        named = [cast("dict[str, object]", item) for item in cast("list[object]", template)]
+        named = [cast("dict[str, object]", one) for one in cast("list[object]", template) if _is_object(one)]
+        if len(named) < len(cast("list[object]", template)):
+            raise ModelError(_BAD_TEMPLATE)
         template = next((item.get("template") for item in named if item.get("name") == "default"), None)
-    return template if isinstance(template, str) else None
+    if template is not None and not isinstance(template, str):
+        raise ModelError(_BAD_TEMPLATE)
+    return template
 
 
 def _special_tokens(tokenizer: Mapping[str, object]) -> dict[str, str]:
@@ -187,17 +207,44 @@ def _section(source: Mapping[str, object], key: str) -> Mapping[str, object]:
 
 
 def _first_int(source: Mapping[str, object], keys: Sequence[str]) -> int | None:
-    return next((value for key in keys if isinstance(value := source.get(key), int) and value > 0), None)
+    for key in keys:
+        value = source.get(key)
+        if _is_int(value) and value > MAX_NUMBER:
+            raise ModelError(f"the model's config has {key} {_shown(value)}, which is too large: correct it.")
+        if _is_int(value) and value > 0:
+            return value
+    return None
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _shown(value: object) -> str:
+    """The value as it fits into a line; a huge integer has no decimal digits in Python."""
+    if isinstance(value, int) and abs(value) > 10**18:
+        return "a huge number"
+    return repr(value)[:50]
 
 
 def _read_json(path: Path) -> Mapping[str, object]:
     """The object in a JSON file; empty if there is no such file."""
-    if not path.is_file():
-        return {}
     try:
+        if not path.is_file():
+            return {}
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path} has more than {MAX_BYTES >> 20} MiB: copy or download it again.")
         value = cast("object", json.loads(path.read_text(encoding="utf-8")))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except RecursionError as error:
+        raise ModelError(f"{path} is nested too deeply: copy or download it again.") from error
+    except ValueError as error:  # also bytes that are not UTF-8, huge integers
         raise ModelError(f"{path} is not valid JSON ({error}): copy or download it again.") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}).") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} is not a JSON object: copy or download it again.")
     return cast("dict[str, object]", value)

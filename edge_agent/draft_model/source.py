@@ -3,6 +3,7 @@
 Law: an existing folder is never looked up on the network, and only one graph of a hub repository is fetched.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -46,10 +47,10 @@ def resolve(name: str, *, model_file: str | None = None, offline: bool = False) 
 
 def local_folder(name: str) -> Path | None:
     """The folder named `name`, or None for a hub name; raises ModelError for a path that does not exist."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or name.startswith(".") or name.count("/") > 1:
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ModelError(f"There is no model folder at {name}: give a folder, a hub name, or '{DEMO}'.")
     return None
 

@@ -1,88 +1,143 @@
 """A model's chat template, rendered as transformers renders it, in jinja's sandbox.
 
-Law: a template is untrusted. It gets plain data, pure functions and the date, and cannot leave the sandbox.
+Law: a template is untrusted. It gets plain data, pure functions and the date, cannot leave the sandbox, and
+runs in a process that is limited in time and memory (`template_renderer.py`).
 """
 
+import atexit
 import json
+import os
+import select
+import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from pathlib import Path
+from threading import Lock
 from typing import cast
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from edge_agent.errors import ModelError, PromptError
+from edge_agent.text import template_renderer
+from edge_agent.text.template_renderer import FAILURES, MAX_MEMORY, MAX_SECONDS, compiled
+
+MAX_SOURCE = 1_000_000  # characters; the longest known templates have 20,000
+MAX_WAIT = 30.0  # seconds for an answer, the start of the process among them
 
 
 class ChatTemplate:
-    """One compiled template."""
+    """One valid template."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        """Compile `source`; raises ModelError when it is not a valid template."""
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
+        """Check `source`; raises ModelError when it is not a valid template."""
+        self._source = source
         self._special_tokens = dict(special_tokens)
         try:
-            self._template = environment.from_string(
-                source, globals={"raise_exception": _raise, "strftime_now": _now}
-            )
-        except TemplateError as error:
+            if len(source) > MAX_SOURCE:
+                raise ValueError(f"{len(source)} characters")
+            compiled(source)
+            RENDERER.begin()  # while the model loads
+        except (*FAILURES, SyntaxError, MemoryError) as error:
             raise ModelError(
-                f"The model's chat template cannot be read ({error}): send plain prompts."
+                f"The model's chat template cannot be read ({_short(str(error))}): send plain prompts."
             ) from error
 
     def render(
         self, messages: Sequence[Mapping[str, object]], *, tools: Sequence[Mapping[str, object]] | None
     ) -> str:
-        """Render the prompt up to the assistant's turn; raises PromptError when the template refuses it."""
+        """Render the prompt up to the assistant's turn; raises PromptError when the template refuses it.
+
+        ModelError for a template that takes too much time or memory.
+        """
+        request = {
+            "source": self._source,
+            "tokens": self._special_tokens,
+            "messages": messages,
+            "tools": tools,
+        }
         try:
-            return self._template.render(
-                **self._special_tokens,
-                messages=_plain(messages),
-                tools=_plain(tools),
-                documents=None,
-                add_generation_prompt=True,
+            line = json.dumps(request)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PromptError(
+                f"The model's chat template refuses these messages (not plain data: {error})."
+            ) from error
+        answer = RENDERER.ask(line)
+        if "text" not in answer:
+            raise PromptError(
+                f"The model's chat template refuses these messages ({_short(answer.get('error', ''))})."
             )
-        except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-            raise PromptError(f"The model's chat template refuses these messages ({error}).") from error
+        return answer["text"]
 
 
-class _Generation(Extension):
-    """{% generation %} ... {% endgeneration %} marks what a model is trained on; here it has no effect."""
+class _Renderer:
+    """The process that renders, started when first needed and again after a template that broke it."""
 
-    tags = {"generation"}  # noqa: RUF012 (as jinja declares it)
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0  # of the process that started it: a fork must not share the pipe
+        self._lock = Lock()
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The body, as if the tags were not there."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def begin(self) -> None:
+        """Start the process, if it does not run."""
+        with self._lock:
+            self._running()
+
+    def ask(self, line: str) -> dict[str, str]:
+        """The answer to a request; ModelError when there is none within the limits."""
+        with self._lock:
+            process = self._running()
+            answer = _exchange(process, line.encode() + b"\n")
+            if answer is None:
+                self.close()
+                raise ModelError(
+                    f"The model's chat template takes more than {MAX_SECONDS:g} s or {MAX_MEMORY >> 20} MiB: "
+                    "use `raw`, or another model."
+                )
+            return cast("dict[str, str]", json.loads(answer))
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None and self._pid == os.getpid():
+            process.kill()
+            process.communicate()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._pid != os.getpid() or self._process.poll() is not None:
+            program = str(Path(template_renderer.__file__))
+            command = [sys.executable, "-P", program, json.dumps(sys.path)]
+            try:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                )
+            except OSError as error:
+                raise ModelError(f"The chat template cannot be rendered ({error}): use `raw`.") from error
+            self._pid = os.getpid()
+        return self._process
 
 
-def _plain(value: object) -> object:
-    """Rebuild the value as plain JSON data, so that no object with methods reaches the template."""
-    return cast("object", json.loads(json.dumps(value)))
+def _exchange(process: subprocess.Popen[bytes], line: bytes) -> bytes | None:
+    """Write a line and read one; None when the process ends or does not answer in time."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(line)
+        process.stdin.flush()
+    except BrokenPipeError:
+        return None
+    answer, end = b"", time.monotonic() + MAX_WAIT
+    while not answer.endswith(b"\n"):
+        ready, _, _ = select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))
+        part = os.read(process.stdout.fileno(), 1 << 20) if ready else b""
+        if not part:
+            return None
+        answer += part
+    return answer
 
 
-def _to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """JSON without the HTML escapes of jinja's own filter, and with keys in their order."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+def _short(reason: str) -> str:
+    """One line of it."""
+    return " ".join(reason.split())[:200]
 
 
-def _raise(message: str) -> None:
-    raise TemplateError(message)
-
-
-def _now(pattern: str) -> str:
-    return datetime.now().strftime(pattern)
+RENDERER = _Renderer()
+atexit.register(RENDERER.close)

@@ -5,6 +5,7 @@ only found beside the model, and was made for other sampling or another estimato
 """
 
 import logging
+import os
 from pathlib import Path
 
 from common.sampling.distribution import Sampling
@@ -20,7 +21,7 @@ def find_calibration(
     folder: Path, named: str | None, *, tokenizer: bytes, sampling: Sampling, estimator: str
 ) -> Calibration | None:
     """Find the calibration for these settings, or None; raises CalibrationError."""
-    path = Path(named).expanduser() if named is not None else folder / FILE_NAME
+    path = Path(os.path.expanduser(named)) if named is not None else folder / FILE_NAME
     if named is None and not path.exists():
         return None
     calibration = _read(path)

@@ -145,7 +145,7 @@ def default_cache() -> Path:
 
 
 def _weight_files(target: str) -> Sequence[Path]:
-    source = str(TARGET_DEMO_FOLDER) if target == "demo" else str(Path(target).expanduser())
+    source = str(TARGET_DEMO_FOLDER) if target == "demo" else os.path.expanduser(target)
     config = cached_file(source, "config.json")
     assert config is not None  # the model was loaded from there
     folder = Path(config).parent

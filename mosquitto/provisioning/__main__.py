@@ -13,7 +13,9 @@ from typing import cast
 
 try:
     from common.link import LinkError
+    from common.process.log import printable
     from common.process.settings import CommandLine
+    from common.process.streams import open_missing_streams
     from common.protocol.topics import DEFAULT_ROOT
     from mosquitto.provisioning import ProvisionError
     from mosquitto.provisioning.access import Kind
@@ -29,6 +31,7 @@ except (ImportError, SyntaxError) as error:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0: done, 1: failed, 2: wrong usage)."""
+    open_missing_streams()
     flags = _parser().parse_args(arguments)
     try:
         cast("Callable[[Namespace], None]", flags.run)(flags)
@@ -99,7 +102,7 @@ def _add_out(parser: ArgumentParser) -> None:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"provision: {message}", file=sys.stderr)
+    print(f"provision: {printable(message)}", file=sys.stderr)
     return code
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from common.link import LinkError
+from common.process.log import printable
 from common.protocol.topics import MAX_NAME_LENGTH, Topics, check_name
 from mosquitto.provisioning import ProvisionError
 from mosquitto.provisioning.access import Account, Kind
@@ -189,7 +190,8 @@ def show(flags: Namespace) -> None:
     async def list_all(control: Control) -> None:
         (answer,) = await control.do({"command": "listClients", "verbose": True})
         for client in cast("list[Json]", cast("Json", answer["data"])["clients"]):
-            print(f"{client['username']:<{MAX_NAME_LENGTH}}  {client.get('textdescription', '')}")
+            line = f"{client['username']:<{MAX_NAME_LENGTH}}  {client.get('textdescription', '')}"
+            print(printable(line))
 
     with Folder(flags.folder).alone():
         with_control(flags, list_all)

@@ -22,7 +22,7 @@ class Folder:
     """The paths below one folder; each is a property."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.expanduser().absolute()
+        self.path = Path(os.path.expanduser(path)).absolute()
         self.configuration = self.path / "mosquitto.conf"
         self.authority = self.path / "ca.crt"
         self.certificate = self.path / "server.crt"

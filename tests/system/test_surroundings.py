@@ -1,0 +1,148 @@
+"""What surrounds a process: closed streams, homes that do not exist, hostile text, and foreign web pages."""
+
+import http.client
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from common.process.http_pages import HttpPage, HttpPages
+from common.process.log import printable
+from edge_agent.cli.terminal import painter
+from edge_agent.generation.events import Token
+from edge_agent.session.transcript import Fate
+from evaluation.local.broker import free_port
+
+CLOSINGS = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
+COMMANDS = {
+    "edge_agent": ["generate", "--scheme", "slm", "--max-tokens", "3", "turn on the light"],
+    "edge_agent ": ["generate", "--scheme", "slm", "--max-tokens", "3", "-"],
+    "edge_agent  ": ["chat", "--scheme", "slm"],
+    "cloud_worker": ["status", "--broker", "mqtt://127.0.0.1:1"],
+    "mosquitto.provisioning": ["list", "--folder", "/nowhere"],
+}
+
+
+@pytest.mark.parametrize("closing", CLOSINGS)
+@pytest.mark.parametrize("package", COMMANDS)
+def test_closed_standard_streams_are_no_trouble(package: str, closing: str) -> None:
+    done = subprocess.run(
+        [
+            "/bin/sh",
+            "-c",
+            f'exec "$@" {closing}',
+            "sh",
+            sys.executable,
+            "-m",
+            package.strip(),
+            *COMMANDS[package],
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert done.returncode == (0 if package.startswith("edge_agent") else 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "--scheme", "slm", "--model", "~nobody-of-that-name/model", "x"),
+        ("generate", "--scheme", "slm", "--config", "~nobody-of-that-name/a.toml", "x"),
+        ("generate", "--scheme", "opportunistic", "--calibration", "~nobody-of-that-name/c.json", "x"),
+        ("generate", "--username", "a", "--password-file", "~nobody-of-that-name/p", "x"),
+        ("generate", "--broker", "mqtts://127.0.0.1:1", "--ca-file", "~nobody-of-that-name/ca", "x"),
+    ],
+)
+def test_the_home_of_an_unknown_user_is_one_sentence(arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "edge_agent", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (1, 2)
+    assert done.stderr.count("\n") == 1
+    assert "nobody-of-that-name" in done.stderr
+
+
+class Screen(StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+@pytest.mark.parametrize("shows_tokens", [True, False])
+def test_no_text_changes_the_direction_of_a_terminal(shows_tokens: bool) -> None:
+    paint = painter(Screen(), shows_tokens=shows_tokens, shows_tentative=False)
+    shown = paint(Token(f"a{DIRECTIONS}b \u05e9\u05dc\u05d5\u05dd", 1, Fate.VERIFIED))
+    assert not set(shown) & set(DIRECTIONS)
+    assert "\u05e9\u05dc\u05d5\u05dd" in shown  # text that is written from the right stays
+
+
+def test_a_message_is_one_line_that_controls_nothing() -> None:
+    assert printable("a\u202eb\n\x1b[2Jc") == "a\\u202eb\\n\\x1b[2Jc"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:9100", 200),
+        ("localhost.", 200),
+        ("127.0.0.1:9100", 200),
+        ("192.168.1.4", 200),
+        ("[::1]:9100", 200),
+        (None, 200),
+        ("evil.example", 403),
+        ("evil.example:9100", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("", 403),
+    ],
+)
+def test_a_loopback_page_answers_to_no_foreign_name(host: str | None, status: int) -> None:
+    port = free_port()
+    with HttpPages("127.0.0.1", port, {"/metrics": lambda: HttpPage.text("secret")}):
+        assert asked(port, host) == (status, status == 200)
+
+
+def test_a_page_for_other_machines_answers_to_every_name() -> None:
+    port = free_port()
+    with HttpPages("0.0.0.0", port, {"/metrics": lambda: HttpPage.text("secret")}):
+        assert asked(port, "worker-1.monitoring.svc:9100") == (200, True)
+
+
+def asked(port: int, host: str | None) -> tuple[int, bool]:
+    """The status of /metrics for a Host header, and whether the page is shown."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.putrequest("GET", "/metrics", skip_host=True)
+    if host is not None:
+        connection.putheader("Host", host)
+    connection.endheaders()
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, b"secret" in body
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
+    program = (
+        "from common.process.streams import open_missing_streams\n"
+        "open_missing_streams()\n"
+        f"number = open({str(tmp_path / 'file')!r}, 'w').fileno()\n"
+        "assert number > 2, number\n"
+        "print('nowhere', flush=True)\n"
+    )
+    command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", program]
+    assert (
+        subprocess.run(command, timeout=30, check=False, env={**os.environ, "PYTHONPATH": "."}).returncode
+        == 0
+    )
