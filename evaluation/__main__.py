@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from common.process.settings import CommandLine, SettingsError, with_flags
+from edge_agent.errors import AgentError
 from evaluation.help_format import HelpFormatter
 
 COMMANDS = {
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     try:
         return flags.run(flags)
-    except (SettingsError, OSError) as error:
+    except (SettingsError, AgentError, OSError) as error:
         from edge_agent.config import AgentConfig  # loads numpy, which --help does without
 
         print(f"evaluation {flags.command}: {with_flags(str(error), AgentConfig)}", file=sys.stderr)
