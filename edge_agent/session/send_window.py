@@ -166,6 +166,11 @@ class SendWindow:
         """Drop everything in flight."""
         self._in_flight.clear()
 
+    def ask_by(self, deadline: float) -> None:
+        """Ask again by `deadline` at the latest, if anything is in flight."""
+        if self._in_flight:
+            self._in_flight[0].deadline = min(self._in_flight[0].deadline, deadline)
+
     def leave_worker(self, deadline: float) -> None:
         """Ask another worker once `deadline` has passed."""
         self.worker = None

@@ -191,21 +191,18 @@ class EdgeSession:
 
     def no_worker(self, now: float) -> None:
         """The broker reports that no worker listens on the `open` topic."""
-        oldest = self._send_window.oldest
-        if oldest is None:
+        if self._send_window.oldest is None:
             return
         if self.cloud.leaves_empty_pool(now):
             self._sequence.settle_for_drafts(now)
             self.cloud.lose_pool(now)
             self._settle()
         else:
-            oldest.deadline = min(oldest.deadline, now + self._settings.min_timeout)
+            self._send_window.ask_by(now + self._settings.min_timeout)
 
     def broker_busy(self, now: float) -> None:
         """The broker did not take a draft for now: ask again soon, until the cloud counts as lost."""
-        oldest = self._send_window.oldest
-        if oldest is not None:
-            oldest.deadline = min(oldest.deadline, now + self._settings.min_timeout)
+        self._send_window.ask_by(now + self._settings.min_timeout)
 
     def connecting(self, since: float) -> None:
         """The link has been trying to connect for the first time since `since`: hold what would be sent."""
