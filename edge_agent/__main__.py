@@ -59,8 +59,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s [OPTIONS] PROMPT"
-    parser.add_argument("prompt", help="the prompt; - reads one per line from standard input")
+    parser.usage = "%(prog)s [OPTIONS] (PROMPT | - | -f FILE)"
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("prompt", nargs="?", help="the prompt; - reads it from standard input")
+    asked.add_argument("-f", "--file", type=Path, metavar="FILE", help="read the prompt from a file")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--lines", action="store_true", help="the input has one prompt per line")
+    form.add_argument(
+        "--jsonl",
+        action="store_true",
+        help="the input has one prompt per line in JSON: a text, or an object with prompt or messages, and "
+        "optionally seed and id",
+    )
     _add_output(parser, has_json=True)
     add_flags(parser, AgentConfig, ENV_PREFIX)
 
@@ -108,6 +118,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _talk(flags: argparse.Namespace) -> int:
+    if flags.command == "generate" and (flags.lines or flags.jsonl) and flags.prompt not in (None, "-"):
+        flag = "--lines" if flags.lines else "--jsonl"
+        raise SettingsError(f"{flag} reads many prompts: give - or -f FILE in place of a prompt")
     config = load(AgentConfig, flags, ENV_PREFIX)
     configure_logging(
         config.log_level, config.log_format, text_format="edge-agent: %(levelname)s %(message)s"

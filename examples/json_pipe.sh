@@ -6,7 +6,7 @@
 # Flags go to `edge-agent generate`. The model is loaded once, for all lines.
 set -eu
 
-edge-agent generate - --json "$@" | python3 -c '
+edge-agent generate - --lines --json "$@" | python3 -c '
 import json, sys
 
 for line in sys.stdin:

@@ -5,12 +5,13 @@ import asyncio
 import dataclasses
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping
 
 from common.process.log import printable
 from common.process.settings import with_flags
 from edge_agent.agent import EdgeAgent
-from edge_agent.cli.stdin_lines import typed_lines
+from edge_agent.cli.asks import Ask, Form, Unreadable, asks
+from edge_agent.cli.input import open_input, read_lines
 from edge_agent.cli.terminal import legend, painter
 from edge_agent.config import AgentConfig
 from edge_agent.errors import AgentError, ModelError
@@ -20,7 +21,7 @@ from edge_agent.text.prompts import Message
 
 
 def generate(config: AgentConfig, flags: argparse.Namespace) -> int:
-    """Answer the prompt, or every line of standard input; returns 1 when a generation failed."""
+    """Answer the prompt, or all prompts of an input; returns 1 when a generation failed."""
     return asyncio.run(_generate(config, flags))
 
 
@@ -31,34 +32,29 @@ def chat(config: AgentConfig, flags: argparse.Namespace) -> int:
 
 async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
     code = 0
+    form = Form.LINES if flags.lines else Form.JSONL if flags.jsonl else Form.WHOLE
+    as_json = flags.json or flags.json_events
     async with EdgeAgent.open(config) as agent:
         if flags.show_tokens:
             print(legend(), file=sys.stderr)
-        async for prompt in _prompts(flags.prompt):
+        async for ask in asks(flags.prompt, flags.file, form):
             try:
-                succeeded, _ = await _answer(agent, prompt, flags, as_json=flags.json or flags.json_events)
+                if isinstance(ask, Unreadable):
+                    raise ask.error
+                succeeded, _ = await _answer(agent, ask, flags, as_json=as_json)
             except AgentError as error:
-                if flags.prompt != "-":
+                if form is Form.WHOLE:
                     raise
-                succeeded = _pass_over(prompt, error, as_json=flags.json or flags.json_events)
+                succeeded = _pass_over(ask, error, as_json=as_json)
             code = code if succeeded else 1
     return code
 
 
-async def _prompts(argument: str) -> AsyncIterator[str]:
-    if argument != "-":
-        yield argument
-        return
-    async for line in typed_lines():
-        if line.strip():
-            yield line
-
-
 async def _answer(
-    agent: EdgeAgent, prompt: str | Sequence[Message], flags: argparse.Namespace, *, as_json: bool = False
+    agent: EdgeAgent, ask: Ask, flags: argparse.Namespace, *, as_json: bool = False
 ) -> tuple[bool, str]:
     """Stream one answer; returns whether it succeeded, and its text."""
-    generation = agent.generate(prompt)
+    generation = agent.generate(ask.prompt, seed=ask.seed)
     before = agent.link_statistics
     paint = painter(sys.stdout, shows_tokens=flags.show_tokens, shows_tentative=flags.tentative)
     async for event in generation.events():
@@ -71,7 +67,7 @@ async def _answer(
     failure = generation.session.failure
     explained = with_flags(agent.explain(failure), AgentConfig) if failure else None
     if as_json:
-        print(json.dumps({"prompt": prompt, **dataclasses.asdict(report), "error": explained}), flush=True)
+        print(json.dumps({**_asked(ask), **dataclasses.asdict(report), "error": explained}), flush=True)
     else:
         print(flush=True)
     if not (as_json or flags.quiet):
@@ -81,13 +77,20 @@ async def _answer(
     return failure is None, report.text
 
 
-def _pass_over(prompt: str, error: AgentError, *, as_json: bool) -> bool:
-    """Report why this line has no answer, and go on to the next. False: it has not succeeded."""
+def _pass_over(ask: Ask | Unreadable, error: AgentError, *, as_json: bool) -> bool:
+    """Report why this prompt has no answer, and go on to the next. False: it has not succeeded."""
     message = with_flags(str(error), AgentConfig)
     if as_json:
-        print(json.dumps({"prompt": prompt, "text": "", "error": message}), flush=True)
+        print(json.dumps({**_asked(ask), "text": "", "error": message}), flush=True)
     print(f"edge-agent: {printable(message)}", file=sys.stderr)
     return False
+
+
+def _asked(ask: Ask | Unreadable) -> Mapping[str, object]:
+    """The fields of a JSON answer that show which prompt it belongs to."""
+    if isinstance(ask, Unreadable):
+        return {"prompt": ask.line}
+    return ({} if ask.id is None else {"id": ask.id}) | {"prompt": ask.prompt}
 
 
 def _event_json(event: Emitted) -> str:
@@ -103,10 +106,10 @@ async def _chat(config: AgentConfig, flags: argparse.Namespace) -> int:
             "Ctrl-D ends the conversation." + (f" {legend()}" if flags.show_tokens else ""), file=sys.stderr
         )
         messages: list[Message] = []
-        async for line in typed_lines("> "):
+        async for line in read_lines(open_input(), "> "):
             if line.strip():
                 messages.append({"role": "user", "content": line})
-                _, text = await _answer(agent, messages, flags)
+                _, text = await _answer(agent, Ask(messages), flags)
                 messages.append({"role": "assistant", "content": text})
     print()
     return 0

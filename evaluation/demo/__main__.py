@@ -111,7 +111,7 @@ def _show(broker_url: str) -> int:
 def _run(broker_url: str, scheme: str, commands: Sequence[HeldOut]) -> Row:
     """Run one agent process with all commands under one scheme."""
     prompts = "".join(command.command + "\n" for command in commands)
-    output = _agent(broker_url, "-", "--json", "--scheme", scheme, prompts=prompts)
+    output = _agent(broker_url, "-", "--lines", "--json", "--scheme", scheme, prompts=prompts)
     reports = [json.loads(line) for line in output.splitlines()]
     exact = [command.is_right(report["text"]) for report, command in zip(reports, commands, strict=True)]
 

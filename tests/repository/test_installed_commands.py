@@ -51,7 +51,7 @@ def test_help_is_there(command: str, installed: Installed, tmp_path: Path) -> No
 
 def test_the_agent_answers_with_the_demo_model(installed: Installed, tmp_path: Path) -> None:
     done = installed.run(
-        "edge-agent", "generate", "-", "--json", *LOCAL, cwd=tmp_path, stdin="turn on the light\n"
+        "edge-agent", "generate", "-", "--lines", "--json", *LOCAL, cwd=tmp_path, stdin="turn on the light\n"
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["num_tokens"] == 4

@@ -83,6 +83,9 @@ def copied(source: Path, folder: Path) -> Path:
         ((), ("COMMAND",)),
         (("generate",), ("prompt",)),
         (("generate", "hi", "--tempreature", "1"), ("--tempreature", "did you mean --temperature?")),
+        (("generate", "hi", "-f", "x"), ("not allowed with",)),
+        (("generate", "hi", "--lines"), ("--lines", "-f FILE")),
+        (("generate", "-", "--lines", "--jsonl"), ("not allowed with",)),
         (("generate", "hi", "there"), ("unknown argument there",)),
         (("generate", "hi", "--scheme", "fastest"), ("fastest", "lossless")),
         (("generate", "hi", "--config", "{tmp}/broken.toml"), ("broken.toml", "not valid TOML")),
@@ -215,11 +218,32 @@ def test_a_line_that_cannot_be_answered_does_not_keep_those_after_it_from_their_
     draft_folder: FolderOf,
 ) -> None:
     model = ("--model", str(draft_folder("llama")), "--scheme", "slm", "--max-tokens", "4")
-    done = run("generate", "-", "--json", *model, input="light " * 3000 + "\nturn on the light\n")
+    done = run("generate", "-", "--lines", "--json", *model, input="light " * 3000 + "\nturn on the light\n")
     check(done, 1, "shorten it")
     refused, answered = (json.loads(line) for line in done.stdout.splitlines())
     assert "shorten it" in refused["error"]
     assert (answered["error"], answered["num_tokens"]) == (None, 4)
+
+
+def test_a_prompt_of_several_lines_is_one_prompt(tmp_path: Path, draft_folder: FolderOf) -> None:
+    text = "turn on\nthe light\n"
+    (tmp_path / "prompt").write_text(text)
+    flags = ("--json", "--max-tokens", "3", "--seed", "1")
+    piped = run(*local(draft_folder, *flags, "-"), input=text)
+    read = run(*local(draft_folder, *flags, "-f", str(tmp_path / "prompt")))
+    assert json.loads(piped.stdout)["prompt"] == json.loads(read.stdout)["prompt"] == "turn on\nthe light"
+    assert json.loads(piped.stdout)["text"] == json.loads(read.stdout)["text"]
+
+
+def test_lines_of_json_are_answered_by_their_names(draft_folder: FolderOf) -> None:
+    lines = ['{"prompt": "turn on", "seed": 7, "id": "a"}', '{"promt": "x"}', '"turn on"']
+    flags = ("--jsonl", "--json", "--max-tokens", "3", "--seed", "7")
+    done = run(*local(draft_folder, *flags, "-"), input="\n".join(lines))
+    check(done, 1, "unknown field 'promt'")
+    first, broken, last = map(json.loads, done.stdout.splitlines())
+    assert (first["id"], first["seed"], first["text"]) == ("a", 7, last["text"])
+    assert broken["prompt"] == lines[1]
+    assert broken["error"]
 
 
 def test_a_full_disk_is_one_sentence(draft_folder: FolderOf) -> None:
@@ -230,7 +254,7 @@ def test_a_full_disk_is_one_sentence(draft_folder: FolderOf) -> None:
 
 
 def test_an_output_that_nobody_reads_is_one_sentence(draft_folder: FolderOf) -> None:
-    agent = start(*local(draft_folder, "-", "--max-tokens", "40"))
+    agent = start(*local(draft_folder, "-", "--lines", "--max-tokens", "40"))
     present(agent.stdin).write("one\ntwo\nthree\n" * 50)
     present(agent.stdin).flush()
     present(agent.stdout).readline()
@@ -445,7 +469,7 @@ def test_ctrl_c_in_the_middle_of_a_generation_is_one_sentence(
     served: LocalBroker, draft_folder: FolderOf
 ) -> None:
     arguments = asking(draft_folder, served.url, "--max-tokens", "100", "--scheme", "hlm")
-    agent = start(*["-" if part == "hi" else part for part in arguments])
+    agent = start(*["-" if part == "hi" else part for part in arguments], "--lines")
     present(agent.stdin).write("turn on the light\n" * 1000)
     present(agent.stdin).flush()
     assert present(agent.stdout).read(1)

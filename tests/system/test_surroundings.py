@@ -19,7 +19,7 @@ from evaluation.local.broker import free_port
 CLOSINGS = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
 COMMANDS = {
     "edge_agent": ["generate", "--scheme", "slm", "--max-tokens", "3", "turn on the light"],
-    "edge_agent ": ["generate", "--scheme", "slm", "--max-tokens", "3", "-"],
+    "edge_agent ": ["generate", "--scheme", "slm", "--max-tokens", "3", "--lines", "-"],
     "edge_agent  ": ["chat", "--scheme", "slm"],
     "cloud_worker": ["status", "--broker", "mqtt://127.0.0.1:1"],
     "mosquitto.provisioning": ["list", "--folder", "/nowhere"],

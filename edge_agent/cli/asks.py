@@ -1,0 +1,124 @@
+"""What `edge-agent generate` is asked: one prompt, or many from the lines of an input.
+
+Law: with several prompts, one that cannot be read as such does not keep the others from their answers.
+"""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import cast
+
+from common.sampling.randomness import MAX_SEED
+from edge_agent.cli.input import MAX_CHARACTERS, open_input, read_lines, read_whole
+from edge_agent.errors import PromptError
+from edge_agent.text.prompts import Message
+
+STDIN = "-"
+
+
+class Form(Enum):
+    """How an input is divided into prompts."""
+
+    WHOLE = "whole"
+    LINES = "lines"  # each line that is not blank
+    JSONL = "jsonl"  # each line that is not blank, in JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One prompt (a text or chat messages), with the seed and the name that came with it, if any."""
+
+    prompt: str | Sequence[Message]
+    seed: int | None = None
+    id: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line that is not a prompt, and the reason."""
+
+    line: str
+    error: PromptError
+
+
+async def asks(prompt: str | None, file: Path | None, form: Form) -> AsyncIterator[Ask | Unreadable]:
+    """Yield what to answer: `prompt`, or the content of `file` or of standard input (`-`), divided by `form`.
+
+    Raises PromptError when the input cannot be read.
+    """
+    if prompt is not None and prompt != STDIN:
+        yield Ask(prompt)
+        return
+    path = None if file is None or str(file) == STDIN else file
+    stream = open_input(path)
+    if form is Form.WHOLE:
+        whole = await read_whole(stream)
+        if not whole.strip():
+            raise PromptError(f"there is no prompt in {path or 'standard input'}: it is empty")
+        yield Ask(whole)
+        return
+    async for line in read_lines(stream):
+        if line.strip():
+            yield parse_line(line, form)
+
+
+def parse_line(line: str, form: Form) -> Ask | Unreadable:
+    """The prompt on one line of an input of the form `LINES` or `JSONL`."""
+    try:
+        if len(line) > MAX_CHARACTERS:
+            raise PromptError(f"this line is longer than {MAX_CHARACTERS:,} characters: shorten it")
+        return Ask(line) if form is Form.LINES else _from_json(line)
+    except PromptError as error:
+        return Unreadable(line[:MAX_CHARACTERS], error)
+
+
+def _from_json(line: str) -> Ask:
+    """A JSON text, or an object with `prompt` or `messages`, and optionally `seed` and `id`."""
+    try:
+        found: object = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"this line is not valid JSON: {error}") from error
+    if isinstance(found, str):
+        return Ask(found)
+    if not isinstance(found, dict):
+        raise PromptError("this line is neither a JSON text nor an object with 'prompt' or 'messages'")
+    entry = cast("dict[str, object]", found)
+    if unknown := entry.keys() - {each.name for each in fields(Ask)} - {"messages"}:
+        raise PromptError(
+            f"unknown field {sorted(unknown)[0]!r}: a line has 'prompt' or 'messages', 'seed', 'id'"
+        )
+    return Ask(_prompt(entry), _seed(entry.get("seed")), _id(entry.get("id")))
+
+
+def _prompt(entry: dict[str, object]) -> str | Sequence[Message]:
+    prompt, messages = entry.get("prompt"), entry.get("messages")
+    if isinstance(prompt, str) and messages is None:
+        return prompt
+    if prompt is None and _are_messages(messages):
+        return cast("list[Message]", messages)
+    raise PromptError(
+        "give either 'prompt', a text, or 'messages', a list of objects with 'role' and 'content'"
+    )
+
+
+def _are_messages(found: object) -> bool:
+    if not isinstance(found, list) or not found:
+        return False
+    each = cast("list[object]", found)
+    return all(
+        isinstance(one, dict) and isinstance(cast("dict[str, object]", one).get("role"), str) for one in each
+    )
+
+
+def _seed(found: object) -> int | None:
+    if found is None or (isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= MAX_SEED):
+        return found
+    raise PromptError(f"'seed' must be a whole number from 0 to {MAX_SEED}")
+
+
+def _id(found: object) -> str | int | None:
+    if found is None or (isinstance(found, str | int) and not isinstance(found, bool)):
+        return found
+    raise PromptError("'id' must be a text or a whole number")
