@@ -120,7 +120,8 @@ class EdgeAgent:
         )
         sampling = choose_sampling(self.config, self._info.sampling)
         seed = next(value for value in (seed, self.config.seed, random_seed()) if value is not None)
-        opening = Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed)
+        num_prompt = len(tokens) if sampling.has_penalties else 0
+        opening = Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed, num_prompt=num_prompt)
         settings = build_session_settings(
             self.config,
             opening,
@@ -132,7 +133,7 @@ class EdgeAgent:
         return Generation(
             session=EdgeSession(tokens, settings),
             mailbox=Mailbox(secrets.token_hex(4), self._exchange),
-            drafting=Drafting(self._model, self._thread, policy, self.text.vocab_size),
+            drafting=Drafting(self._model, self._thread, policy, opening),
             decoder=Decoder(self.text.stream(tokens), StopStrings(self.config.stop)),
             turn=self._turn,
         )

@@ -4,6 +4,7 @@ Law: a setting that was given wins over a calibration, and a calibration over th
 """
 
 import secrets
+from dataclasses import fields, replace
 
 from common.protocol.messages import Opening
 from common.sampling.distribution import Sampling
@@ -20,11 +21,8 @@ from edge_agent.tuning.tuner import Numbers, Tuner
 
 def choose_sampling(config: AgentConfig, default: Sampling) -> Sampling:
     """The model's sampling `default`, except where the config sets a value."""
-    return Sampling(
-        default.temperature if config.temperature is None else config.temperature,
-        default.top_k if config.top_k is None else config.top_k,
-        default.top_p if config.top_p is None else config.top_p,
-    )
+    given = {field.name: getattr(config, field.name) for field in fields(Sampling)}
+    return replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
 def random_seed() -> int:

@@ -82,6 +82,18 @@ class AgentConfig(BrokerConfig):
     top_p: float | None = _sampling(
         None, "sample from the smallest set of tokens with this probability (default: the model's)"
     )
+    min_p: float | None = _sampling(
+        None, "drop tokens below this share of the largest probability; 0: off (default: the model's)"
+    )
+    repetition_penalty: float | None = _sampling(
+        None, "divide the logits of tokens that the text has; 1: off (default: the model's)"
+    )
+    presence_penalty: float | None = _sampling(
+        None, "subtract this from the logits of tokens that the answer has (default: the model's, or 0)"
+    )
+    frequency_penalty: float | None = _sampling(
+        None, "subtract this for each time that the answer has a token (default: the model's, or 0)"
+    )
     seed: int | None = _sampling(None, "the same seed gives the same text (default: random)")
     max_tokens: int = _text(256, "generate at most this many tokens")
     stop: tuple[str, ...] = _text((), "end the answer at this text; repeatable")
@@ -122,6 +134,10 @@ class AgentConfig(BrokerConfig):
             ("temperature", self.temperature, 0, 100),
             ("top_k", self.top_k, 0, 10**6),
             ("top_p", self.top_p, 1e-6, 1),
+            ("min_p", self.min_p, 0, 1),
+            ("repetition_penalty", self.repetition_penalty, 0.01, 100),
+            ("presence_penalty", self.presence_penalty, -100, 100),
+            ("frequency_penalty", self.frequency_penalty, -100, 100),
             ("seed", self.seed, 0, MAX_SEED),
             ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
             ("cloud_timeout", self.cloud_timeout, 0.1, 1e6),

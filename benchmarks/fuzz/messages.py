@@ -68,7 +68,14 @@ def _absurd(opening: Opening, rng: random.Random) -> Draft:
         bonus=rng.choice([0, 0, 0, 0, 1, 40, 4096]),
         num_context_probs=rng.choice([0, 0, len(context)]),
         check=rng.getrandbits(32) if base else 0,
-        opening=None if base else replace(opening, sampling=_sampling(rng), seed=rng.getrandbits(64)),
+        opening=None
+        if base
+        else replace(
+            opening,
+            sampling=_sampling(rng),
+            seed=rng.getrandbits(64),
+            num_prompt=rng.choice([0, 1, 2**32 - 1]),
+        ),
     )
 
 
@@ -90,6 +97,10 @@ def _sampling(rng: random.Random) -> Sampling:
         rng.choice([0.0, 5e-324, 1e-300, 1e-30, 1.0, 100.0]),
         rng.choice([0, 1, 2**24]),
         rng.choice([5e-324, 0.5, 1.0]),
+        rng.choice([0.0, 0.0, 5e-324, 1.0]),
+        rng.choice([1.0, 1.0, 0.01, 100.0]),
+        rng.choice([0.0, 0.0, -100.0, 100.0]),
+        rng.choice([0.0, 0.0, -100.0, 100.0]),
     )
 
 

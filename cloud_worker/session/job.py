@@ -16,7 +16,8 @@ from common.protocol.messages import Draft, Opening
 
 MAX_CHAIN_ROWS = 512  # rows up to which further drafts may join a job
 
-Rows = npt.NDArray[np.float32]
+Row = npt.NDArray[np.float32]  # [width]
+Rows = npt.NDArray[np.float32]  # [num_rows, width]
 
 
 @dataclass(frozen=True, slots=True)

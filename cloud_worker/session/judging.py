@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cloud_worker.session.job import Job, Rows
+from cloud_worker.session.job import Job, Row, Rows
 from cloud_worker.session.verification import TargetProbs, Verdict, target_choice, verifying
 from common.protocol.messages import Draft
 from common.sampling.distribution import encode_probs, fit_vocabulary, warped
+from common.sampling.penalties import Penalties
 
 
 class LogitsError(ArithmeticError):
@@ -40,6 +41,7 @@ class Judging:
         self.num_rows = 0  # taken so far
         self._job = job
         self._first_predicted = len(job.tokens) - job.num_rows + 1
+        self._penalties = Penalties(job.opening.sampling, job.opening.num_prompt)
         self._steps = self._all()
         self._wanted: int | None = next(self._steps, None)  # the position to be judged next
 
@@ -57,19 +59,19 @@ class Judging:
         begin = self._first_predicted + self.num_rows
         self.num_rows += len(rows)
         while self._wanted is not None and self._wanted < begin + len(rows):
-            probs = self._target_probs(rows, self._wanted - begin)
+            probs = self._target_probs(rows[self._wanted - begin], self._wanted)
             try:
                 self._wanted = self._steps.send(probs)
             except StopIteration:
                 self._wanted = None
 
-    def _target_probs(self, rows: Rows, index: int) -> TargetProbs:
+    def _target_probs(self, logits: Row, position: int) -> TargetProbs:
         opening = self._job.opening
-        row = fit_vocabulary(rows[index], opening.vocab_size)
+        row = fit_vocabulary(logits, opening.vocab_size)
         largest = float(row.max())  # NaN if any entry is
         if not np.isfinite(largest):
-            raise LogitsError(f"no finite logits for position {self._wanted} (the largest is {largest:g})")
-        return warped(row, opening.sampling)
+            raise LogitsError(f"no finite logits for position {position} (the largest is {largest:g})")
+        return warped(self._penalties.apply(row, self._job.tokens, position), opening.sampling)
 
     def _all(self) -> Generator[int, TargetProbs, None]:
         job, seed = self._job, self._job.opening.seed

@@ -28,13 +28,17 @@ class DraftToken:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a worker needs to take a session; sent with every draft whose base is 0."""
+    """What a worker needs to take a session; sent with every draft whose base is 0.
+
+    `num_prompt` counts the tokens of the prompt, where the sampling has penalties that spare them; else 0.
+    """
 
     tokenizer: bytes  # fingerprint of the vocabulary (common.protocol.fingerprint)
     vocab_size: int
     sampling: Sampling
     seed: int
     version: int = PROTOCOL_VERSION
+    num_prompt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

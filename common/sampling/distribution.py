@@ -23,16 +23,28 @@ NUCLEUS_HEAD = 4096  # ids in the first try for a nucleus
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How logits become probabilities. Temperature 0 is greedy; top_k 0 and top_p 1 turn these off."""
+    """How logits become probabilities. Temperature 0 is greedy; the other defaults turn each filter off.
+
+    The penalties act on logits, before temperature (see `common.sampling.penalties`).
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0  # of the largest probability: what is less probable is dropped
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
     @property
     def greedy(self) -> bool:
         """True when the most probable token gets all the mass."""
         return self.temperature == 0.0
+
+    @property
+    def has_penalties(self) -> bool:
+        """True when logits depend on which tokens the text has, beyond what the model makes of them."""
+        return self.repetition_penalty != 1.0 or bool(self.presence_penalty or self.frequency_penalty)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +172,7 @@ class Certain:
 
 
 def warp(logits: npt.NDArray[np.floating], sampling: Sampling) -> FloatArray:
-    """Probabilities [vocab_size] after temperature, top-k and top-p (in that order, as in transformers).
+    """Probabilities [vocab_size] after temperature, top-k, top-p, min-p (in this order, as in transformers).
 
     Ties go to the lower id, at both ends. Greedy gives all the mass to the largest logit.
     """
@@ -179,6 +191,10 @@ def warped(logits: npt.NDArray[np.floating], sampling: Sampling) -> Warped | Cer
         found = _top_k(found.dense(), sampling.top_k)
     if sampling.top_p < 1.0:
         found = _nucleus(found.dense(), sampling.top_p)
+    if sampling.min_p > 0.0:
+        weights = found.weights
+        kept = np.where(weights >= sampling.min_p * weights.max(), weights, 0.0)
+        found = Warped(kept, kept.sum())
     return found
 
 

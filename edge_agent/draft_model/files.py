@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 from common.sampling.distribution import Sampling
 from edge_agent.draft_model.unhonoured import unhonoured
@@ -128,12 +128,19 @@ def _eos_ids(*sources: Mapping[str, object]) -> frozenset[int]:
 
 def _sampling(generation: Mapping[str, object]) -> Sampling:
     """What the model recommends: greedy unless do_sample is true; filters it does not name are off."""
+    penalties: dict[str, Any] = {
+        "repetition_penalty": _number(generation, "repetition_penalty", 1.0, low=0.01, high=100.0),
+        "presence_penalty": _number(generation, "presence_penalty", 0.0, low=-100.0, high=100.0),
+        "frequency_penalty": _number(generation, "frequency_penalty", 0.0, low=-100.0, high=100.0),
+    }
     if generation.get("do_sample") is not True:
-        return Sampling(temperature=0.0)
+        return Sampling(temperature=0.0, **penalties)
     return Sampling(
         temperature=_number(generation, "temperature", 1.0, low=0.0, high=100.0),
         top_k=int(_number(generation, "top_k", 0, low=0.0, high=1e6)),
         top_p=_number(generation, "top_p", 1.0, low=1e-6, high=1.0),
+        min_p=_number(generation, "min_p", 0.0, low=0.0, high=1.0),
+        **penalties,
     )
 
 

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from common.process.model_thread import ModelThread
+from common.protocol.messages import Opening
 from common.sampling.distribution import fit_vocabulary
+from common.sampling.penalties import Penalties
 from edge_agent.policy.policy import Policy, Proposal
 from edge_agent.session.events import Drafted
 
@@ -34,10 +36,11 @@ class NextTokenModel(Protocol):
 class Drafting:
     """The calls of one generation."""
 
-    def __init__(self, model: NextTokenModel, thread: ModelThread, policy: Policy, vocab_size: int) -> None:
-        """`vocab_size` is the tokenizer's: the model's logits may be wider or narrower."""
+    def __init__(self, model: NextTokenModel, thread: ModelThread, policy: Policy, opening: Opening) -> None:
+        """The opening's vocabulary is the tokenizer's: the model's logits may be wider or narrower."""
         self._model, self._thread = model, thread
-        self.policy, self._vocab_size = policy, vocab_size
+        self.policy, self._vocab_size = policy, opening.vocab_size
+        self._penalties = Penalties(opening.sampling, opening.num_prompt)
         self._running: asyncio.Future[Proposal] | None = None
 
     def begin(self, tokens: Sequence[int], report: Callable[[Drafted | BaseException], None]) -> None:
@@ -64,4 +67,5 @@ class Drafting:
 
     def _draft(self, tokens: Sequence[int]) -> Proposal:
         logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
-        return self.policy.propose(logits, len(tokens))
+        position = len(tokens)
+        return self.policy.propose(self._penalties.apply(logits, tokens, position), position)

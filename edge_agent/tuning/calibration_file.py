@@ -6,6 +6,7 @@ only found beside the model, and was made for other sampling or another estimato
 
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from common.sampling.distribution import Sampling
@@ -54,4 +55,7 @@ def _difference(calibration: Calibration, sampling: Sampling, estimator: str) ->
 
 
 def _shown(sampling: Sampling) -> str:
-    return f"temperature {sampling.temperature:g}, top-k {sampling.top_k}, top-p {sampling.top_p:g}"
+    shown = f"temperature {sampling.temperature:g}, top-k {sampling.top_k}, top-p {sampling.top_p:g}"
+    plain = Sampling(sampling.temperature, sampling.top_k, sampling.top_p)
+    rest = asdict(sampling).items() - asdict(plain).items()
+    return ", ".join([shown, *(f"{name.replace('_', ' ')} {value:g}" for name, value in sorted(rest))])

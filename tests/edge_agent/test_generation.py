@@ -168,7 +168,7 @@ class Cloud:
         return Generation(
             session=EdgeSession(prompt, settings),
             mailbox=mailbox,
-            drafting=Drafting(model or SlowModel(), self.thread, policy, VOCAB_SIZE),
+            drafting=Drafting(model or SlowModel(), self.thread, policy, opening),
             decoder=Decoder(TextStream(tokenizer, prompt), StopStrings(())),
             turn=lambda _: nullcontext(),
         )
@@ -285,7 +285,7 @@ def test_settings_of_the_model_that_are_not_applied_are_logged_once_at_start(
 ) -> None:
     caplog.set_level(logging.WARNING)
     folder = Path(shutil.copytree(draft_folder("llama"), tmp_path / "model"))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, "repetition_penalty": 1.2}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, "no_repeat_ngram_size": 3}))
 
     async def scenario() -> None:
         config = AgentConfig(model=str(folder), scheme="slm", max_tokens=2)
@@ -294,4 +294,4 @@ def test_settings_of_the_model_that_are_not_applied_are_logged_once_at_start(
             await consume(agent.generate("turn off"))
 
     asyncio.run(scenario())
-    assert caplog.messages == ["not applied from the model's generation_config.json: repetition_penalty"]
+    assert caplog.messages == ["not applied from the model's generation_config.json: no_repeat_ngram_size"]

@@ -198,8 +198,13 @@ def test_a_model_that_cannot_be_fetched_is_one_sentence() -> None:
 def test_fields_of_generation_config_that_would_change_the_text_and_are_not_applied_are_named(
     tmp_path: Path,
 ) -> None:
-    fields = {"repetition_penalty": 1.1, "min_p": 0.05, "num_beams": 4, "bad_words_ids": [[3]]}
-    neutral = {"no_repeat_ngram_size": 0, "typical_p": 1.0, "stop_strings": None, "suppress_tokens": []}
+    fields = {"no_repeat_ngram_size": 3, "num_beams": 4, "bad_words_ids": [[3]]}
+    neutral = {
+        "encoder_no_repeat_ngram_size": 0,
+        "typical_p": 1.0,
+        "stop_strings": None,
+        "suppress_tokens": [],
+    }
     honoured = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "eos_token_id": [1, 2]}
     folder = make(tmp_path, generation_config={**fields, **neutral, **honoured, "pad_token_id": 0})
     assert read_info(folder).unhonoured == tuple(sorted(fields))

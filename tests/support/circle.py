@@ -10,7 +10,8 @@ from typing import TypedDict
 from cloud_worker.session.judging import judge
 from cloud_worker.session.session import CloudSession, Target
 from common.protocol.messages import Close, ToDevice
-from common.sampling.distribution import fit_vocabulary
+from common.sampling.distribution import Sampling, fit_vocabulary
+from common.sampling.penalties import Penalties
 from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.session.events import Connecting, Drafted, Event
@@ -31,6 +32,7 @@ class Chosen(TypedDict, total=False):
     scheme: str
     seed: int
     temperature: float
+    sampling: Sampling
     window: int
     block_length: int | None
     max_tokens: int
@@ -48,6 +50,7 @@ class Circle:
     scheme: str = "lossless"
     seed: int = 1
     temperature: float = 1.0
+    sampling: Sampling | None = None  # with its own temperature, which must be `temperature`
     window: int = 1
     block_length: int | None = 4
     max_tokens: int = 24
@@ -69,7 +72,13 @@ class Circle:
 
     def __post_init__(self) -> None:
         scheme = SCHEMES[self.scheme]
-        opened = opening(self.seed, self.temperature)
+        opened = opening(
+            self.seed,
+            self.temperature,
+            sampling=self.sampling,
+            num_prompt=len(PROMPT) if self.sampling else 0,
+        )
+        self.penalties = Penalties(opened.sampling, opened.num_prompt)
         exact_choice = self.temperature == 0.0 or self.scheme == "coupled"
         self.target, self.draft_model = FakeModel(0), FakeModel(5, noise=self.noise)
         self.policy = Policy(scheme, opened.sampling, self.seed, self.threshold, max_ids=4)
@@ -118,6 +127,7 @@ class Circle:
         tokens = self.edge.begin_draft()
         if tokens is not None:
             logits = fit_vocabulary(self.draft_model.logits(tokens), VOCAB_SIZE)
+            logits = self.penalties.apply(logits, tokens, len(tokens))
             self.drafting = Drafted(self.policy.propose(logits, len(tokens)), seconds=0.05)
 
     def draft(self) -> None:

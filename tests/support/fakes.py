@@ -34,5 +34,12 @@ class FakeModel:
         return np.random.default_rng([seed, *tokens[-2:]]).normal(size=self.vocab_size)
 
 
-def opening(seed: int = 1, temperature: float = 1.0, vocab_size: int = VOCAB_SIZE) -> Opening:
-    return Opening(TOKENIZER, vocab_size, Sampling(temperature), seed)
+def opening(
+    seed: int = 1,
+    temperature: float = 1.0,
+    vocab_size: int = VOCAB_SIZE,
+    *,
+    sampling: Sampling | None = None,
+    num_prompt: int = 0,
+) -> Opening:
+    return Opening(TOKENIZER, vocab_size, sampling or Sampling(temperature), seed, num_prompt=num_prompt)

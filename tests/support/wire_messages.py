@@ -85,10 +85,20 @@ def draft_tokens(draw: st.DrawFn, vocab_size: int) -> DraftToken:
 def openings(draw: st.DrawFn, vocab_size: int) -> Opening:
     """Any opening for a vocabulary."""
     sampling = Sampling(
-        draw(st.floats(0, 100)), draw(st.integers(0, 2**24)), draw(st.floats(0, 1, exclude_min=True))
+        draw(st.floats(0, 100)),
+        draw(st.integers(0, 2**24)),
+        draw(st.floats(0, 1, exclude_min=True)),
+        draw(st.floats(0, 1)),
+        draw(st.floats(0.01, 100)),
+        draw(st.floats(-100, 100)),
+        draw(st.floats(-100, 100)),
     )
     return Opening(
-        draw(st.binary(min_size=8, max_size=8)), vocab_size, sampling, draw(st.integers(0, 2**64 - 1))
+        draw(st.binary(min_size=8, max_size=8)),
+        vocab_size,
+        sampling,
+        draw(st.integers(0, 2**64 - 1)),
+        num_prompt=draw(numbers) if sampling.has_penalties else 0,
     )
 
 

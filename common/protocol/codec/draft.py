@@ -16,8 +16,11 @@ from common.protocol.codec.errors import CodecError
 from common.protocol.codec.fields import Fields, shorten
 from common.protocol.codec.keys import DraftKey
 from common.protocol.codec.limits import (
+    LEAST_REPETITION_PENALTY,
     MAX_BLOCK_TOKENS,
     MAX_BONUS_TOKENS,
+    MAX_PENALTY,
+    MAX_REPETITION_PENALTY,
     MAX_TEMPERATURE,
     MAX_UINT32,
     MAX_VOCAB_SIZE,
@@ -48,8 +51,14 @@ DEFAULTS: dict[int, object] = {
     DraftKey.TEMPERATURE: 1.0,
     DraftKey.TOP_K: 0,
     DraftKey.TOP_P: 1.0,
+    DraftKey.MIN_P: 0.0,
+    DraftKey.PENALTIES: [],
 }
-_OPENING_KEYS = tuple(key for key in DraftKey if DraftKey.TOKENIZER <= key <= DraftKey.TOP_P)
+_OPENING_KEYS = (
+    *(key for key in DraftKey if DraftKey.TOKENIZER <= key <= DraftKey.TOP_P),
+    DraftKey.MIN_P,
+    DraftKey.PENALTIES,
+)
 _PLAIN_KEYS = (DraftKey.BLOCK, DraftKey.LATTICES, DraftKey.DENSES, DraftKey.TOP_KS)
 
 
@@ -150,7 +159,18 @@ def _encode_opening(opening: Opening) -> dict[int, object]:
         DraftKey.TEMPERATURE: float(opening.sampling.temperature),
         DraftKey.TOP_K: opening.sampling.top_k,
         DraftKey.TOP_P: float(opening.sampling.top_p),
+        DraftKey.MIN_P: float(opening.sampling.min_p),
+        DraftKey.PENALTIES: _encode_penalties(opening),
     }
+
+
+def _encode_penalties(opening: Opening) -> list[object]:
+    """[repetition, presence, frequency, num_prompt]; empty without penalties."""
+    sampling = opening.sampling
+    if not sampling.has_penalties:
+        return []
+    penalties = sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty
+    return [*map(float, penalties), opening.num_prompt]
 
 
 def _decode_opening(fields: Fields) -> Opening | None:
@@ -166,10 +186,30 @@ def _decode_opening(fields: Fields) -> Opening | None:
     if not 0.0 < top_p <= 1.0:
         raise fields.error(DraftKey.TOP_P, "must be above 0 and at most 1")
     top_k = fields.integer(DraftKey.TOP_K, MAX_VOCAB_SIZE, default=0)
+    min_p = fields.number(DraftKey.MIN_P, 0.0)
+    if not 0.0 <= min_p <= 1.0:
+        raise fields.error(DraftKey.MIN_P, "must be from 0 to 1")
+    penalties, num_prompt = _decode_penalties(fields)
     return Opening(
         tokenizer=tokenizer,
         vocab_size=fields.integer(DraftKey.VOCAB_SIZE, MAX_VOCAB_SIZE, low=1),
-        sampling=Sampling(temperature, top_k, top_p),
+        sampling=Sampling(temperature, top_k, top_p, min_p, *penalties),
         seed=fields.integer(DraftKey.SEED, MAX_SEED),
         version=fields.integer(DraftKey.VERSION, MAX_UINT32, default=PROTOCOL_VERSION),
+        num_prompt=num_prompt,
     )
+
+
+def _decode_penalties(fields: Fields) -> tuple[tuple[float, float, float], int]:
+    """The repetition, presence and frequency penalties, and the number of tokens of the prompt."""
+    if DraftKey.PENALTIES not in fields:
+        return (1.0, 0.0, 0.0), 0
+    repetition, presence, frequency, num_prompt = fields.numbers(DraftKey.PENALTIES, 4)
+    if not LEAST_REPETITION_PENALTY <= repetition <= MAX_REPETITION_PENALTY:
+        bounds = f"from {LEAST_REPETITION_PENALTY:g} to {MAX_REPETITION_PENALTY:g}"
+        raise fields.error(DraftKey.PENALTIES, f"must begin with a number {bounds}")
+    if not all(abs(penalty) <= MAX_PENALTY for penalty in (presence, frequency)):
+        raise fields.error(DraftKey.PENALTIES, f"must have numbers from -{MAX_PENALTY:g} to {MAX_PENALTY:g}")
+    if type(num_prompt) is not int or not 0 <= num_prompt <= MAX_UINT32:
+        raise fields.error(DraftKey.PENALTIES, "must end with the number of tokens of the prompt")
+    return (float(repetition), float(presence), float(frequency)), num_prompt

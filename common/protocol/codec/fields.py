@@ -54,6 +54,14 @@ class Fields:
             raise self.error(key, f"must be a text string of at most {max_chars} characters")
         return value
 
+    def numbers(self, key: IntEnum, count: int) -> list[int | float]:
+        """An array of exactly `count` numbers; required."""
+        value = self._get(key, None)
+        found = cast(list[object], value) if type(value) is list else []
+        if len(found) != count or any(type(one) not in (int, float) for one in found):
+            raise self.error(key, f"must be an array of {count} numbers")
+        return cast(list[int | float], found)
+
     def entries(self, key: IntEnum, count: int) -> list[object]:
         """An array with exactly `count` entries; empty when absent."""
         if key not in self:

@@ -16,5 +16,7 @@ MAX_PACKED_IDS = 2048  # in all distributions of a packed block: they expand fro
 MAX_NUMBER_IDS = 512  # in one packed number, whose cost grows with the square of its length
 MAX_NUMBER_BYTES = 2048
 MAX_TEMPERATURE = 100.0
+LEAST_REPETITION_PENALTY, MAX_REPETITION_PENALTY = 0.01, 100.0
+MAX_PENALTY = 100.0  # of presence and frequency, in either direction
 MAX_DETAIL_CHARS = 200  # in a refusal's explanation
 MAX_RETRY_AFTER_MS = 3_600_000
