@@ -1,4 +1,4 @@
-"""Draft and target model that name different end tokens: either of them ends the text, whenever it is known."""
+"""Draft and target model that name different end tokens: either of them ends a text, whenever it is known."""
 
 from collections.abc import Iterator
 from dataclasses import replace
