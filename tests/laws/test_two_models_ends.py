@@ -47,7 +47,7 @@ def ended(circle: Circle) -> tuple[list[int], str | None, str | None]:
 @pytest.mark.parametrize("scheme", [*DRAFTING, "llm"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @given(seed=st.integers(0, 300), drafts=ENDS, targets=ENDS)
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_either_models_end_tokens_end_the_text(
     scheme: str, temperature: float, seed: int, drafts: frozenset[int], targets: frozenset[int]
 ) -> None:
@@ -68,7 +68,7 @@ def test_either_models_end_tokens_end_the_text(
 
 
 @given(seed=st.integers(0, 300), drafts=ENDS, targets=ENDS, temperature=st.sampled_from([0.0, 1.0]))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_streamed_and_coupled_text_end_alike(
     seed: int, drafts: frozenset[int], targets: frozenset[int], temperature: float
 ) -> None:
