@@ -20,6 +20,7 @@ from cloud_worker.session.backlog import Backlog
 from cloud_worker.session.job import Job, chain
 from cloud_worker.session.judging import Judged
 from cloud_worker.session.prefix_checks import PrefixChecks
+from common.protocol.end_ids import with_end_ids
 from common.protocol.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
 
 MAX_REMEMBERED = 64  # corrections kept for replay: more than any window
@@ -182,11 +183,18 @@ class CloudSession:
             num_accepted=verdict.num_accepted,
             token=verdict.token,
             worker=self._target.worker,
-            context_codes=judged.context_codes,
+            context_codes=self._codes(draft, judged),
             compute_ms=compute_ms,
         )
         self._remember(correction)
         return correction
+
+    def _codes(self, draft: Draft, judged: Judged) -> bytes:
+        """The context probabilities, and in the answer to an opening that asks for text the end tokens."""
+        asks_for_text = bool(draft.block or draft.bonus)
+        if draft.opening is None or not asks_for_text:
+            return judged.context_codes
+        return with_end_ids(judged.context_codes, self._target.eos_ids)
 
     def _next_bonus(self, token: int | None, compute_ms: float) -> list[ToDevice]:
         stream = self._stream

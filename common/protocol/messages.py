@@ -73,7 +73,8 @@ class Correction:
 
     `token` is the resampled token after a rejection, a bonus token after a fully accepted block (if one was
     asked for), else None. `index` numbers the bonus tokens of one draft: 0 comes with the verdict, the others
-    follow as 1, 2, ... `context_codes` are one-byte probabilities (distribution.decode_probs).
+    follow as 1, 2, ... `context_codes` are one-byte probabilities (distribution.decode_probs); in the
+    answer to an opening, the target's end tokens follow them (common.protocol.end_ids).
     """
 
     n: int

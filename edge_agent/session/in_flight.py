@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.protocol.checksum import prefix_check
+from common.protocol.end_ids import split_end_ids
 from common.protocol.messages import Correction, Draft, DraftToken, Opening, Refusal
 
 
@@ -56,6 +57,16 @@ class InFlight:
             and (correction.token is not None) == token_needed
             and correction.index == self.next_index
         )
+
+    def context_codes(self, correction: Correction) -> bytes:
+        """The context probabilities in its answer, one byte each; none if their number is wrong."""
+        return split_end_ids(correction.context_codes, self.num_context_probs)[0]
+
+    def end_ids(self, correction: Correction) -> frozenset[int]:
+        """The target's end tokens, if its answer lists them."""
+        if correction.index > 0:
+            return frozenset()
+        return split_end_ids(correction.context_codes, self.num_context_probs)[1]
 
     def message(self, tokens: Sequence[int], opening: Opening, *, whole: bool) -> Draft:
         """The draft with everything before its block (`whole`) or only what came after `base`."""

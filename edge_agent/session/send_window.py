@@ -162,6 +162,14 @@ class SendWindow:
         """Remove the oldest draft, which has been answered in full."""
         self._in_flight.popleft()
 
+    def drop_unsent(self, length: int) -> list[InFlight]:
+        """Remove the drafts that go beyond position `length` and were never sent, the newest first."""
+        dropped: list[InFlight] = []
+        while self._in_flight and self._in_flight[-1].end > length and not self._in_flight[-1].num_tries:
+            dropped.append(self._in_flight.pop())
+            self.synced = dropped[-1].base
+        return dropped
+
     def clear(self) -> None:
         """Drop everything in flight."""
         self._in_flight.clear()

@@ -57,7 +57,7 @@ class EdgeSequence:
         for earlier in self.send_window.take_before(record):
             self._accept(earlier, len(earlier.block))
         if record.next_index == 0:
-            self._measure(record, correction.context_codes)
+            self._measure(record, record.context_codes(correction))
             self._accept(record, correction.num_accepted)
         if correction.num_accepted < len(record.block):
             self._reject(record, correction)
@@ -65,18 +65,25 @@ class EdgeSequence:
             self._append_bonus(record, correction.token, now)
         else:
             self.send_window.settle_oldest()
-        self.send_window.send_waiting(now)
 
     def shorten(self, record: InFlight, length: int, now: float) -> None:
         """Ask again about the oldest draft, but only about its tokens before position `length`."""
         self.transcript.rewind(length)
         self.send_window.clear()
         self.send_window.synced = min(record.base, length) if record.block else length
-        self.block.clear()
-        for token in record.block[: length - record.start]:
-            self.block.add(token, uncertainty=0.0)
-        if len(self.block):
-            self.launch(0, now)
+        self._launch_only(record.block[: length - record.start], now)
+
+    def cut(self, length: int, now: float) -> None:
+        """Forget what was never sent from position `length` on, since the text ends there unless rejected.
+
+        What remains of the block goes up.
+        """
+        start, block = len(self.transcript) - len(self.block), self.block.take()
+        for record in self.send_window.drop_unsent(length):
+            start, block = record.start, record.block
+        self.transcript.rewind(max(length, self.send_window.synced))
+        self.send_window.send_waiting(now)
+        self._launch_only(block[: max(0, length - start)], now)
 
     def settle_for_drafts(self, now: float) -> None:
         """Keep as drafted what awaits verification, since it will not be verified."""
@@ -87,10 +94,15 @@ class EdgeSequence:
         self.send_window.synced = len(self.transcript)
         self.epoch += 1
 
+    def _launch_only(self, block: tuple[DraftToken, ...], now: float) -> None:
+        self.block.clear()
+        for token in block:
+            self.block.add(token, uncertainty=0.0)
+        if len(self.block):
+            self.launch(0, now)
+
     def _accept(self, record: InFlight, count: int) -> None:
         self.transcript.mark(record.start, count, Fate.VERIFIED)
-        self._tally.num_accepted += count
-        self._tally.num_tested += count
 
     def _reject(self, record: InFlight, correction: Correction) -> None:
         """Rewind to the rejected token and put the target's in its place."""
@@ -99,7 +111,6 @@ class EdgeSequence:
         self.block.clear()
         self._append(correction.token, Fate.CORRECTED)
         self.epoch += 1
-        self._tally.num_tested += 1
 
     def _append_bonus(self, record: InFlight, token: int, now: float) -> None:
         self._append(token, Fate.TARGET)
@@ -114,7 +125,7 @@ class EdgeSequence:
         self.send_window.synced = len(self.transcript)
 
     def _measure(self, record: InFlight, codes: bytes) -> None:
-        if codes and len(codes) == record.num_context_probs:
+        if codes:
             start = record.start - record.num_context_probs
             risks = self._tally.measure(self.transcript.draft_probs(start, record.start), codes)
             self.transcript.mark_measured(start, risks)

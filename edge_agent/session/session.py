@@ -243,7 +243,11 @@ class EdgeSession:
             num_tested = min(len(record.block), correction.num_accepted + 1)
             self.block_length.verified(correction.compute_ms / 1000, num_tested, correction.num_accepted)
         self.cloud.answered(now)
+        learned = self._ending.learn(record.end_ids(correction), self._sequence.boundary)
         self._sequence.correct(record, correction, now)
+        if learned and (end := self._ending.first_end) is not None:
+            self._sequence.cut(end, now)
+        self._send_window.send_waiting(now)
 
     def _refused(self, record: InFlight | None, refusal: Refusal, now: float) -> None:
         match refusal.reason:

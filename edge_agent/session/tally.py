@@ -15,8 +15,6 @@ class Tally:
 
     num_uplinks: int = 0  # drafts sent, each counted once
     num_resent: int = 0  # drafts sent again
-    num_tested: int = 0  # draft tokens that the target accepted or rejected
-    num_accepted: int = 0
     num_ignored: int = 0  # late, repeated or malformed answers
     num_audits: int = 0  # drafts that measure what was skipped, sent after the text was final
     num_measured: int = 0  # skipped tokens whose rejection probability became known
@@ -27,6 +25,16 @@ class Tally:
     def num_tokens(self) -> int:
         """Final tokens."""
         return sum(self.num_by_fate.values())
+
+    @property
+    def num_accepted(self) -> int:
+        """Final draft tokens that the target accepted."""
+        return self.num_by_fate[Fate.VERIFIED]
+
+    @property
+    def num_tested(self) -> int:
+        """Final tokens whose draft the target accepted or rejected."""
+        return self.num_accepted + self.num_by_fate[Fate.CORRECTED]
 
     @property
     def acceptance_rate(self) -> float | None:
@@ -52,8 +60,6 @@ class Tally:
         """Add the counts of another tally to these."""
         self.num_uplinks += other.num_uplinks
         self.num_resent += other.num_resent
-        self.num_tested += other.num_tested
-        self.num_accepted += other.num_accepted
         self.num_ignored += other.num_ignored
         self.num_audits += other.num_audits
         self.num_measured += other.num_measured

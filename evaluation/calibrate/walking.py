@@ -46,7 +46,7 @@ def _along_target(pair: Pair, config: AgentConfig, prompt: list[int], seed: int)
         logits = fit_vocabulary(pair.draft.logits(tokens), pair.vocab_size)
         notes.note(position, logits, policy.propose(logits, position), target_probs)
         tokens.append(target_choice(target_probs, seed, position))
-        if tokens[-1] in pair.info.eos_ids:
+        if tokens[-1] in pair.eos_ids:
             break
     return notes.walk()
 

@@ -67,7 +67,7 @@ def _trace(
     policy = Policy(scheme, opening.sampling, seed, scheme.threshold)
     tokens, steps, uncertainties = list(prompt), "", list[float]()
     last = min(len(prompt) + max_tokens, pair.max_positions)
-    while len(tokens) < last and (len(steps) == 0 or tokens[-1] not in pair.info.eos_ids):
+    while len(tokens) < last and (len(steps) == 0 or tokens[-1] not in pair.eos_ids):
         step, token, uncertainty = _step(pair, policy, opening, tokens, sizes)
         tokens.append(token)
         uncertainties.append(round(uncertainty, 3))

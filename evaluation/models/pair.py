@@ -58,6 +58,11 @@ class Pair:
         """The length of the longest sequence that both models can hold."""
         return min(self.draft.max_positions, self.target.max_positions)
 
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """The end tokens of both models."""
+        return self.info.eos_ids | self.target.eos_ids
+
     def prompt(self, command: str) -> list[int]:
         """Return the tokens of a prompt, as an agent makes them."""
         if self.text.has_chat_template:

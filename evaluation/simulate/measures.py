@@ -132,7 +132,7 @@ def greedy_reply(pair: Pair, prompt: Sequence[int], max_tokens: int) -> list[int
     """Return the target's own greedy text, including its end mark."""
     tokens = list(prompt)
     limit = min(len(prompt) + max_tokens, pair.max_positions)
-    while len(tokens) < limit and (len(tokens) == len(prompt) or tokens[-1] not in pair.info.eos_ids):
+    while len(tokens) < limit and (len(tokens) == len(prompt) or tokens[-1] not in pair.eos_ids):
         row = fit_vocabulary(pair.target.row(tokens), pair.vocab_size)
         tokens.append(int(np.argmax(warp(row, Sampling(temperature=0.0)))))
     return tokens[len(prompt) :]

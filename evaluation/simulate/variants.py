@@ -16,7 +16,7 @@ rejection, otherwise the bonus token.
 
 from dataclasses import dataclass, replace
 
-from common.protocol.messages import Draft, DraftToken, Opening, ToDevice, ToWorker
+from common.protocol.messages import Correction, Draft, DraftToken, Opening, ToDevice, ToWorker
 from common.sampling.distribution import Sampling
 from edge_agent.assembly import build_policy, build_session_settings
 from edge_agent.config import AgentConfig
@@ -79,9 +79,14 @@ class Variant:
         block = tuple(DraftToken(drafted.token) for drafted in message.block)
         return replace(message, block=block), Extra(num_probs=len(block))
 
-    def counted_down(self, message: ToDevice, num_block: int) -> Extra:
-        """Return what is added to the answer to a block of `num_block` tokens."""
-        return Extra(num_rows=int(self.sends_rows_down and is_rejection(message, num_block)))
+    def counted_down(self, message: ToDevice, draft: Draft | None) -> Extra:
+        """Return how the answer to a draft differs from a peer's, and from the papers'."""
+        if draft is None or not isinstance(message, Correction):
+            return Extra()
+        return Extra(
+            num_rows=int(self.sends_rows_down and is_rejection(message, len(draft.block))),
+            num_end_id_bytes=max(0, len(message.context_codes) - draft.num_context_probs),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class BadLink(RuleBasedStateMachine):
         block_length=st.none() | st.integers(1, 5),
         worker_limit=st.sampled_from([512, 16, 5]),
         stop=st.just(()) | st.tuples(st.integers(0, VOCAB_SIZE - 1), st.integers(0, VOCAB_SIZE - 1)),
+        worker_ends=st.none() | st.frozensets(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=2),
         connecting_since=st.none() | st.just(0.0),
     )
     def begin(self, connecting_since: float | None, **chosen: Unpack[Chosen]) -> None:

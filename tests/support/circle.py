@@ -37,6 +37,7 @@ class Chosen(TypedDict, total=False):
     block_length: int | None
     max_tokens: int
     stop_ids: frozenset[int]
+    worker_ends: frozenset[int] | None
     stop: tuple[int, ...]
     stops_at_end: bool
     worker_limit: int
@@ -57,6 +58,7 @@ class Circle:
     threshold: float = 0.6
     noise: float = 0.35
     stop_ids: frozenset[int] = frozenset()
+    worker_ends: frozenset[int] | None = None  # the target model's own end tokens; None: the same
     stop: tuple[int, ...] = ()  # the tokens of a stop string
     stops_at_end: bool = False
     on_cloud_loss: OnCloudLoss = OnCloudLoss.WAIT
@@ -108,9 +110,8 @@ class Circle:
         self.advance(*([] if self.connecting_since is None else [Connecting(self.connecting_since)]))
 
     def new_worker(self, name: str) -> CloudSession:
-        return CloudSession(
-            Target(name, TOKENIZER, VOCAB_SIZE, max_tokens=self.worker_limit, eos_ids=self.stop_ids)
-        )
+        ends = self.stop_ids if self.worker_ends is None else self.worker_ends
+        return CloudSession(Target(name, TOKENIZER, VOCAB_SIZE, max_tokens=self.worker_limit, eos_ids=ends))
 
     @property
     def text(self) -> list[int]:

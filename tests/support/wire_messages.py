@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from common.protocol.end_ids import with_end_ids
 from common.protocol.messages import (
     Close,
     Correction,
@@ -197,6 +198,9 @@ def examples() -> dict[str, ToWorker | ToDevice]:
         "correction": Correction(31, 1, 742, "worker-1", compute_ms=23.4),
         "correction with 16 context probabilities": Correction(
             31, 1, 742, "worker-1", context_codes=bytes(16), compute_ms=23.4
+        ),
+        "correction that lists two end tokens": Correction(
+            31, 1, 742, "worker-1", context_codes=with_end_ids(b"", [151_643, 151_645]), compute_ms=23.4
         ),
         "refusal: need_context": Refusal(31, Reason.NEED_CONTEXT, "worker-1", have=128),
         "refusal: busy": Refusal(31, Reason.BUSY, "worker-1", retry_after=0.25),

@@ -30,10 +30,14 @@ FLOAT16_BYTES, FLOAT32_BYTES = 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """What a peer's message holds in addition to ours: single probabilities up, whole rows down."""
+    """What a peer's message holds in addition to ours: single probabilities up, whole rows down.
+
+    `num_end_id_bytes` is what ours holds in addition to the papers': the target's end tokens.
+    """
 
     num_probs: int = 0
     num_rows: int = 0
+    num_end_id_bytes: int = 0
 
 
 class Accounting(Protocol):
@@ -101,7 +105,8 @@ class Papers:
             return 0.0
         rows = 8 * FLOAT16_BYTES * self._vocab_size * extra.num_rows
         token = 0 if message.token is None or extra.num_rows else self._id_bits
-        return (rows + token + PROBABILITY_BITS * len(message.context_codes)) / 8
+        num_codes = len(message.context_codes) - extra.num_end_id_bytes
+        return (rows + token + PROBABILITY_BITS * num_codes) / 8
 
     def bits(self, distribution: Distribution | None) -> int:
         """Return the bits of one uplinked token."""

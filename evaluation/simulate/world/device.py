@@ -124,7 +124,7 @@ class Device:
         self._session = ""
         self._inbox = simpy.Store(env)
         self._traffic = Traffic()
-        self._blocks: dict[int, int] = {}  # the length of each draft's block, by the draft's number
+        self._drafts: dict[int, Draft] = {}  # those sent, by their numbers
 
     def generate(
         self, name: str, session: EdgeSession, proposals: Proposals
@@ -134,7 +134,7 @@ class Device:
         `proposals` are made with the numbers that `tuner` gives now.
         """
         env, began, numbers = self._env, self._env.now, self.tuner.numbers()
-        self._session, self._traffic, self._blocks = name, Traffic(), {}
+        self._session, self._traffic, self._drafts = name, Traffic(), {}
         self._inbox = simpy.Store(env)
         prompt = tuple(session.tokens)
         finals: list[FinalToken] = []
@@ -194,7 +194,7 @@ class Device:
         written = payload if counted is outgoing.message else encode(counted)
         num_bytes = self._accounting.up(counted, written, topic, int(is_open), extra)
         if isinstance(outgoing.message, Draft):
-            self._blocks[outgoing.message.n] = len(outgoing.message.block)
+            self._drafts[outgoing.message.n] = outgoing.message
             self._traffic.num_sent += len(outgoing.message.block)
             key = (self._session, outgoing.message.n)
             self.tuner.link.sent(key, len(payload), self._env.now)
@@ -206,8 +206,8 @@ class Device:
 
     def answer(self, session: str, message: ToDevice) -> None:
         """The broker has something for this device; it is there when the way down has carried it."""
-        num_block = self._blocks.get(message.n, 0) if message.n is not None else 0
-        extra = self._variant.counted_down(message, num_block)
+        draft = self._drafts.get(message.n) if message.n is not None else None
+        extra = self._variant.counted_down(message, draft)
         topic = self._topics.correction(self.name, session)
         num_bytes = self._accounting.down(message, topic, extra)
         if session == self._session:
