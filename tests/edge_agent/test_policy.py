@@ -13,6 +13,7 @@ from common.sampling.distribution import Dense, Lattice, Sampling, TopK, decode_
 from common.sampling.randomness import MAX_SEED, Purpose, gumbel_noise, uniform, uniforms
 from edge_agent.policy.online_k import expected_rejection, online_k, truncation_errors
 from edge_agent.policy.policy import Decision, Policy
+from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 from edge_agent.policy.schemes import SCHEMES, Form, Gate
 from edge_agent.policy.uncertainty import (
     ESTIMATORS,
@@ -121,6 +122,42 @@ def test_tokens_are_drawn_from_exactly_what_is_sent(scheme: str) -> None:
     expected = sent.dense(12) * len(proposals)
     assert counts[expected == 0].sum() == 0
     assert stats.chisquare(counts[expected > 0], expected[expected > 0]).pvalue > 0.001
+
+
+@pytest.mark.parametrize("scheme", ["hlm", "rand-hlm", "u-hlm", "lossless", "opportunistic"])
+def test_where_rounding_changes_the_draw_the_rounded_distribution_draws_the_token(scheme: str) -> None:
+    logits = logits_of(3, size=400, scale=1.0)
+    each = policy(scheme, max_ids=400)
+    exact = warp(logits, Sampling(1.0))
+    sent = each.propose(logits, 0).draft.distribution
+    assert isinstance(sent, Dense | Lattice)
+    numbers = [uniform(each.seed, position, Purpose.DRAFT) for position in range(20_000)]
+    drawn_exactly = np.searchsorted(np.cumsum(exact), numbers, side="right")
+    expected = np.array([sent.draw(number) for number in numbers])
+    differing = np.flatnonzero(drawn_exactly != expected)
+    assert len(differing) > 10
+    for position in map(int, differing[:100]):
+        assert each.propose(logits, position).draft.token == expected[position]
+
+
+@pytest.mark.parametrize("scheme", ["hlm", "rand-hlm", "u-hlm", "lossless", "opportunistic"])
+def test_a_tokens_probability_is_that_of_the_rounded_distribution_and_not_of_the_exact_one(
+    scheme: str,
+) -> None:
+    logits = logits_of(3, size=400, scale=1.0)
+    exact = warp(logits, Sampling(1.0))
+    for position in range(20):
+        proposal = policy(scheme).propose(logits, position)
+        token, sent = proposal.draft.token, present(proposal.draft.distribution)
+        assert proposal.prob == sent.dense(400)[token] != exact[token]
+
+
+@pytest.mark.parametrize("scheme", ["slm", "coupled", "cu-hlm-offline", "cu-hlm-online"])
+def test_the_probability_of_a_token_drawn_from_the_exact_distribution_is_the_exact_one(scheme: str) -> None:
+    logits = logits_of(3, size=400, scale=1.0)
+    for position in range(20):
+        proposal = policy(scheme, max_ids=4).propose(logits, position)
+        assert proposal.prob == softmax(logits)[proposal.draft.token]
 
 
 @pytest.mark.parametrize("scheme", ["slm", "cu-hlm-offline", "cu-hlm-online"])
@@ -278,6 +315,15 @@ def test_the_mean_of_the_votes_over_seeds_is_their_expectation(rank: int) -> Non
     assert votes.var() == pytest.approx(bound, rel=0.15)
 
 
+@pytest.mark.parametrize("scale", [0.5, 2.0, 8.0])
+def test_the_noise_free_form_takes_the_middles_of_twenty_equal_parts_from_0_05_to_2(scale: float) -> None:
+    logits = logits_of(6, scale=scale).astype(np.float64)
+    thetas = [0.05 + 1.95 * (part + 0.5) / 20 for part in range(20)]
+    for token in range(SIZE):
+        kept = [softmax(logits, theta)[token] for theta in thetas]
+        assert perturbation_mean(logits, token) == pytest.approx(1.0 - np.mean(kept), abs=1e-6)
+
+
 @given(st.integers(0, 1000), st.integers(0, SIZE - 1))
 def test_the_noise_free_form_is_the_expectation_of_the_vote(seed: int, token: int) -> None:
     logits = logits_of(seed)
@@ -359,6 +405,27 @@ def test_online_k_is_the_least_that_equation_26_allows(
     draft_prob = float(probs[case[0] % len(probs)])
     expected = naive_k(probs, draft_prob, uncertainty, theta)
     assert online_k(probs, draft_prob, uncertainty, theta=theta) == expected
+
+
+def test_online_k_rises_with_the_uncertainty_of_a_probable_token() -> None:
+    """The weight of eq. 26 falls from l(0) = 0.69 to l(-1) = 0.31, so about half the error is allowed."""
+    probs = softmax(logits_of(5, 200))
+    found = [online_k(probs, 0.9, uncertainty, theta=0.1) for uncertainty in (0.0, 0.3, 0.6, 1.0)]
+    assert found == [naive_k(probs, 0.9, uncertainty, 0.1) for uncertainty in (0.0, 0.3, 0.6, 1.0)]
+    assert found == sorted(set(found))
+
+
+def test_cu_hlm_online_sends_more_for_an_uncertain_token_and_follows_the_line_that_it_is_given() -> None:
+    logits = logits_of(4, 200)
+    logits[7] = logits.max() + 4.0
+    position = next(p for p in range(50) if policy("cu-hlm-online").propose(logits, p).draft.token == 7)
+
+    def num_sent(uncertainty: float, fit: Fit = PUBLISHED_FIT) -> int:
+        each = replace(policy("cu-hlm-online", uncertainty=uncertainty, theta=0.02), fit=fit)
+        return len(expect(TopK, each.propose(logits, position).draft.distribution).ids)
+
+    assert num_sent(0.0) < num_sent(0.5) < num_sent(1.0)
+    assert num_sent(1.0, Fit(0.0, 0.0)) == num_sent(0.0)
 
 
 def test_online_k_falls_as_the_tolerance_rises() -> None:

@@ -113,6 +113,22 @@ def test_cu_hlms_order_is_really_biased() -> None:
     assert total_variation(biased, y) > 0.01
 
 
+@given(st.integers(0, 10_000), st.integers(10, 60), st.integers(1, 5))
+def test_cu_hlms_receiver_keeps_what_was_sent_and_spreads_the_missing_mass_evenly(
+    seed: int, size: int, k: int
+) -> None:
+    logits = np.log(random_probs(seed, size, scale=0.7))
+    each = Policy(SCHEMES["cu-hlm-offline"], Sampling(), seed=1, threshold=0.0, max_ids=k)
+    sent = each.propose(logits, 3).draft.distribution
+    assert sent is not None
+    rebuilt = sent.dense(size)
+    kept = top_ids(softmax(logits), k)
+    rest = np.delete(rebuilt, kept)
+    assert rebuilt[kept] == pytest.approx(softmax(logits)[kept], rel=0.03)
+    assert rest == pytest.approx(np.full(size - k, (1.0 - rebuilt[kept].sum()) / (size - k)), abs=1e-12)
+    assert (rest > 0).all()
+
+
 def test_the_residual_is_the_target_where_rounding_leaves_no_mass() -> None:
     y = np.array([0.25, 0.75])
     assert residual(y, np.array([0.3, 0.8])) == pytest.approx(y)
