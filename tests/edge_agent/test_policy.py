@@ -287,6 +287,13 @@ def test_every_estimate_is_near_0_when_sure_and_large_when_lost(name: str) -> No
     assert ESTIMATORS[name](lost, 7, 1, 1) > 0.8
 
 
+def test_entropy_doubt_and_margin_are_what_their_names_say() -> None:
+    logits = np.log(np.array([0.125, 0.5, 0.25, 0.125]))
+    assert ESTIMATORS["entropy"](logits, 0, 1, 1) == pytest.approx(1.75 / 2)  # bits, of two bits
+    assert ESTIMATORS["max-probability"](logits, 0, 1, 1) == pytest.approx(0.5)
+    assert ESTIMATORS["margin"](logits, 0, 1, 1) == pytest.approx(0.75)
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_impossible_tokens_do_not_disturb_an_estimate(name: str) -> None:
     logits = np.append(logits_of(1), [-np.inf, -np.inf]).astype(np.float32)
