@@ -453,3 +453,18 @@ def test_the_expected_rejection_is_the_papers_line_within_0_and_1() -> None:
     assert expected_rejection(0.5) == pytest.approx(0.815 * 0.5 - 0.066)
     assert expected_rejection(0.0) == 0.0
     assert expected_rejection(1.5) == 1.0
+
+
+def test_a_line_gives_the_rejection_at_an_uncertainty_and_back() -> None:
+    line = Fit(0.8, -0.04)
+    assert [line.rejection(u) for u in (0.0, 0.05, 0.3, 1.0)] == pytest.approx([0.0, 0.0, 0.2, 0.76])
+    assert [line.uncertainty_at(b) for b in (0.0, 0.2, 0.76, 2.0)] == pytest.approx([0.05, 0.3, 1.0, 1.0])
+    assert line.risk_averse == pytest.approx(0.05)
+    assert Fit(2.0, 0.5).rejection(0.9) == 1.0
+    assert Fit(2.0, 0.5).uncertainty_at(0.1) == 0.0
+
+
+def test_where_uncertainty_predicts_nothing_all_is_skipped_or_none() -> None:
+    for slope in (0.0, -0.5):
+        flat = Fit(slope, 0.1)
+        assert [flat.uncertainty_at(rejection) for rejection in (0.09, 0.1, 0.11)] == [0.0, 1.0, 1.0]
