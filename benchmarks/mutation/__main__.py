@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     suites = [suite for suite in SUITES if suite.package.startswith(options.only)]
     mutants = [(suite, each) for suite in suites for each in find_mutants(ROOT, suite.modules(ROOT))]
-    chosen = sample(mutants, options.mutants, options.seed)
+    sampled = sample(mutants, options.mutants, options.seed)
+    chosen = [(suite, mutant) for suite, mutant in sampled if mutant.is_python(ROOT)]
     print(f"{len(chosen)} of {len(mutants)} mutants, seed {options.seed}, {options.jobs} at once", flush=True)
     preload()
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:

@@ -1,7 +1,7 @@
 """The faults that can be planted in a module, and a fixed sample of them. Cosmic Ray finds and plants them.
 
-Changes that prove nothing are left out: those of annotations, and those that exchange kinds of operators
-(`a < b` for `a is b`, `a * b` for `a << b`), which nearly always end in a TypeError.
+Changes that prove nothing are left out: those of annotations and of class decorators, and those that exchange
+kinds of operators (`a < b` for `a is b`, `a * b` for `a << b`), which nearly always end in a TypeError.
 """
 
 import ast
@@ -38,6 +38,14 @@ class Mutant:
             original, _operator(self.operator), self.occurrence
         )
 
+    def is_python(self, root: Path) -> bool:
+        """Whether the module can still be parsed; `def f(*, a)` may have become `def f(**, a)`."""
+        try:
+            ast.parse(self.source(root))
+        except SyntaxError:
+            return False
+        return True
+
     def shown(self, root: Path) -> str:
         """The changed lines, before and after."""
         original = (root / self.path).read_text(encoding="utf-8")
@@ -55,11 +63,11 @@ def find_mutants(root: Path, paths: Iterable[str]) -> Iterator[Mutant]:
     for path in paths:
         source = (root / path).read_text(encoding="utf-8")
         nodes = list(syntax.ast_nodes(syntax.get_ast(source)))
-        annotated = list(_annotations(source))
+        left_out = list(_left_out(source))
         for name in names:
             places = (each for node in nodes for each in _operator(name).mutation_positions(node))
             for occurrence, (begin, _) in enumerate(places):
-                if not any(first <= begin < last for first, last in annotated):
+                if not any(first <= begin < last for first, last in left_out):
                     yield Mutant(path, name, occurrence, begin)
 
 
@@ -87,8 +95,8 @@ def _is_telling(name: str) -> bool:
     return old.startswith("Is") == new.startswith("Is")
 
 
-def _annotations(source: str) -> Iterator[tuple[Place, Place]]:
-    """Where the types of a module stand, which are never computed with."""
+def _left_out(source: str) -> Iterator[tuple[Place, Place]]:
+    """Where the types of a module and the decorators of its classes stand."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.AnnAssign):
             yield _span(node.annotation)
@@ -98,6 +106,8 @@ def _annotations(source: str) -> Iterator[tuple[Place, Place]]:
             yield _span(node.annotation)
         elif isinstance(node, ast.FunctionDef) and node.returns:
             yield _span(node.returns)
+        elif isinstance(node, ast.ClassDef):
+            yield from map(_span, node.decorator_list)
 
 
 def _span(node: ast.expr) -> tuple[Place, Place]:

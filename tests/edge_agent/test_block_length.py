@@ -114,3 +114,10 @@ def test_times_move_by_an_eighth_and_the_first_one_is_taken_as_it_is() -> None:
         rule.drafted(seconds)
         rule.verified(2 * seconds, 1, 1)
     assert (rule.draft_time, rule.verify_time) == (pytest.approx(0.7), pytest.approx(1.4))
+
+
+def test_without_a_round_trip_or_without_a_draft_time_it_falls_back() -> None:
+    rule = BlockLength(4)
+    assert length(rule, 0.1) == 8
+    rule.drafted(0.02)
+    assert length(rule, None) == 8
