@@ -11,7 +11,7 @@ from scipy import stats
 
 from common.sampling.distribution import Dense, Lattice, Sampling, TopK, decode_probs, softmax, top_ids, warp
 from common.sampling.randomness import MAX_SEED, Purpose, gumbel_noise, uniform, uniforms
-from edge_agent.policy.online_k import expected_rejection, online_k, truncation_errors
+from edge_agent.policy.online_k import error_weight, expected_rejection, online_k, truncation_errors
 from edge_agent.policy.policy import Decision, Policy
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 from edge_agent.policy.schemes import SCHEMES, Form, Gate
@@ -412,6 +412,13 @@ def test_online_k_is_the_least_that_equation_26_allows(
     draft_prob = float(probs[case[0] % len(probs)])
     expected = naive_k(probs, draft_prob, uncertainty, theta)
     assert online_k(probs, draft_prob, uncertainty, theta=theta) == expected
+
+
+def test_the_weight_of_equation_26_is_the_softplus_mixed_by_the_draft_tokens_probability() -> None:
+    at_0, at_half, at_1 = (float(np.log(1 + np.exp(-value))) for value in (0.0, 0.5, 1.0))
+    assert error_weight(1.0, 0.0) == pytest.approx(at_0) == pytest.approx(0.693, abs=1e-3)
+    assert error_weight(1.0, 1.0) == error_weight(0.0, 0.3) == pytest.approx(at_1)
+    assert error_weight(0.25, 0.5) == pytest.approx(0.75 * at_1 + 0.25 * at_half)
 
 
 def test_online_k_rises_with_the_uncertainty_of_a_probable_token() -> None:
