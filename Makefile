@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
-MUTANTS ?= 350
+MUTANTS ?= 300
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-slow mutation lint dist chaos fuzz soak results pair clean

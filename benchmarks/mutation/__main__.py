@@ -1,6 +1,6 @@
 """Plant faults in a copy of the pure packages, and count those that the tests notice (`make mutation`).
 
-    python -m benchmarks.mutation --mutants 350 --only edge_agent/policy
+    python -m benchmarks.mutation --mutants 300 --only edge_agent/policy
 
 The sample is the same for the same code and seed. The report has the score of each package, and every mutant
 that no test noticed, as a line of code: either a test is missing, or the mutant behaves like the original.
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mutants",
         type=lambda text: None if text == "all" else int(text),
-        default=350,
+        default=300,
         help="how many places to change, once each; `all`: every change of every place",
     )
     parser.add_argument("--only", default="", metavar="PATH", help="the packages whose path begins with this")

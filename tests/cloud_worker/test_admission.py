@@ -1,5 +1,7 @@
 """A draft against a worker's limits: each bound is allowed, and one more is refused."""
 
+from dataclasses import replace
+
 import pytest
 
 from cloud_worker.session.admission import Target, beyond_limits
@@ -7,7 +9,15 @@ from cloud_worker.session.backlog import MAX_DRAFTS, Backlog
 from cloud_worker.session.job import MAX_CHAIN_ROWS
 from cloud_worker.session.session import MAX_REMEMBERED, CloudSession
 from common.protocol.checksum import prefix_check
-from common.protocol.messages import MAX_CONTEXT_PROBS, Correction, Draft, DraftToken, Reason, Refusal
+from common.protocol.messages import (
+    MAX_CONTEXT_PROBS,
+    Correction,
+    Draft,
+    DraftToken,
+    Reason,
+    Refusal,
+    ToDevice,
+)
 from tests.support.circle import PROMPT, Circle
 from tests.support.fakes import TOKENIZER, VOCAB_SIZE, opening
 from tests.support.narrowing import expect, present
@@ -79,10 +89,10 @@ def test_a_backlog_takes_so_many_drafts_and_so_many_tokens() -> None:
 # -- a session -------------------------------------------------------------------------------------------
 
 
-def circle_with(*drafts: Draft) -> Circle:
+def circle_with(*drafts: Draft, target: Target = TARGET) -> Circle:
     """A worker that has been sent these drafts."""
     circle = Circle(num_workers=1)
-    circle.workers["w0"] = CloudSession(TARGET)
+    circle.workers["w0"] = CloudSession(target)
     for one in drafts:
         circle.to_device += circle.workers["w0"].receive(one)
     return circle
@@ -133,3 +143,29 @@ def test_a_huge_draft_is_refused_before_its_turn() -> None:
     (refusal,) = circle_with(draft(601, probs=1)).to_device
     assert expect(Refusal, refusal).reason is Reason.TOO_LONG
     assert circle_with(draft(600, probs=1)).to_device == []
+
+
+def streamed(target: Target, bonus: int) -> list[ToDevice]:
+    """What a worker answers to a draft that asks for `bonus` tokens after four of context."""
+    circle = circle_with(Draft(0, 0, 0, tuple(PROMPT), (), bonus, opening=opening()), target=target)
+    while circle.workers["w0"].ready:
+        circle.work("w0")
+    return circle.to_device
+
+
+@pytest.mark.parametrize("room", [1, 2, 5])
+def test_a_stream_that_no_longer_fits_is_refused_after_its_last_token_and_one_that_just_fits_is_not(
+    room: int,
+) -> None:
+    target = replace(TARGET, max_tokens=len(PROMPT) + room)
+    *tokens, refusal = streamed(target, bonus=room + 1)
+    assert [expect(Correction, answer).index for answer in tokens] == list(range(room))
+    assert expect(Refusal, refusal).reason is Reason.TOO_LONG
+    assert streamed(target, bonus=room) == tokens
+
+
+@pytest.mark.parametrize("room", [1, 3])
+def test_a_stream_that_an_end_token_ends_where_the_room_ends_is_not_refused(room: int) -> None:
+    free = [expect(Correction, answer) for answer in streamed(TARGET, bonus=room)]
+    ends = replace(TARGET, max_tokens=len(PROMPT) + room, eos_ids=frozenset([present(free[-1].token)]))
+    assert len(streamed(ends, bonus=20)) == room

@@ -330,6 +330,32 @@ def test_a_broker_that_will_never_take_a_draft_ends_the_text_with_its_reason(eve
     assert (circle.edge.failure, circle.edge.finish_reason) == (event.value, "error")
 
 
+def test_another_worker_gets_the_oldest_draft_first_and_the_others_as_soon_as_it_answers() -> None:
+    circle = Circle(window=3, temperature=0.0, noise=0.0)  # every draft token is accepted
+    circle.draft()
+    while circle.edge.worker is None:
+        circle.draft()
+        while circle.to_workers:
+            circle.deliver_to_worker(0)
+        circle.work("w0")
+        while circle.to_device:
+            circle.deliver_to_device(0)
+    while circle.edge.wants_draft:
+        circle.draft()
+    lost = [expect(Draft, outgoing.message).n for outgoing in circle.to_workers]
+    assert len(lost) == 3
+    circle.to_workers.clear()
+    circle.pass_time(present(circle.edge.deadline) - circle.now)
+    (asked,) = circle.to_workers
+    assert (asked.worker, expect(Draft, asked.message).n) == (None, lost[0])
+    circle.deliver_to_worker(0, opener="w1")
+    circle.work("w1")
+    circle.deliver_to_device(0)
+    assert [(outgoing.worker, expect(Draft, outgoing.message).n) for outgoing in circle.to_workers] == [
+        ("w1", n) for n in lost[1:]
+    ]
+
+
 def test_a_worker_that_leaves_hands_its_sessions_over_without_a_deadline() -> None:
     circle = Circle(window=3)
     first_draft(circle)
