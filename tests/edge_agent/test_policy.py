@@ -243,6 +243,15 @@ def test_only_the_lossless_schemes_hold_tokens_back() -> None:
     assert {name for name, row in SCHEMES.items() if row.holds} == {"lossless", "coupled"}
 
 
+def test_the_schemes_that_skip_certain_tokens_are_those_whose_threshold_decides_about_the_text() -> None:
+    assert {name for name, row in SCHEMES.items() if row.skips_certain} == {
+        "u-hlm",
+        "cu-hlm-offline",
+        "cu-hlm-online",
+        "opportunistic",
+    }
+
+
 def test_rand_hlm_sends_the_share_it_is_told_whatever_the_uncertainty() -> None:
     for share in (0.0, 0.25, 0.9, 1.0):
         tossed = policy("rand-hlm", uplink_probability=share)
