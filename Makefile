@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+MUTANTS ?= 300
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint dist chaos fuzz soak results pair clean
+.PHONY: demo test test-slow mutation lint dist chaos fuzz soak results pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
@@ -18,6 +19,10 @@ test: lint
 test-slow: $(VENV)/.dev
 	./mosquitto/install
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# plant faults in a copy of the pure packages and count those that the tests notice: a fixed sample, or MUTANTS=all
+mutation: $(VENV)/.mutation
+	$(BIN)/python -m benchmarks.mutation --mutants $(MUTANTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -71,6 +76,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.torch
 $(VENV)/.dev: pyproject.toml | $(VENV)/.torch
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.mutation: pyproject.toml | $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --editable '.[mutation]'
+	touch $@ $(VENV)/.dev $(VENV)/.demo
 
 # first, so that no later requirement downloads a torch build with gigabytes of CUDA
 $(VENV)/.torch:

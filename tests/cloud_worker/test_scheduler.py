@@ -278,6 +278,19 @@ def test_newcomers_are_sent_away_when_the_queue_has_become_long() -> None:
     assert held.receive(key(99, "late"), first_draft(3)) == []
 
 
+def test_the_wait_is_that_of_the_batches_before_by_the_turns_that_devices_take() -> None:
+    held = scheduler(max_batch=2)
+    for number in range(8):
+        held.receive(key(number, "gateway"), first_draft())
+    tasks, _ = held.next_batch()
+    held.complete(tasks, judged(tasks), 800.0)  # the first pass counts for an eighth
+    held.receive(key(0, "lamp"), first_draft())
+    assert held.expected_wait == pytest.approx(0.1 * 3)  # 7 sessions in batches of 2
+    assert [held.wait_of(device) for device in ("new", "lamp", "gateway")] == pytest.approx(
+        [0.1 * 1, 0.1 * 1, 0.1 * 3]  # before them: 1 + 1, 2 + 1, 6 + 1
+    )
+
+
 def test_an_evicted_session_leaves_the_queue() -> None:
     held = scheduler(max_sessions_per_device=1)
     held.receive(key(0), first_draft())

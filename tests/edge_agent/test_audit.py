@@ -12,7 +12,7 @@ from edge_agent.session.audit import Audit
 from edge_agent.session.settings import OnCloudLoss
 from edge_agent.session.transcript import SKIPPED
 from tests.support.circle import PROMPT, Circle
-from tests.support.narrowing import expect
+from tests.support.narrowing import expect, present
 
 
 def finished(threshold: float, *, window: int = 1, max_tokens: int = 24, seed: int = 1) -> Circle:
@@ -54,17 +54,17 @@ def answer(circle: Circle, audit: Audit, *, opener: str = "w0") -> list[Draft | 
 
 
 def true_risk(circle: Circle) -> float:
-    """The sum of max(0, 1 - y / q) over the skipped tokens, y as one byte."""
+    """The sum of max(0, 1 - y / q) over the skipped tokens, with y as one byte and q as it would be sent."""
     lost = 0.0
     tokens = list(circle.edge.tokens)
     for position in range(len(PROMPT), len(tokens)):
         if circle.final[position - len(PROMPT)].fate not in SKIPPED:
             continue
         logits = circle.draft_model.logits(tokens[:position])
-        proposal = circle.policy.propose(logits, position)
+        sent = present(circle.policy.propose(logits, position).draft.distribution)
         target = warp(circle.target.logits(tokens[:position]), circle.policy.sampling)[tokens[position]]
         coded = decode_probs(encode_probs(np.array([target])))[0]
-        lost += max(0.0, 1.0 - coded / proposal.prob)
+        lost += max(0.0, 1.0 - coded / sent.dense(len(logits))[tokens[position]])
     return lost
 
 

@@ -87,3 +87,37 @@ def test_a_pipelined_block_is_no_shorter_than_a_forward_pass() -> None:
 
 def test_a_near_worker_gets_short_blocks() -> None:
     assert length(measured(4, 0.02, 0.002, 0.9), 0.01) == 1
+
+
+def test_a_token_costs_a_hundredth_of_a_rejection_per_token_of_the_least_length() -> None:
+    rule = measured(8, 0.02, 0.06, 0.9)  # at least 3 tokens; each of these risks 0.00835, of 0.03 in all
+    assert length(rule, 0.16, uncertainty=0.09) == 4
+    assert length(rule, 0.16, uncertainty=0.09, num_in_flight=0) == 4
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_no_block_is_longer_than_the_longest(window: int) -> None:
+    assert length(measured(window, 0.001, 0.0, 1.0), 100.0) == 32
+
+
+def test_acceptance_begins_at_three_quarters_and_follows_what_is_tested() -> None:
+    rule = BlockLength(4)
+    assert rule.acceptance == 0.75
+    rule.verified(0.1, 8, 8)
+    rule.verified(0.1, 4, 0)
+    assert rule.acceptance == (8 + 6) / (12 + 8)
+
+
+def test_times_move_by_an_eighth_and_the_first_one_is_taken_as_it_is() -> None:
+    rule = BlockLength(4)
+    for seconds in (0.8, 0.0):
+        rule.drafted(seconds)
+        rule.verified(2 * seconds, 1, 1)
+    assert (rule.draft_time, rule.verify_time) == (pytest.approx(0.7), pytest.approx(1.4))
+
+
+def test_without_a_round_trip_or_without_a_draft_time_it_falls_back() -> None:
+    rule = BlockLength(4)
+    assert length(rule, 0.1) == 8
+    rule.drafted(0.02)
+    assert length(rule, None) == 8

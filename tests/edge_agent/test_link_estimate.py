@@ -79,6 +79,39 @@ def test_an_answer_to_nothing_is_ignored_and_forgotten_drafts_do_not_pile_up() -
     assert len(estimate._pending) == MAX_PENDING
 
 
+def test_the_estimates_begin_with_the_fourth_answer() -> None:
+    assert [learnt([50, 400, 120, 2000, 90][:count]).times is None for count in (3, 4)] == [True, False]
+
+
+def test_a_rate_that_would_need_a_negative_round_trip_is_clamped() -> None:
+    estimate = LinkEstimate()
+    for n, (size, seconds) in enumerate([(100, 0.01), (200, 0.5), (100, 0.01), (200, 0.5)]):
+        estimate.sent(n, size, now=0.0)
+        estimate.answered(n, 0.0, now=seconds)
+    times = present(estimate.times)
+    assert times.round_trip == pytest.approx(0.0)
+    assert times.seconds_per_byte * times.num_bytes == pytest.approx(times.asking)
+
+
+def test_an_answer_before_its_own_verification_is_over_counts_as_no_time() -> None:
+    estimate = LinkEstimate()
+    for n in range(4):
+        estimate.sent(n, 100, now=0.0)
+        estimate.answered(n, 0.5, now=0.2)
+    times = present(estimate.times)
+    assert (times.round_trip, times.seconds_per_byte, times.verification) == (0.0, 0.0, 0.5)
+
+
+def test_faded_drafts_count_as_few_against_a_new_one() -> None:
+    estimate = learnt([100] * 50)
+    estimate.fade(2.0)
+    estimate.fade(10.0)  # they count as two already
+    estimate.sent("new", 100, now=0.0)
+    estimate.answered("new", 0.0, now=1.0)
+    old = ROUND_TRIP + BYTE_TIME * 100
+    assert present(estimate.times).round_trip == pytest.approx((2 * 0.98 * old + 1.0) / (2 * 0.98 + 1))
+
+
 # -- the gate --------------------------------------------------------------------------------------------
 
 
@@ -153,6 +186,21 @@ def test_a_byte_is_priced_in_rejections_unless_the_settings_say_how() -> None:
     measured.draft_time = 0.01
     assert measured.numbers().byte_price == pytest.approx(BYTE_TIME / (ROUND_TRIP + VERIFY + 0.01))
     assert tuner(estimate, byte_price=0.003).numbers().byte_price == 0.003
+
+
+def test_a_byte_costs_no_more_than_a_rejection() -> None:
+    steep = LinkEstimate()
+    for n, (size, seconds) in enumerate([(1, 1.0), (3, 3.0)] * 10):
+        steep.sent(n, size, now=0.0)
+        steep.answered(n, 0.0, now=seconds)
+    assert tuner(steep).numbers().byte_price == 1.0
+
+
+def test_the_draft_time_stays_where_an_answer_measured_none() -> None:
+    measured = tuner(learnt([50, 400] * 10))
+    measured.ended(Tally(), 0.02)
+    measured.ended(Tally(), None)
+    assert measured.draft_time == 0.02
 
 
 def test_risk_has_the_last_word_about_the_threshold() -> None:

@@ -11,8 +11,9 @@ from scipy import stats
 
 from common.sampling.distribution import Dense, Lattice, Sampling, TopK, decode_probs, softmax, top_ids, warp
 from common.sampling.randomness import MAX_SEED, Purpose, gumbel_noise, uniform, uniforms
-from edge_agent.policy.online_k import expected_rejection, online_k, truncation_errors
+from edge_agent.policy.online_k import error_weight, expected_rejection, online_k, truncation_errors
 from edge_agent.policy.policy import Decision, Policy
+from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 from edge_agent.policy.schemes import SCHEMES, Form, Gate
 from edge_agent.policy.uncertainty import (
     ESTIMATORS,
@@ -123,6 +124,42 @@ def test_tokens_are_drawn_from_exactly_what_is_sent(scheme: str) -> None:
     assert stats.chisquare(counts[expected > 0], expected[expected > 0]).pvalue > 0.001
 
 
+@pytest.mark.parametrize("scheme", ["hlm", "rand-hlm", "u-hlm", "lossless", "opportunistic"])
+def test_where_rounding_changes_the_draw_the_rounded_distribution_draws_the_token(scheme: str) -> None:
+    logits = logits_of(3, size=400, scale=1.0)
+    each = policy(scheme, max_ids=400)
+    exact = warp(logits, Sampling(1.0))
+    sent = each.propose(logits, 0).draft.distribution
+    assert isinstance(sent, Dense | Lattice)
+    numbers = [uniform(each.seed, position, Purpose.DRAFT) for position in range(20_000)]
+    drawn_exactly = np.searchsorted(np.cumsum(exact), numbers, side="right")
+    expected = np.array([sent.draw(number) for number in numbers])
+    differing = np.flatnonzero(drawn_exactly != expected)
+    assert len(differing) > 10
+    for position in map(int, differing[:100]):
+        assert each.propose(logits, position).draft.token == expected[position]
+
+
+@pytest.mark.parametrize("scheme", ["hlm", "rand-hlm", "u-hlm", "lossless", "opportunistic"])
+def test_a_tokens_probability_is_that_of_the_rounded_distribution_and_not_of_the_exact_one(
+    scheme: str,
+) -> None:
+    logits = logits_of(3, size=400, scale=1.0)
+    exact = warp(logits, Sampling(1.0))
+    for position in range(20):
+        proposal = policy(scheme).propose(logits, position)
+        token, sent = proposal.draft.token, present(proposal.draft.distribution)
+        assert proposal.prob == sent.dense(400)[token] != exact[token]
+
+
+@pytest.mark.parametrize("scheme", ["slm", "coupled", "cu-hlm-offline", "cu-hlm-online"])
+def test_the_probability_of_a_token_drawn_from_the_exact_distribution_is_the_exact_one(scheme: str) -> None:
+    logits = logits_of(3, size=400, scale=1.0)
+    for position in range(20):
+        proposal = policy(scheme, max_ids=4).propose(logits, position)
+        assert proposal.prob == softmax(logits)[proposal.draft.token]
+
+
 @pytest.mark.parametrize("scheme", ["slm", "cu-hlm-offline", "cu-hlm-online"])
 def test_the_papers_own_order_draws_from_the_untruncated_distribution(scheme: str) -> None:
     logits = logits_of(3, size=12)
@@ -206,6 +243,15 @@ def test_only_the_lossless_schemes_hold_tokens_back() -> None:
     assert {name for name, row in SCHEMES.items() if row.holds} == {"lossless", "coupled"}
 
 
+def test_the_schemes_that_skip_certain_tokens_are_those_whose_threshold_decides_about_the_text() -> None:
+    assert {name for name, row in SCHEMES.items() if row.skips_certain} == {
+        "u-hlm",
+        "cu-hlm-offline",
+        "cu-hlm-online",
+        "opportunistic",
+    }
+
+
 def test_rand_hlm_sends_the_share_it_is_told_whatever_the_uncertainty() -> None:
     for share in (0.0, 0.25, 0.9, 1.0):
         tossed = policy("rand-hlm", uplink_probability=share)
@@ -250,6 +296,13 @@ def test_every_estimate_is_near_0_when_sure_and_large_when_lost(name: str) -> No
     assert ESTIMATORS[name](lost, 7, 1, 1) > 0.8
 
 
+def test_entropy_doubt_and_margin_are_what_their_names_say() -> None:
+    logits = np.log(np.array([0.125, 0.5, 0.25, 0.125]))
+    assert ESTIMATORS["entropy"](logits, 0, 1, 1) == pytest.approx(1.75 / 2)  # bits, of two bits
+    assert ESTIMATORS["max-probability"](logits, 0, 1, 1) == pytest.approx(0.5)
+    assert ESTIMATORS["margin"](logits, 0, 1, 1) == pytest.approx(0.75)
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_impossible_tokens_do_not_disturb_an_estimate(name: str) -> None:
     logits = np.append(logits_of(1), [-np.inf, -np.inf]).astype(np.float32)
@@ -276,6 +329,15 @@ def test_the_mean_of_the_votes_over_seeds_is_their_expectation(rank: int) -> Non
     # the draws of one vote are independent, so its variance is a binomial's
     bound = expected * (1 - expected) / NUM_TEMPERATURES
     assert votes.var() == pytest.approx(bound, rel=0.15)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 8.0])
+def test_the_noise_free_form_takes_the_middles_of_twenty_equal_parts_from_0_05_to_2(scale: float) -> None:
+    logits = logits_of(6, scale=scale).astype(np.float64)
+    thetas = [0.05 + 1.95 * (part + 0.5) / 20 for part in range(20)]
+    for token in range(SIZE):
+        kept = [softmax(logits, theta)[token] for theta in thetas]
+        assert perturbation_mean(logits, token) == pytest.approx(1.0 - np.mean(kept), abs=1e-6)
 
 
 @given(st.integers(0, 1000), st.integers(0, SIZE - 1))
@@ -361,6 +423,34 @@ def test_online_k_is_the_least_that_equation_26_allows(
     assert online_k(probs, draft_prob, uncertainty, theta=theta) == expected
 
 
+def test_the_weight_of_equation_26_is_the_softplus_mixed_by_the_draft_tokens_probability() -> None:
+    at_0, at_half, at_1 = (float(np.log(1 + np.exp(-value))) for value in (0.0, 0.5, 1.0))
+    assert error_weight(1.0, 0.0) == pytest.approx(at_0) == pytest.approx(0.693, abs=1e-3)
+    assert error_weight(1.0, 1.0) == error_weight(0.0, 0.3) == pytest.approx(at_1)
+    assert error_weight(0.25, 0.5) == pytest.approx(0.75 * at_1 + 0.25 * at_half)
+
+
+def test_online_k_rises_with_the_uncertainty_of_a_probable_token() -> None:
+    """The weight of eq. 26 falls from l(0) = 0.69 to l(-1) = 0.31, so about half the error is allowed."""
+    probs = softmax(logits_of(5, 200))
+    found = [online_k(probs, 0.9, uncertainty, theta=0.1) for uncertainty in (0.0, 0.3, 0.6, 1.0)]
+    assert found == [naive_k(probs, 0.9, uncertainty, 0.1) for uncertainty in (0.0, 0.3, 0.6, 1.0)]
+    assert found == sorted(set(found))
+
+
+def test_cu_hlm_online_sends_more_for_an_uncertain_token_and_follows_the_line_that_it_is_given() -> None:
+    logits = logits_of(4, 200)
+    logits[7] = logits.max() + 4.0
+    position = next(p for p in range(50) if policy("cu-hlm-online").propose(logits, p).draft.token == 7)
+
+    def num_sent(uncertainty: float, fit: Fit = PUBLISHED_FIT) -> int:
+        each = replace(policy("cu-hlm-online", uncertainty=uncertainty, theta=0.02), fit=fit)
+        return len(expect(TopK, each.propose(logits, position).draft.distribution).ids)
+
+    assert num_sent(0.0) < num_sent(0.5) < num_sent(1.0)
+    assert num_sent(1.0, Fit(0.0, 0.0)) == num_sent(0.0)
+
+
 def test_online_k_falls_as_the_tolerance_rises() -> None:
     probs = softmax(logits_of(5, 200))
     found = [online_k(probs, 0.1, 0.5, theta=theta) for theta in (0.001, 0.01, 0.1, 0.5, 1.0)]
@@ -379,3 +469,18 @@ def test_the_expected_rejection_is_the_papers_line_within_0_and_1() -> None:
     assert expected_rejection(0.5) == pytest.approx(0.815 * 0.5 - 0.066)
     assert expected_rejection(0.0) == 0.0
     assert expected_rejection(1.5) == 1.0
+
+
+def test_a_line_gives_the_rejection_at_an_uncertainty_and_back() -> None:
+    line = Fit(0.8, -0.04)
+    assert [line.rejection(u) for u in (0.0, 0.05, 0.3, 1.0)] == pytest.approx([0.0, 0.0, 0.2, 0.76])
+    assert [line.uncertainty_at(b) for b in (0.0, 0.2, 0.76, 2.0)] == pytest.approx([0.05, 0.3, 1.0, 1.0])
+    assert line.risk_averse == pytest.approx(0.05)
+    assert Fit(2.0, 0.5).rejection(0.9) == 1.0
+    assert Fit(2.0, 0.5).uncertainty_at(0.1) == 0.0
+
+
+def test_where_uncertainty_predicts_nothing_all_is_skipped_or_none() -> None:
+    for slope in (0.0, -0.5):
+        flat = Fit(slope, 0.1)
+        assert [flat.uncertainty_at(rejection) for rejection in (0.09, 0.1, 0.11)] == [0.0, 1.0, 1.0]

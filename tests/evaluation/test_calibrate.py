@@ -1,5 +1,8 @@
 """`evaluation calibrate`: statistics against known answers, the command on real models, and its errors."""
 
+# one draft token is judged inside a walk
+# pyright: reportPrivateUsage=false
+
 import asyncio
 import json
 import os
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common.sampling.distribution import Sampling
+from common.sampling.distribution import Sampling, softmax
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO_FOLDER
 from edge_agent.errors import CalibrationError
@@ -28,13 +31,14 @@ from evaluation.calibrate.prompts import fresh_commands
 from evaluation.calibrate.rejection_line import fit_line, isotonic_curve
 from evaluation.calibrate.samples import HYBRID, TARGET, Samples, Seen, Walk
 from evaluation.calibrate.tradeoff import cost, offline_k, operating_points, thresholds
-from evaluation.calibrate.walking import walk_both
+from evaluation.calibrate.walking import _Notes, walk_both
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.models.pair import load_pair
 from evaluation.models.undelayed import write
 from evaluation.reporting.finished import Finished
 from evaluation.smart_home.held_out import held_out
+from tests.support.narrowing import present
 from tests.support.processes import answers, generate
 from tests.support.small_models import FolderOf
 
@@ -231,6 +235,22 @@ def test_any_pair_is_calibrated_and_the_agent_can_read_the_file(
     assert "src=" not in page  # self-contained
     written = {path.name for path in (tmp_path / "page").iterdir()}
     assert {"calibration.md", "calibration.csv", "calibration-fit.svg"} <= written
+
+
+def test_a_draft_token_is_judged_by_what_would_be_sent_of_it_and_not_by_the_whole_distribution() -> None:
+    rng = np.random.default_rng(1)
+    policy = Policy(SCHEMES["opportunistic"], Sampling(), 1, threshold=0.5, max_ids=4)
+    notes = _Notes(Sampling(), 1, 40)
+    for position in range(20):
+        logits, y = rng.normal(size=40), softmax(rng.normal(size=40))
+        proposal, x = policy.propose(logits, position), softmax(logits)
+        notes.note(position, logits, proposal, y)
+        token, q = proposal.draft.token, present(proposal.draft.distribution).dense(40)
+        seen = notes.seen[-1]
+        assert seen.rejection == pytest.approx(max(0.0, 1.0 - y[token] / q[token]))
+        assert seen.distance == pytest.approx(0.5 * np.abs(q - y).sum())
+        assert seen.untruncated_distance == pytest.approx(0.5 * np.abs(x - y).sum())
+        assert seen.below == (y[token] < x[token])
 
 
 def test_rejection_averages_to_the_distance_and_tosses_follow_it() -> None:

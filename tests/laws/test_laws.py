@@ -113,6 +113,40 @@ def test_cu_hlms_order_is_really_biased() -> None:
     assert total_variation(biased, y) > 0.01
 
 
+@given(st.integers(0, 10_000), st.integers(10, 60), st.integers(1, 5))
+def test_cu_hlms_receiver_keeps_what_was_sent_and_spreads_the_missing_mass_evenly(
+    seed: int, size: int, k: int
+) -> None:
+    logits = np.log(random_probs(seed, size, scale=0.7))
+    each = Policy(SCHEMES["cu-hlm-offline"], Sampling(), seed=1, threshold=0.0, max_ids=k)
+    sent = each.propose(logits, 3).draft.distribution
+    assert sent is not None
+    rebuilt = sent.dense(size)
+    kept = top_ids(softmax(logits), k)
+    rest = np.delete(rebuilt, kept)
+    assert rebuilt[kept] == pytest.approx(softmax(logits)[kept], abs=0.02)
+    assert rest == pytest.approx(np.full(size - k, (1.0 - rebuilt[kept].sum()) / (size - k)), abs=1e-12)
+    assert (rest > 0).all()
+
+
+@given(st.integers(0, 10_000), st.integers(2, 40), st.integers(1, 60))
+def test_what_cu_hlms_receiver_rebuilds_is_a_distribution_at_any_k(seed: int, size: int, k: int) -> None:
+    each = Policy(SCHEMES["cu-hlm-offline"], Sampling(), seed=1, threshold=0.0, max_ids=k)
+    sent = each.propose(np.log(random_probs(seed, size)), 3).draft.distribution
+    assert sent is not None
+    assert sent.dense(size).sum() == pytest.approx(1.0, abs=1e-12)
+    assert (sent.dense(size) >= -1e-15).all()
+
+
+def test_cu_hlms_draft_token_is_accepted_by_its_own_probability_also_when_it_is_not_among_the_k() -> None:
+    x, y = random_probs(3, 30), random_probs(4, 30)
+    each = Policy(SCHEMES["cu-hlm-offline"], Sampling(), seed=1, threshold=0.0, max_ids=3)
+    drafts = [each.propose(np.log(x), position).draft for position in range(60)]
+    assert {draft.token for draft in drafts} - set(top_ids(x, 3).tolist())
+    for draft in drafts:
+        assert accept_probability(y, draft) == pytest.approx(min(1.0, y[draft.token] / x[draft.token]))
+
+
 def test_the_residual_is_the_target_where_rounding_leaves_no_mass() -> None:
     y = np.array([0.25, 0.75])
     assert residual(y, np.array([0.3, 0.8])) == pytest.approx(y)

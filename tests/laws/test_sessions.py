@@ -295,6 +295,67 @@ def test_a_new_link_asks_again_at_once() -> None:
     assert circle.text == undisturbed()
 
 
+@pytest.mark.parametrize("event", [LinkEvent.BUSY, LinkEvent.NO_WORKER])
+def test_what_the_broker_could_not_hand_on_is_sent_again_after_the_shortest_timeout(event: LinkEvent) -> None:
+    circle = Circle(window=2, on_cloud_loss=OnCloudLoss.WAIT)
+    while circle.edge.wants_draft:
+        circle.draft()
+    lost = circle.to_workers.pop()
+    assert present(circle.edge.deadline) > circle.now + 4.0
+    circle.advance(event)
+    assert circle.edge.deadline == pytest.approx(circle.now + 0.5)
+    circle.pass_time(0.4)
+    circle.advance(event)  # which does not put it off
+    assert circle.edge.deadline == pytest.approx(circle.now + 0.1)
+    assert not circle.to_workers
+    circle.pass_time(0.11)
+    assert circle.to_workers == [lost]
+    circle.settle()
+    assert circle.text == undisturbed(window=2)
+
+
+@pytest.mark.parametrize("event", [LinkEvent.BUSY, LinkEvent.NO_WORKER])
+def test_what_the_broker_reports_of_drafts_that_are_answered_already_is_nothing(event: LinkEvent) -> None:
+    circle = Circle()
+    circle.advance(event)
+    assert circle.edge.deadline is None
+    circle.settle()
+    assert circle.text == undisturbed()
+
+
+@pytest.mark.parametrize("event", [LinkEvent.FORBIDDEN, LinkEvent.INVALID])
+def test_a_broker_that_will_never_take_a_draft_ends_the_text_with_its_reason(event: LinkEvent) -> None:
+    circle = Circle()
+    circle.advance(event)
+    assert (circle.edge.failure, circle.edge.finish_reason) == (event.value, "error")
+
+
+def test_another_worker_gets_the_oldest_draft_first_and_the_others_as_soon_as_it_answers() -> None:
+    circle = Circle(window=3, temperature=0.0, noise=0.0)  # every draft token is accepted
+    circle.draft()
+    while circle.edge.worker is None:
+        circle.draft()
+        while circle.to_workers:
+            circle.deliver_to_worker(0)
+        circle.work("w0")
+        while circle.to_device:
+            circle.deliver_to_device(0)
+    while circle.edge.wants_draft:
+        circle.draft()
+    lost = [expect(Draft, outgoing.message).n for outgoing in circle.to_workers]
+    assert len(lost) == 3
+    circle.to_workers.clear()
+    circle.pass_time(present(circle.edge.deadline) - circle.now)
+    (asked,) = circle.to_workers
+    assert (asked.worker, expect(Draft, asked.message).n) == (None, lost[0])
+    circle.deliver_to_worker(0, opener="w1")
+    circle.work("w1")
+    circle.deliver_to_device(0)
+    assert [(outgoing.worker, expect(Draft, outgoing.message).n) for outgoing in circle.to_workers] == [
+        ("w1", n) for n in lost[1:]
+    ]
+
+
 def test_a_worker_that_leaves_hands_its_sessions_over_without_a_deadline() -> None:
     circle = Circle(window=3)
     first_draft(circle)
