@@ -12,7 +12,7 @@ from collections.abc import Callable
 from edge_agent.errors import GenerationError
 from edge_agent.generation.mailbox import Mailbox
 from edge_agent.session.audit import Audit
-from edge_agent.session.events import Connecting, Drafted, LinkEvent
+from edge_agent.session.events import Connecting, Drafted, DraftFailed, LinkEvent
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ async def _carry_out(audit: Audit, mailbox: Mailbox, ended: Callable[[], None]) 
                 return
             for event in await mailbox.receive(audit.deadline):
                 match event:
-                    case LinkEvent.UP | Connecting() | Drafted():  # left over from the generation
+                    case LinkEvent.UP | Connecting() | Drafted() | DraftFailed():  # the generation's
                         pass
                     case LinkEvent():
                         audit.end()

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from common.process.model_thread import ModelThread
 from common.sampling.distribution import fit_vocabulary
+from edge_agent.errors import AgentError
 from edge_agent.policy.policy import Policy, Proposal
-from edge_agent.session.events import Drafted
+from edge_agent.session.events import Drafted, DraftFailed
 
 
 class NextTokenModel(Protocol):
@@ -40,13 +41,18 @@ class Drafting:
         self.policy, self._vocab_size = policy, vocab_size
         self._running: asyncio.Future[Proposal] | None = None
 
-    def begin(self, tokens: Sequence[int], report: Callable[[Drafted | BaseException], None]) -> None:
+    def begin(
+        self, tokens: Sequence[int], report: Callable[[Drafted | DraftFailed | BaseException], None]
+    ) -> None:
         """Draft what follows `tokens`; `report` gets the draft or the model's error, in the event loop."""
         began = time.monotonic()
 
         def returned(running: "asyncio.Future[Proposal]") -> None:
             error = running.exception()
-            report(error or Drafted(running.result(), time.monotonic() - began))
+            if isinstance(error, AgentError):
+                report(DraftFailed(error))
+            else:
+                report(error or Drafted(running.result(), time.monotonic() - began))
 
         self._running = self._thread.start(lambda: self._draft(tokens))
         self._running.add_done_callback(returned)

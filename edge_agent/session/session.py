@@ -8,6 +8,7 @@ ignored, and a rejection rewinds to where the target disagreed (`EdgeSequence`).
 from collections.abc import Sequence
 
 from common.protocol.messages import Correction, Reason, Refusal, ToDevice
+from edge_agent.errors import AgentError
 from edge_agent.policy.policy import Decision, Proposal
 from edge_agent.session.audit import Audit
 from edge_agent.session.block_length import BlockLength
@@ -49,6 +50,7 @@ class EdgeSession:
         self._ending = Ending(self._sequence.transcript, settings, self.tally)
         self._num_held = 0  # tokens that the worker held at the end
         self._drafted_version: int | None = None  # of the text that the draft model is continuing
+        self._broken: tuple[int, AgentError] | None = None  # the version that cannot be continued, and why
         self._has_begun = False
 
     # -- what a driver asks ---------------------------------------------------------------------------
@@ -84,6 +86,7 @@ class EdgeSession:
         return (
             self._settings.drafts
             and not self.finished
+            and not self._is_broken
             and not self._ending.tail_ended
             and len(self._send_window) < self._settings.window
         )
@@ -92,6 +95,21 @@ class EdgeSession:
     def awaits_draft(self) -> bool:
         """Whether a draft was begun and has not returned yet."""
         return self._drafted_version is not None
+
+    @property
+    def draft_error(self) -> AgentError | None:
+        """Why the text cannot go on: the draft model failed at the next token, and all before it is settled.
+
+        An error in what was drafted ahead does not count while a rejection may still take the text elsewhere.
+        """
+        is_next = self._sequence.boundary == len(self.tokens)
+        if self._broken is None or not self._is_broken or not is_next or self.finished:
+            return None
+        return self._broken[1]
+
+    @property
+    def _is_broken(self) -> bool:
+        return self._broken is not None and self._broken[0] == self._sequence.transcript.version
 
     @property
     def deadline(self) -> float | None:
@@ -142,6 +160,16 @@ class EdgeSession:
         version, self._drafted_version = self._drafted_version, None
         if version == self._sequence.transcript.version and self.wants_draft:
             self._propose(proposal, now, seconds)
+
+    def draft_failed(self, error: AgentError, now: float) -> None:
+        """The draft that was begun failed: have verified what there is; drafting goes on if that changes."""
+        version, self._drafted_version = self._drafted_version, None
+        if version is None or version != self._sequence.transcript.version or not self.wants_draft:
+            return
+        self._broken = version, error
+        if len(self._sequence.block):
+            self._sequence.launch(0, now)
+        self._settle()
 
     def _propose(self, proposal: Proposal, now: float, seconds: float) -> None:
         self.block_length.drafted(seconds)
