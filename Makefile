@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint dist chaos fuzz soak results pair clean
+.PHONY: demo test test-slow test-lowest lint dist chaos fuzz soak results pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
@@ -18,6 +18,19 @@ test: lint
 test-slow: $(VENV)/.dev
 	./mosquitto/install
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# an agent with the lowest versions that pyproject.toml allows, without torch: its tests that need no target model,
+# and an answer of the demo's draft model
+test-lowest: LOWEST := $(VENV)-lowest
+test-lowest:
+	./mosquitto/install
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint deploy/lowest-edge.txt --editable '.[edge]'
+	$(LOWEST)/bin/python -m pip install --quiet pytest hypothesis
+	$(LOWEST)/bin/python -m pytest --noconftest -p no:cacheprovider -p tests.support.broker_fixtures \
+	  tests/common/test_codec.py tests/common/test_packed.py tests/common/test_dead_line.py \
+	  tests/common/test_strange_packets.py tests/edge_agent/test_audit.py
+	$(LOWEST)/bin/edge-agent generate --scheme slm --max-tokens 8 "turn on the kitchen light"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -83,4 +96,4 @@ $(VENV)/.torch:
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
