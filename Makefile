@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 MUTANTS ?= 300
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow mutation lint dist chaos fuzz soak results pair clean
+.PHONY: demo test test-slow test-lowest mutation lint dist chaos fuzz soak results pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
@@ -23,6 +23,19 @@ test-slow: $(VENV)/.dev
 # plant faults in a copy of the pure packages and count those that the tests notice: a fixed sample, or MUTANTS=all
 mutation: $(VENV)/.mutation
 	$(BIN)/python -m benchmarks.mutation --mutants $(MUTANTS)
+
+# an agent with the lowest versions that pyproject.toml allows, without torch: its tests that need no target model,
+# and an answer of the demo's draft model
+test-lowest: LOWEST := $(VENV)-lowest
+test-lowest:
+	./mosquitto/install
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint deploy/lowest-edge.txt --editable '.[edge]'
+	$(LOWEST)/bin/python -m pip install --quiet pytest hypothesis
+	$(LOWEST)/bin/python -m pytest --noconftest -p no:cacheprovider -p tests.support.broker_fixtures \
+	  tests/common/test_codec.py tests/common/test_packed.py tests/common/test_dead_line.py \
+	  tests/common/test_strange_packets.py tests/edge_agent/test_audit.py
+	$(LOWEST)/bin/edge-agent generate --scheme slm --max-tokens 8 "turn on the kitchen light"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -92,4 +105,4 @@ $(VENV)/.torch:
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

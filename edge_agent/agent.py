@@ -73,12 +73,13 @@ class EdgeAgent:
 
         `model` is used in place of the config's graph; text and settings still come from the config's folder.
         """
-        info = read_info(resolve(config.model, model_file=config.model_file), config.model_file)
+        folder = resolve(config.model, model_file=config.model_file)
+        info = read_info(folder, config.model_file)
         if info.unhonoured:
             fields = ", ".join(info.unhonoured)
             _log.warning("not applied from the model's generation_config.json: %s", fields)
         model = model or DraftModel.load(
-            info.folder,
+            folder,
             model_file=config.model_file,
             num_threads=config.num_threads,
             providers=config.providers,

@@ -40,8 +40,12 @@ class Reader(PahoClient):
         return cast("Reader", client)
 
     def ping(self) -> None:
-        """Ask the broker for a sign of life."""
+        """Ask the broker for a sign of life.
+
+        The caller judges the silence. paho must not: it would hang up where its own keepalive is over too.
+        """
         self._send_pingreq()
+        self._ping_t = 0.0
         self.loop_write()
 
     def _handle_publish(self) -> MQTTErrorCode:

@@ -11,24 +11,16 @@ from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from common.sampling.distribution import Sampling
+from edge_agent.draft_model.choice import GENAI_CONFIG, choose, graphs, has_halves
 from edge_agent.draft_model.unhonoured import unhonoured
 from edge_agent.errors import ModelError
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_model"
 
-# In order of preference: the name that our export uses, then the variants of onnx-community repositories,
-# the small ones first, because this is the device.
-ONNX_FILES = (
-    "model.onnx",
-    "onnx/model_q4.onnx",
-    "onnx/model_quantized.onnx",
-    "onnx/model_uint8.onnx",  # before int8, which overflows on x86 without VNNI
-    "onnx/model_int8.onnx",
-    "onnx/model.onnx",
-    "onnx/model_q4f16.onnx",
-    "onnx/model_fp16.onnx",
-)
+NO_GRAPH = "has no ONNX graph"
+HALVES = "has graphs for the beginning and the rest of a text only (decoder_model, decoder_with_past_model)"
+_DEPTHS = ("*/", "*/*/", "*/*/*/")  # where folders with a configuration of their own are looked for
 MAX_BYTES = 64 * 1024 * 1024  # of a file of settings
 MAX_VOCABULARY = 2**31
 MAX_NUMBER = 2**31 - 1
@@ -62,22 +54,27 @@ class ModelInfo:
 def read_info(folder: Path, model_file: str | None = None) -> ModelInfo:
     """Read config.json, generation_config.json and tokenizer_config.json in `folder`, and choose its graph.
 
-    `model_file` names the graph, relative to `folder`. Without it the graph is the first of `ONNX_FILES` that
-    exists, or the only `*.onnx`. Raises ModelError when the folder, the graph or the configuration is missing
-    or invalid.
+    `model_file` names the graph, relative to `folder`; without it `choose` finds it. A graph in a folder with
+    a configuration and a tokenizer of its own goes with these: that is the `folder` of the result. Raises
+    ModelError when the folder, the graph or the configuration is missing or invalid.
     """
     if not folder.is_dir():
         raise ModelError(f"There is no model folder at {folder}: give a folder, a hub name, or '{DEMO}'.")
+    onnx_path = _choose_graph(folder, model_file)
+    if onnx_path is not None and _stands_alone(onnx_path.parent):
+        folder = onnx_path.parent
     config = _text_config(_read_json(folder / "config.json"))
-    builder = _section(_read_json(folder / "genai_config.json"), "model")
+    builder = _section(_read_json(folder / GENAI_CONFIG), "model")
     if not config and not builder:
         raise ModelError(f"{folder} has no config.json: copy it from the model that was exported.")
+    if onnx_path is None:
+        raise ModelError(f"{folder} {NO_GRAPH}: make one with `edge-agent export`.")
     decoder = _section(builder, "decoder")
     generation = _read_json(folder / "generation_config.json")
     tokenizer = _read_json(folder / "tokenizer_config.json")
     return ModelInfo(
         folder=folder,
-        onnx_path=_choose_graph(folder, model_file),
+        onnx_path=onnx_path,
         eos_ids=_eos_ids(generation, config, builder),
         sampling=_sampling(generation),
         max_positions=_max_positions(folder, config, builder),
@@ -89,28 +86,43 @@ def read_info(folder: Path, model_file: str | None = None) -> ModelInfo:
     )
 
 
-def _choose_graph(folder: Path, model_file: str | None) -> Path:
+def _choose_graph(folder: Path, model_file: str | None) -> Path | None:
+    names = _names(folder)
     if model_file is not None:
         if not (folder / model_file).is_file():
-            raise ModelError(f"{folder} has no file {model_file}: it has {_graph_names(folder)}.")
+            raise ModelError(f"{folder} has no file {model_file}: it has {_listed(names)}.")
         return folder / model_file
-    for name in ONNX_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    graphs = _graphs(folder)
-    if len(graphs) == 1:
-        return graphs[0]
-    if graphs:
-        raise ModelError(f"{folder} has several graphs ({_graph_names(folder)}): set `model_file` to one.")
-    raise ModelError(f"{folder} has no ONNX graph: make one with `edge-agent export`.")
+    chosen = choose(names)
+    if len(chosen) > 1:
+        raise ModelError(f"{folder} {several(chosen)}.")
+    if has_halves(names):
+        raise ModelError(f"{folder} {HALVES}: make a whole one with `edge-agent export`.")
+    return folder / chosen[0] if chosen else None
 
 
-def _graphs(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
+def several(names: Sequence[str]) -> str:
+    """What to do about several graphs."""
+    return f"has several graphs ({', '.join(names)}): set `model_file` to one"
 
 
-def _graph_names(folder: Path) -> str:
-    return ", ".join(str(path.relative_to(folder)) for path in _graphs(folder)) or "no *.onnx file"
+def _names(folder: Path) -> list[str]:
+    """The graphs, as a hub lists them; where there are none, those of folders with their own configuration.
+
+    A user may name any folder, so nothing else is searched.
+    """
+    found = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
+    if not found:
+        configs = [path for depth in _DEPTHS for path in folder.glob(depth + GENAI_CONFIG)]
+        found = [*configs, *(path for config in configs for path in config.parent.glob("*.onnx"))]
+    return [path.relative_to(folder).as_posix() for path in found if path.is_file()]
+
+
+def _stands_alone(folder: Path) -> bool:
+    return (folder / GENAI_CONFIG).is_file() and (folder / "tokenizer.json").is_file()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(graphs(names)) or "no *.onnx file"
 
 
 def _eos_ids(*sources: Mapping[str, object]) -> frozenset[int]:

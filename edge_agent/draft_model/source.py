@@ -18,7 +18,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.logging import set_verbosity_error
 
-from edge_agent.draft_model.files import DEMO, DEMO_FOLDER, ONNX_FILES
+from edge_agent.draft_model.choice import KNOWN_GRAPHS, choose, has_halves
+from edge_agent.draft_model.files import DEMO, DEMO_FOLDER, HALVES, NO_GRAPH, several
 from edge_agent.errors import ModelError
 
 TIMEOUT = 5.0  # seconds for the hub's first answer
@@ -84,13 +85,14 @@ def _graphs_to_fetch(name: str, model_file: str | None, files: Sequence[str] | N
     if model_file is not None:
         return [model_file]
     if files is None:
-        return list(ONNX_FILES)
-    graphs = [graph for graph in ONNX_FILES if graph in files]
-    if not graphs:
-        raise ModelError(
-            f"'{name}' on the hub has no ONNX graph: make one with `edge-agent export {name} OUT`."
-        )
-    return graphs[:1]
+        return list(KNOWN_GRAPHS)
+    chosen = choose(files)
+    if len(chosen) > 1:
+        raise ModelError(f"'{name}' on the hub {several(chosen)}.")
+    if not chosen:
+        problem = HALVES if has_halves(files) else NO_GRAPH
+        raise ModelError(f"'{name}' on the hub {problem}: make one with `edge-agent export {name} OUT`.")
+    return chosen
 
 
 def _cannot_fetch(name: str, error: Exception) -> ModelError:

@@ -1,15 +1,20 @@
 """Run the audits of an agent, in parallel to the next generation, each for about a round trip.
 
-Law: it decides nothing. An audit that is interrupted, as the agent ends or the link is lost, is dropped.
+Law: it decides nothing. An audit that is interrupted, as the agent ends or the link is lost, is dropped, and
+so is one that cannot be sent.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
+from edge_agent.errors import GenerationError
 from edge_agent.generation.mailbox import Mailbox
 from edge_agent.session.audit import Audit
-from edge_agent.session.events import Connecting, Drafted, LinkEvent
+from edge_agent.session.events import Connecting, Drafted, DraftFailed, LinkEvent
+
+_log = logging.getLogger(__name__)
 
 
 class Audits:
@@ -45,12 +50,14 @@ async def _carry_out(audit: Audit, mailbox: Mailbox, ended: Callable[[], None]) 
                 return
             for event in await mailbox.receive(audit.deadline):
                 match event:
-                    case LinkEvent.UP | Connecting() | Drafted():  # left over from the generation
+                    case LinkEvent.UP | Connecting() | Drafted() | DraftFailed():  # the generation's
                         pass
                     case LinkEvent():
                         audit.end()
                     case _:
                         audit.receive(event, time.monotonic())
             audit.tick(time.monotonic())
+    except GenerationError as error:  # larger than the broker takes
+        _log.warning("an answer stays unmeasured: %s", error)
     finally:
         ended()

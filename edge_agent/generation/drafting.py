@@ -16,8 +16,9 @@ from common.process.model_thread import ModelThread
 from common.protocol.messages import Opening
 from common.sampling.distribution import fit_vocabulary
 from common.sampling.penalties import Penalties
+from edge_agent.errors import AgentError
 from edge_agent.policy.policy import Policy, Proposal
-from edge_agent.session.events import Drafted
+from edge_agent.session.events import Drafted, DraftFailed
 
 
 class NextTokenModel(Protocol):
@@ -43,13 +44,18 @@ class Drafting:
         self._penalties = Penalties(opening.sampling, opening.num_prompt)
         self._running: asyncio.Future[Proposal] | None = None
 
-    def begin(self, tokens: Sequence[int], report: Callable[[Drafted | BaseException], None]) -> None:
+    def begin(
+        self, tokens: Sequence[int], report: Callable[[Drafted | DraftFailed | BaseException], None]
+    ) -> None:
         """Draft what follows `tokens`; `report` gets the draft or the model's error, in the event loop."""
         began = time.monotonic()
 
         def returned(running: "asyncio.Future[Proposal]") -> None:
             error = running.exception()
-            report(error or Drafted(running.result(), time.monotonic() - began))
+            if isinstance(error, AgentError):
+                report(DraftFailed(error))
+            else:
+                report(error or Drafted(running.result(), time.monotonic() - began))
 
         self._running = self._thread.start(lambda: self._draft(tokens))
         self._running.add_done_callback(returned)

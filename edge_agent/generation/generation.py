@@ -108,6 +108,8 @@ class Generation:
                 with about(session=self.mailbox.name):
                     _log.warning("still asking: %s", step.silence)
             yield step
+            if step.error is not None:
+                raise step.error
             if self.session.finished:
                 return
             step = advance(self.session, time.monotonic(), await self._wait(step.deadline))

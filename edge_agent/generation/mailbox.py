@@ -31,7 +31,8 @@ class Carrier(Protocol):
 class Mailbox:
     """Made for each generation; `carrier` is None for a scheme that sends nothing.
 
-    The draft model of the session reports to the same inbox: a `Drafted`, or the error that it raised.
+    The draft model of the session reports to the same inbox: a `Drafted`, a `DraftFailed`, or an error
+    that is none of an agent's.
     """
 
     def __init__(self, name: str, carrier: Carrier | None) -> None:

@@ -1,7 +1,7 @@
 """An audit: after the text is final, the target model measures what was skipped and never measured. Pure.
 
 Law: an audit changes no token and delays nothing. One that is lost, refused or late only leaves its tokens
-unmeasured.
+unmeasured, and it ends after `LONGEST_AUDIT` seconds at the latest, whatever workers answer.
 
 A text that skips its last tokens, or all of them, has no later draft that could measure them. Without an
 audit, a draft model that is certain and wrong would never be noticed.
@@ -12,10 +12,13 @@ from collections.abc import Iterator
 
 from common.protocol.messages import MAX_CONTEXT_PROBS, Close, Correction, Opening, Reason, ToDevice
 from edge_agent.session.in_flight import InFlight
+from edge_agent.session.refusals import Refusals
 from edge_agent.session.round_trip import RoundTrip
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Transcript
+
+LONGEST_AUDIT = 20.0  # seconds, for which a closing agent may wait
 
 
 class Audit:
@@ -34,12 +37,19 @@ class Audit:
         num_held: int,
         next_n: int,
         epoch: int,
+        pause: float,
         now: float,
     ) -> None:
-        """`worker` holds the first `num_held` tokens at `epoch`; 0 when that is uncertain."""
+        """`worker` holds the first `num_held` tokens at `epoch`; 0 when that is uncertain.
+
+        `pause` is the least time to leave a pool alone that is busy.
+        """
         self.tally = Tally()
         self.over = False
         self.deadline = now
+        self._ends_at = now + LONGEST_AUDIT
+        self._refusals = Refusals(pause)
+        self._is_paused = False
         self._transcript = transcript
         self._opening = opening
         self._round_trip = round_trip
@@ -65,14 +75,19 @@ class Audit:
             self._answered(message, now)
         elif message.reason is Reason.NEED_CONTEXT:
             self._ask_again(message.worker, now)
-        elif message.reason is Reason.BUSY:
-            self.deadline = now + message.retry_after
-        else:
+        elif message.reason is not Reason.BUSY:
             self.end()
+        elif not self._is_paused:
+            self._is_paused = True
+            self._set_deadline(now + self._refusals.pause(message, now))
 
     def tick(self, now: float) -> None:
-        """Once the deadline has passed, ask any worker; give up the second time."""
-        if now >= self.deadline and not self.over:
+        """Once the deadline has passed, ask any worker; give up the second time, or after too long."""
+        if self.over or now < self.deadline:
+            return
+        if now >= self._ends_at:
+            self.end()
+        else:
             self._ask_again(None, now)
 
     def end(self) -> None:
@@ -98,7 +113,11 @@ class Audit:
         message = draft.message(self._transcript.tokens, self._opening, whole=whole)
         self._outgoing.append(Outgoing(message, self._worker))
         self.tally.num_audits += 1
-        self.deadline = now + self._round_trip.timeout(1, whole_context=whole)
+        self._is_paused = False
+        self._set_deadline(now + self._round_trip.timeout(1, whole_context=whole))
+
+    def _set_deadline(self, deadline: float) -> None:
+        self.deadline = min(deadline, self._ends_at)
 
     def _answered(self, correction: Correction, now: float) -> None:
         piece = self._pieces.popleft()

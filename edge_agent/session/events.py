@@ -5,6 +5,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from common.protocol.messages import ToDevice
+from edge_agent.errors import AgentError
 from edge_agent.policy.policy import Proposal
 
 
@@ -28,10 +29,17 @@ class Drafted:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftFailed:
+    """The draft model could not continue the draft that was begun last."""
+
+    error: AgentError
+
+
+@dataclass(frozen=True, slots=True)
 class Connecting:
     """The link has been trying to get its first connection since `since`; `UP` ends that."""
 
     since: float
 
 
-Event: TypeAlias = Drafted | Connecting | LinkEvent | ToDevice
+Event: TypeAlias = Drafted | DraftFailed | Connecting | LinkEvent | ToDevice

@@ -17,8 +17,10 @@ class InFlight:
     """A block [start, start + len(block)) and the bonus tokens after it, waiting for their correction.
 
     `base` is what the worker holds once all earlier drafts are accepted. `num_tries` counts how often it was
-    sent; `awaits_worker` means that it is sent once the worker is known. Times are seconds on the caller's
-    clock; a draft is asked when the session first wants to send it, even if it must wait for the link.
+    sent, `num_silences` how often since its last refusal. `awaits_worker` means that it is sent once the
+    worker is known, `is_paused` that it was refused and is sent again at its deadline. Times are seconds on
+    the caller's clock; a draft is asked when the session first wants to send it, even if it must wait for the
+    link.
     """
 
     n: int
@@ -30,7 +32,10 @@ class InFlight:
     num_context_probs: int
     asked_at: float = 0.0
     awaits_worker: bool = False
+    is_paused: bool = False
     num_tries: int = 0
+    num_silences: int = 0
+    first_sent_at: float = 0.0
     sent_at: float = 0.0
     deadline: float = 0.0
     next_index: int = 0  # of the bonus stream

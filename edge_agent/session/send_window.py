@@ -124,23 +124,26 @@ class SendWindow:
         self.worker = refusal.worker
         whole = not holds_base or self._num_repairs > 0
         self._num_repairs += 1
+        oldest.num_silences = 0
         for record in self._in_flight:
             self._send(record, now, whole=whole and record is oldest)
         return True
 
     def _send(self, record: InFlight, now: float, *, whole: bool = False) -> None:
         whole = whole or self.worker is None or record.base == 0
-        record.awaits_worker = False
+        record.awaits_worker = record.is_paused = False
         if self.is_held:
             record.deadline = now + self._round_trip.timeout(1, whole_context=whole)
             return
         record.num_tries += 1
+        record.num_silences += 1
         record.sent_at = now
         if record.num_tries == 1:
+            record.first_sent_at = now
             self._tally.num_uplinks += 1
         else:
             self._tally.num_resent += 1
-        record.deadline = now + self._round_trip.timeout(record.num_tries, whole_context=whole)
+        record.deadline = now + self._round_trip.timeout(record.num_silences, whole_context=whole)
         message = record.message(self._transcript.tokens, self._opening, whole=whole)
         self._outgoing.append(Outgoing(message, self.worker))
 
@@ -184,6 +187,16 @@ class SendWindow:
         self.worker = None
         if self._in_flight:
             self._in_flight[0].deadline = deadline
+
+    def has_asked(self, worker: str) -> bool:
+        """Whether a refusal can be this worker's: the one that was asked, or any where all were."""
+        return self.worker in (None, worker)
+
+    def pause(self, until: float) -> None:
+        """The oldest draft is refused: leave it alone for a while, then ask another worker."""
+        self.leave_worker(until)
+        self._in_flight[0].is_paused = True
+        self._in_flight[0].num_silences = 0
 
     def close(self) -> None:
         """Tell the worker that the session is over."""

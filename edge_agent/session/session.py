@@ -8,13 +8,14 @@ ignored, and a rejection rewinds to where the target disagreed (`EdgeSequence`).
 from collections.abc import Sequence
 
 from common.protocol.messages import Correction, Reason, Refusal, ToDevice
+from edge_agent.errors import AgentError
 from edge_agent.policy.policy import Decision, Proposal
 from edge_agent.session.audit import Audit
 from edge_agent.session.block_length import BlockLength
 from edge_agent.session.cloud_loss import UNREACHABLE, CloudLoss
 from edge_agent.session.ending import Ending
 from edge_agent.session.in_flight import InFlight
-from edge_agent.session.refusals import explain
+from edge_agent.session.refusals import SHORT_PAUSE, Refusals, explain
 from edge_agent.session.round_trip import RoundTrip
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.sequence import EdgeSequence
@@ -42,12 +43,14 @@ class EdgeSession:
             policy = OnCloudLoss.FAIL  # no draft model to continue with
         self.cloud = CloudLoss(policy, settings.cloud_timeout, settings.min_timeout)
         self.failure: str | None = None
+        self._refusals = Refusals(settings.min_timeout)
         self._settings = settings
         self._sequence = EdgeSequence(prompt, settings, self.round_trip, self.tally)
         self._send_window = self._sequence.send_window
         self._ending = Ending(self._sequence.transcript, settings, self.tally)
         self._num_held = 0  # tokens that the worker held at the end
         self._drafted_version: int | None = None  # of the text that the draft model is continuing
+        self._broken: tuple[int, AgentError] | None = None  # the version that cannot be continued, and why
         self._has_begun = False
 
     # -- what a driver asks ---------------------------------------------------------------------------
@@ -83,6 +86,7 @@ class EdgeSession:
         return (
             self._settings.drafts
             and not self.finished
+            and not self._is_broken
             and not self._ending.tail_ended
             and len(self._send_window) < self._settings.window
         )
@@ -91,6 +95,21 @@ class EdgeSession:
     def awaits_draft(self) -> bool:
         """Whether a draft was begun and has not returned yet."""
         return self._drafted_version is not None
+
+    @property
+    def draft_error(self) -> AgentError | None:
+        """Why the text cannot go on: the draft model failed at the next token, and all before it is settled.
+
+        An error in what was drafted ahead does not count while a rejection may still take the text elsewhere.
+        """
+        is_next = self._sequence.boundary == len(self.tokens)
+        if self._broken is None or not self._is_broken or not is_next or self.finished:
+            return None
+        return self._broken[1]
+
+    @property
+    def _is_broken(self) -> bool:
+        return self._broken is not None and self._broken[0] == self._sequence.transcript.version
 
     @property
     def deadline(self) -> float | None:
@@ -141,6 +160,16 @@ class EdgeSession:
         version, self._drafted_version = self._drafted_version, None
         if version == self._sequence.transcript.version and self.wants_draft:
             self._propose(proposal, now, seconds)
+
+    def draft_failed(self, error: AgentError, now: float) -> None:
+        """The draft that was begun failed: have verified what there is; drafting goes on if that changes."""
+        version, self._drafted_version = self._drafted_version, None
+        if version is None or version != self._sequence.transcript.version or not self.wants_draft:
+            return
+        self._broken = version, error
+        if len(self._sequence.block):
+            self._sequence.launch(0, now)
+        self._settle()
 
     def _propose(self, proposal: Proposal, now: float, seconds: float) -> None:
         self.block_length.drafted(seconds)
@@ -241,31 +270,43 @@ class EdgeSession:
             self.round_trip.observe(now - record.sent_at)
         if record.next_index == 0:
             num_tested = min(len(record.block), correction.num_accepted + 1)
-            self.block_length.verified(correction.compute_ms / 1000, num_tested, correction.num_accepted)
-        self.cloud.answered(now)
+            seconds = min(correction.compute_ms / 1000, now - record.first_sent_at)  # a worker may claim more
+            self.block_length.verified(seconds, num_tested, correction.num_accepted)
+        self._answered(now)
         learned = self._ending.learn(record.end_ids(correction), self._sequence.boundary)
         self._sequence.correct(record, correction, now)
         if learned and (end := self._ending.first_end) is not None:
             self._sequence.cut(end, now)
         self._send_window.send_waiting(now)
 
+    def _answered(self, now: float) -> None:
+        self.cloud.answered(now)
+        self._refusals.clear()
+
     def _refused(self, record: InFlight | None, refusal: Refusal, now: float) -> None:
         match refusal.reason:
             case Reason.BUSY if refusal.n is None and refusal.worker == self.worker:
                 self._send_window.leave_worker(now)  # it is stopping, and tells every session it holds
-            case _ if record is None:
+            case _ if record is None or not self._send_window.has_asked(refusal.worker):
                 self.tally.num_ignored += 1
-            case Reason.BUSY:
-                self.cloud.refused(refusal)
-                if record is self._send_window.oldest:
-                    self._send_window.leave_worker(now + max(refusal.retry_after, self._settings.min_timeout))
-            case Reason.NEED_CONTEXT:
-                if not self._send_window.repair(refusal, now):
-                    self.tally.num_ignored += 1  # the deadline will bring another worker
-            case Reason.TOO_LONG:
+            case Reason.TOO_LONG if not record.is_paused:
                 record.too_long = refusal
+            case Reason.NEED_CONTEXT if self._send_window.repair(refusal, now):
+                pass
+            case _ if record is not self._send_window.oldest or record.is_paused:
+                self.tally.num_ignored += 1  # the deadline will bring another worker
+            case Reason.BUSY | Reason.NEED_CONTEXT:
+                self.cloud.refused(refusal)
+                self._send_window.pause(now + self._refusals.pause(refusal, now))
             case _:
-                self.fail(explain(refusal))
+                self._object(refusal, now)
+
+    def _object(self, refusal: Refusal, now: float) -> None:
+        """A worker refuses the oldest draft for good: perhaps it is alone with that."""
+        if self._refusals.settles(refusal):
+            self.fail(explain(refusal))
+        else:
+            self._send_window.pause(now + SHORT_PAUSE)
 
     def _shorten(self, record: InFlight, refusal: Refusal, now: float) -> None:
         """End the text at the worker's limit, or where the draft begins that goes beyond it."""
@@ -276,11 +317,11 @@ class EdgeSession:
         if record.is_stream and limit >= needed:
             self.tally.num_ignored += 1  # it has overtaken tokens, which the deadline brings again
         elif self._sequence.transcript.num_prompt < limit < needed:
-            self.cloud.answered(now)
+            self._answered(now)
             self._ending.limit(max(limit, num_sure))
             self._sequence.shorten(record, max(limit, num_sure), now)
         else:
-            self.fail(explain(refusal))
+            self._object(refusal, now)
 
     def _lose_cloud(self, reason: str, now: float) -> None:
         """Fail, or keep what the draft model wrote and try again later."""
@@ -321,5 +362,6 @@ class EdgeSession:
             num_held=self._num_held,
             next_n=self._send_window.next_n,
             epoch=self._sequence.epoch,
+            pause=self._settings.min_timeout,
             now=now,
         )

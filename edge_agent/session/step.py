@@ -14,7 +14,8 @@ how they send, wait and run the draft model; each drives its session like this:
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edge_agent.session.events import Connecting, Drafted, Event, LinkEvent
+from edge_agent.errors import AgentError
+from edge_agent.session.events import Connecting, Drafted, DraftFailed, Event, LinkEvent
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
 from edge_agent.session.transcript import FinalToken
@@ -25,7 +26,8 @@ class Step:
     """What to send, what became final, and how long to wait for the next event.
 
     `silence` says once for each silence of the cloud why the session keeps waiting. The session of a
-    `finished` step may still have `messages` to send, and needs no further step.
+    `finished` step may still have `messages` to send, and needs no further step. After a step with an `error`
+    of the draft model the text cannot go on.
     """
 
     messages: Sequence[Outgoing]
@@ -33,6 +35,7 @@ class Step:
     silence: str | None
     deadline: float | None
     finished: bool
+    error: AgentError | None = None
 
 
 def advance(session: EdgeSession, now: float, events: Iterable[Event] = ()) -> Step:
@@ -47,15 +50,18 @@ def advance(session: EdgeSession, now: float, events: Iterable[Event] = ()) -> S
     session.tick(now)
     silence = session.silence(now)
     deadline, is_drafting = session.deadline, session.wants_draft or session.awaits_draft
-    if deadline is None and not is_drafting and not session.finished:
+    error = session.draft_error
+    if deadline is None and not is_drafting and not session.finished and error is None:
         raise RuntimeError("the session waits for nothing")
-    return Step(session.take_outgoing(), session.take_final(), silence, deadline, session.finished)
+    return Step(session.take_outgoing(), session.take_final(), silence, deadline, session.finished, error)
 
 
 def _take(session: EdgeSession, event: Event, now: float) -> None:
     match event:
         case Drafted():
             session.drafted(event.proposal, now, event.seconds)
+        case DraftFailed():
+            session.draft_failed(event.error, now)
         case Connecting():
             session.connecting(event.since)
         case LinkEvent.NO_WORKER:

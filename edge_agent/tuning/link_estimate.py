@@ -85,6 +85,7 @@ class LinkEstimate:
         if key not in self._pending:
             return
         num_bytes, sent_at = self._pending.pop(key)
+        verification = min(verification, now - sent_at)  # a worker may claim more
         self._num_drafts += 1
         self._sums.scale(FORGETTING)
         self._sums.add(num_bytes, max(0.0, now - sent_at - verification), verification)

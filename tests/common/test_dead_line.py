@@ -116,3 +116,15 @@ def test_a_line_that_was_dead_for_12_seconds_is_used_at_once(broker: LocalBroker
                 assert (await link.receive()).payload == b"kept"
 
     asyncio.run(scenario())
+
+
+def test_a_line_on_which_nothing_is_said_stays_up(broker: LocalBroker) -> None:
+    """Both paho and the watch ping it after the keepalive; neither takes the other's ping for a silence."""
+
+    async def idle() -> int:
+        settings = LinkSettings(broker.url, keepalive=1)
+        async with Link(settings) as link:
+            await asyncio.sleep(4.5)  # several keepalives
+            return link.statistics.num_connects
+
+    assert asyncio.run(idle()) == 1

@@ -3,12 +3,18 @@
 # what was measured is inside the session
 # pyright: reportPrivateUsage=false
 
+import asyncio
+
 import numpy as np
 import pytest
 
 from common.protocol.messages import MAX_CONTEXT_PROBS, Close, Correction, Draft, Reason, Refusal
 from common.sampling.distribution import decode_probs, encode_probs, warp
-from edge_agent.session.audit import Audit
+from edge_agent.errors import GenerationError
+from edge_agent.generation.audits import Audits
+from edge_agent.generation.mailbox import Inbox, Mailbox
+from edge_agent.session.audit import LONGEST_AUDIT, Audit
+from edge_agent.session.send_window import Outgoing
 from edge_agent.session.settings import OnCloudLoss
 from edge_agent.session.transcript import SKIPPED
 from tests.support.circle import PROMPT, Circle
@@ -181,10 +187,10 @@ def test_a_busy_worker_is_left_alone_as_long_as_it_says_and_another_is_asked() -
     sent = audit.take_outgoing()[0]
     assert sent.worker is not None
     audit.receive(
-        Refusal(expect(Draft, sent.message).n, Reason.BUSY, sent.worker, retry_after=2.0), circle.now
+        Refusal(expect(Draft, sent.message).n, Reason.BUSY, sent.worker, retry_after=0.75), circle.now
     )
-    assert audit.deadline == circle.now + 2.0
-    circle.now += 2.0
+    assert audit.deadline == circle.now + 0.75
+    circle.now += 0.75
     audit.tick(circle.now)
     again = audit.take_outgoing()[0]
     asked, whole = expect(Draft, sent.message), expect(Draft, again.message)
@@ -195,3 +201,68 @@ def test_a_busy_worker_is_left_alone_as_long_as_it_says_and_another_is_asked() -
     audit.receive(circle.to_device.pop(), circle.now)
     assert audit.over
     assert audit.tally.num_measured > 0
+
+
+ENDLESS: list[Refusal] = [
+    Refusal(0, Reason.BUSY, "liar", retry_after=3600.0),
+    Refusal(0, Reason.BUSY, "liar", retry_after=float("inf")),
+    Refusal(0, Reason.NEED_CONTEXT, "liar", have=2**32 - 1),
+    Refusal(None, Reason.BUSY, "liar"),
+]
+
+
+@pytest.mark.parametrize("refusal", ENDLESS)
+@pytest.mark.parametrize("interval", [0.1, 5.0])
+def test_an_audit_ends_soon_however_often_a_worker_refuses_it(refusal: Refusal, interval: float) -> None:
+    circle = finished(threshold=1.0)
+    audit, began, num_sent = audit_of(circle), circle.now, 0
+    while not audit.over:
+        num_sent += len(audit.take_outgoing())
+        audit.receive(refusal, circle.now)
+        circle.now = min(circle.now + interval, audit.deadline)
+        audit.tick(circle.now)
+    assert num_sent <= 2
+    assert circle.now <= began + LONGEST_AUDIT
+
+
+def test_an_audit_in_many_pieces_ends_although_each_answer_comes_late() -> None:
+    circle = finished(threshold=1.0, max_tokens=480)
+    audit, began = audit_of(circle), circle.now
+    audit._round_trip.observe(LONGEST_AUDIT)
+    circle.now += 15.0
+    audit.receive(Correction(0, 0, None, "liar", context_codes=bytes(256)), circle.now)
+    assert not audit.over
+    assert audit.deadline == began + LONGEST_AUDIT
+    audit.tick(audit.deadline)
+    assert audit.over
+
+
+class TooSmall:
+    """A carrier that takes nothing."""
+
+    def join(self, session: str, inbox: Inbox) -> None:
+        pass
+
+    def leave(self, session: str) -> None:
+        pass
+
+    async def send(self, session: str, outgoing: Outgoing) -> None:
+        del session, outgoing
+        raise GenerationError("a draft cannot be sent: it is too large")
+
+
+def test_an_audit_that_is_larger_than_the_broker_takes_is_dropped_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended: list[bool] = []
+
+    async def audited() -> None:
+        audits = Audits()
+        audits.begin(audit_of(finished(threshold=1.0)), Mailbox("s", TooSmall()), lambda: ended.append(True))
+        await audits.finished()
+
+    asyncio.run(audited())
+    assert ended == [True]
+    assert [record.message for record in caplog.records] == [
+        "an answer stays unmeasured: a draft cannot be sent: it is too large"
+    ]

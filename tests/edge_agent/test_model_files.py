@@ -1,6 +1,7 @@
 """Names become folders, folders become one value, and whatever is wrong with them is one sentence."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,12 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from common.sampling.distribution import Sampling
 from edge_agent.draft_model import source as model_source
+from edge_agent.draft_model.choice import choose
+from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import DEMO_FOLDER, read_info
 from edge_agent.draft_model.source import resolve
 from edge_agent.errors import ModelError
+from edge_agent.text.tokenizer import Text
 from tests.support.small_models import MAX_POSITIONS, FolderOf
 
 CONFIG = {"max_position_embeddings": 64, "num_attention_heads": 4, "hidden_size": 32, "eos_token_id": 1}
@@ -210,3 +214,102 @@ def test_fields_of_generation_config_that_would_change_the_text_and_are_not_appl
     assert read_info(folder).unhonoured == tuple(sorted(fields))
     assert read_info(make(tmp_path, generation_config={**neutral, **honoured})).unhonoured == ()
     assert read_info(DEMO_FOLDER).unhonoured == ()
+
+
+# -- listings as they occur on the hub -----------------------------------------------------------------
+
+PHI = "cpu_and_mobile/cpu-int4-rtn-block-32"
+LISTINGS: dict[str, tuple[list[str], list[str]]] = {
+    "onnx-community": (
+        ["onnx/model.onnx", "onnx/model_q4.onnx", "onnx/model_fp16.onnx"],
+        ["onnx/model_q4.onnx"],
+    ),
+    "merged only": (
+        [
+            "onnx/decoder_model.onnx",
+            "onnx/decoder_with_past_model.onnx",
+            "onnx/decoder_model_merged.onnx",
+            "onnx/decoder_model_merged_quantized.onnx",
+            "onnx/decoder_model_quantized.onnx",
+        ],
+        ["onnx/decoder_model_merged_quantized.onnx"],
+    ),
+    "merged, one precision": (["onnx/decoder_model_merged.onnx"], ["onnx/decoder_model_merged.onnx"]),
+    "merged, at the top": (
+        ["decoder_model.onnx", "decoder_model_merged.onnx", "decoder_with_past_model.onnx"],
+        ["decoder_model_merged.onnx"],
+    ),
+    "halves": (["onnx/decoder_model.onnx", "onnx/decoder_with_past_model.onnx"], []),
+    "genai, one folder": (["genai/genai_config.json", "genai/model.onnx"], ["genai/model.onnx"]),
+    "genai, per device": (
+        [
+            f"{PHI}/genai_config.json",
+            f"{PHI}/phi3.onnx",
+            "cuda/cuda-fp16/genai_config.json",
+            "cuda/cuda-fp16/phi3.onnx",
+            "directml/directml-int4/genai_config.json",
+            "directml/directml-int4/model.onnx",
+        ],
+        [f"{PHI}/phi3.onnx"],
+    ),
+    "genai, two for processors": (
+        [
+            f"{PHI}{end}/{file}"
+            for end in ("", "-acc-level-4")
+            for file in ("genai_config.json", "model.onnx")
+        ],
+        [f"{PHI}-acc-level-4/model.onnx", f"{PHI}/model.onnx"],
+    ),
+    "genai, none for processors": (
+        [f"{end}/{file}" for end in ("cuda", "dml") for file in ("genai_config.json", "model.onnx")],
+        ["cuda/model.onnx", "dml/model.onnx"],
+    ),
+    "no configuration in the folder": (["gpu/model.onnx"], []),
+    "one of any name": (["onnx/llama.onnx"], ["onnx/llama.onnx"]),
+    "none": (["model.safetensors"], []),
+}
+
+
+@pytest.mark.parametrize(("names", "chosen"), LISTINGS.values(), ids=LISTINGS)
+def test_the_same_graph_is_chosen_on_the_hub_and_in_a_folder(
+    names: list[str], chosen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert choose(names) == chosen
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    hub = Hub(tmp_path, monkeypatch)
+    hub.files = ["config.json", *names]
+    if len(chosen) == 1:
+        assert read_info(tmp_path).onnx_path == tmp_path / chosen[0]
+        resolve("someone/model")
+        assert hub.patterns[2:] == [f"{chosen[0]}*"]
+        return
+    here, there = refusal(lambda: read_info(tmp_path)), refusal(lambda: resolve("someone/model"))
+    for message in (here, there):
+        assert all(name in message for name in chosen)
+        assert ("set `model_file` to one" if chosen else "edge-agent export") in message
+        assert ("decoder_with_past_model" in message) == any("with_past" in name for name in names)
+
+
+def test_a_graph_in_a_folder_of_its_own_goes_with_the_files_beside_it(
+    tmp_path: Path, twin_folder: FolderOf
+) -> None:
+    own = tmp_path / PHI
+    shutil.copytree(twin_folder("llama"), own)
+    (own / "config.json").rename(tmp_path / "config.json")  # the hub has it at the top, or nowhere
+    decoder = {"head_size": 16, "num_key_value_heads": 2}
+    genai = {"model": {"context_length": 50, "eos_token_id": 4, "decoder": decoder}}
+    (own / "genai_config.json").write_text(json.dumps(genai))
+    for model_file in (None, f"{PHI}/model.onnx"):
+        info = read_info(tmp_path, model_file)
+        assert (info.folder, info.onnx_path, info.max_positions) == (own, own / "model.onnx", 50)
+        assert Text.load(info).encode("light")
+        assert DraftModel.load(tmp_path, model_file=model_file).logits([1, 2]).shape == (384,)
+
+
+def test_a_graph_in_a_folder_without_a_tokenizer_uses_the_one_at_the_top(tmp_path: Path) -> None:
+    make(tmp_path, "genai/model.onnx")
+    (tmp_path / "genai" / "genai_config.json").write_text("{}")
+    assert read_info(tmp_path).folder == tmp_path

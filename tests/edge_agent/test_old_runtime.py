@@ -56,3 +56,15 @@ def test_the_bounds_of_the_package_are_those_of_the_messages() -> None:
         line for name in ("edge", "export") for line in extras[name] if re.match(r"onnxruntime[>=<]", line)
     ]
     assert found == [wanted, wanted]
+
+
+def test_the_lowest_versions_that_are_tried_are_those_of_the_package() -> None:
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["edge"]]
+    lowest = dict(re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(wanted), re.MULTILINE))
+    lines = (root / "deploy" / "lowest-edge.txt").read_text().splitlines()
+    tried = dict(line.split("==") for line in lines if "==" in line)
+    assert tried.keys() == lowest.keys()
+    for name, version in lowest.items():
+        assert tried[name].removesuffix(".0") == version.removesuffix(".0")

@@ -144,11 +144,13 @@ def test_a_prompt_that_leaves_no_room_at_the_worker_is_an_error(scheme: str) -> 
     assert "shorten the prompt" in present(circle.edge.failure)
 
 
-def test_a_worker_that_contradicts_itself_about_its_limit_ends_the_text_with_an_error() -> None:
+def test_workers_that_contradict_themselves_about_their_limit_end_the_text_with_an_error() -> None:
     circle = Circle()
     while not circle.to_workers:
         circle.draft()
-    circle.advance(Refusal(0, Reason.TOO_LONG, "w0", "no room", have=500))
+    for name in ("w0", "w1"):
+        circle.advance(Refusal(0, Reason.TOO_LONG, name, "no room", have=500))
+        circle.pass_time(1.0)
     assert "no room" in present(circle.edge.failure)
 
 

@@ -155,8 +155,8 @@ def test_a_busy_worker_costs_time_only() -> None:
     while circle.edge.wants_draft:
         circle.draft()
     circle.to_workers.clear()
-    circle.advance(Refusal(0, Reason.BUSY, "w0", retry_after=3.0))
-    assert circle.edge.deadline == circle.now + 3.0
+    circle.advance(Refusal(0, Reason.BUSY, "w0", retry_after=0.75))
+    assert circle.edge.deadline == circle.now + 0.75
     circle.settle()
     assert circle.text == undisturbed()
 
@@ -173,7 +173,9 @@ def test_a_refusal_that_asking_again_cannot_mend_ends_with_one_sentence(reason: 
     circle = Circle()
     while circle.edge.wants_draft:
         circle.draft()
-    circle.advance(Refusal(0, reason, "w0", "no good"))
+    for name in ("w0", "w1"):
+        circle.advance(Refusal(0, reason, name, "no good"))
+        circle.pass_time(1.0)
     assert circle.edge.finish_reason == "error"
     assert advice in present(circle.edge.failure)
     assert "no good" in present(circle.edge.failure)

@@ -426,6 +426,46 @@ def test_a_worker_that_never_says_anything_true_costs_the_cloud_timeout_only(
     assert failure.isprintable()
 
 
+@pytest.mark.parametrize("reason", [Reason.BUSY, Reason.NEED_CONTEXT, Reason.BAD_REQUEST])
+def test_a_worker_that_refuses_everything_beside_an_honest_one_changes_no_text(
+    reason: Reason, attacked: tuple[LocalBroker, LocalWorker], draft_folder: FolderOf
+) -> None:
+    broker, _ = attacked
+    settings = config(
+        broker.url, draft_folder("llama"), max_tokens=12, cloud_timeout=20.0, device=f"d{reason}"
+    )
+
+    def lie(draft: Draft) -> list[bytes]:
+        return [encode(Refusal(draft.n, reason, "liar", retry_after=3600.0))]
+
+    async def texts() -> list[list[int | None]]:
+        alone = await text_of(settings)
+        async with false_worker(broker.url, settings.pool, lie), asyncio.timeout(60):
+            return [alone, *[await text_of(settings) for _ in range(3)]]
+
+    alone, *beside = asyncio.run(texts())
+    assert beside == [alone] * 3
+
+
+@pytest.mark.parametrize("reason", [Reason.BUSY, Reason.NEED_CONTEXT])
+def test_an_agent_closes_soon_although_its_audit_is_refused(
+    reason: Reason, broker: LocalBroker, draft_folder: FolderOf
+) -> None:
+    settings = config(
+        broker.url, draft_folder("llama"), scheme="opportunistic", threshold=1.0, audit=1.0, max_tokens=4
+    )
+    refused: list[int] = []
+
+    def lie(draft: Draft) -> list[bytes]:
+        refused.append(draft.n)
+        return [encode(Refusal(draft.n, reason, "liar", retry_after=3600.0))] * 3
+
+    found, failure = asyncio.run(generation_with(settings, lie))
+    assert found
+    assert failure is None
+    assert len(refused) == 2
+
+
 def test_zz_the_worker_still_stops_in_an_orderly_way(attacked: tuple[LocalBroker, LocalWorker]) -> None:
     _, worker = attacked
     assert worker.stop() == 0
