@@ -30,8 +30,8 @@ class DraftKey(IntEnum):
     TOP_K = 17
     TOP_P = 18
     PACKED = 19  # instead of the block and its distributions
-    MIN_P = 20  # this key and the next may come with an opening, too
-    PENALTIES = 21
+    MIN_P = 21  # this key and the next may come with an opening, too
+    PENALTIES = 22
 
 
 class CorrectionKey(IntEnum):
