@@ -83,24 +83,44 @@ class Lattice:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
-    """Untruncated: float16 weights [vocab_size]; the distribution is the weights over their sum."""
+    """Untruncated: float16 weights [vocab_size]; the distribution is the weights over their sum.
 
-    weights: npt.NDArray[np.float16]
+    A device gives the weights above 0 and their `ids`, ascending, so a token that stays local costs no whole
+    row: `weights` puts it together, when it is sent. Without `ids`, `given` is the row.
+    """
+
+    given: npt.NDArray[np.float16]
+    ids: IntArray | None = None
+    vocab_size: int = 0
+
+    @property
+    def weights(self) -> npt.NDArray[np.float16]:
+        """The whole row, as it is sent."""
+        if self.ids is None:
+            return self.given
+        row = np.zeros(self.vocab_size, np.float16)
+        row[self.ids] = self.given
+        return row
 
     def prob(self, token: int) -> float:
         """The probability of one token."""
-        return float(self.dense(len(self.weights))[token])
+        if self.ids is None:
+            return float(_float64_probs(self.given)[token])
+        index = int(np.searchsorted(self.ids, token))
+        is_listed = index < len(self.ids) and self.ids[index] == token
+        return float(_float64_probs(self.given)[index]) if is_listed else 0.0
 
     def dense(self, vocab_size: int) -> FloatArray:
         """The whole distribution [vocab_size]; `vocab_size` must be the number of weights."""
-        weights = self.weights.astype(np.float64)
+        weights = self.weights
         if len(weights) != vocab_size:
             raise ValueError(f"{len(weights)} weights for a vocabulary of {vocab_size}")
-        return weights / weights.sum()
+        return _float64_probs(weights)
 
     def draw(self, uniform: float) -> int:
-        """Inverse of the cumulative distribution at `uniform` in (0, 1)."""
-        return draw(self.dense(len(self.weights)), uniform)
+        """Inverse of the cumulative distribution at `uniform` in (0, 1); the whole row gives the same."""
+        index = draw(_float64_probs(self.given), uniform)
+        return index if self.ids is None else int(self.ids[index])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,6 +276,12 @@ def decode_probs(codes: npt.NDArray[np.uint8]) -> FloatArray:
     probs = 2.0 ** (-codes.astype(np.float64) / LOG_STEPS_PER_OCTAVE)
     probs[codes == ZERO_PROB_CODE] = 0.0
     return probs
+
+
+def _float64_probs(weights: npt.NDArray[np.float16]) -> FloatArray:
+    """Weights over their sum. If none is above 1 the sum is exact, and zeros among them change nothing."""
+    numbers = weights.astype(np.float64)
+    return numbers / numbers.sum()
 
 
 def _softmax(logits: npt.NDArray[np.floating], temperature: float) -> Warped:

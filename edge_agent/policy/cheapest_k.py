@@ -22,15 +22,20 @@ MAX_CHOSEN = 64
 DEFAULT_BYTE_PRICE = 1e-4  # a byte at 1 Mbit/s over a rejection of 80 ms
 
 
-def cheapest_num_ids(probs: FloatArray, total: int, byte_price: float) -> int:
+def cheapest_num_ids(
+    probs: FloatArray, total: int, byte_price: float, *, vocab_size: int | None = None
+) -> int:
     """The k from 1 to 64 that costs least; the smallest of equals.
 
-    `probs` [vocab_size] is in any order, `total` is the resolution of the counts, and `byte_price` is the
-    time of a byte over that of a rejection.
+    `probs` is in any order, of all ids or of those above 0, or of the 64 largest, among `vocab_size` ids.
+    `total` is the resolution of the counts, and `byte_price` is the time of a byte over that of a rejection.
     """
     largest = probs[top_ids(probs, MAX_CHOSEN)]
     outside = np.maximum(0.0, 1.0 - np.cumsum(largest))
-    return int(np.argmin(message_bytes(len(probs), total)[: len(largest)] * byte_price + outside)) + 1
+    return (
+        int(np.argmin(message_bytes(vocab_size or len(probs), total)[: len(largest)] * byte_price + outside))
+        + 1
+    )
 
 
 @cache

@@ -1,7 +1,8 @@
 """How uncertain the draft model is of the token it drew: one function per estimator, from 0 (certain) to 1.
 
-Each takes the raw logits [vocab_size] and the draft token. They only decide when to ask the target model:
-whether the text is exact never depends on them.
+Each takes the raw logits [vocab_size], or the `Head` that was found in them, and the draft token. They only
+decide when to ask the target model: whether the text is exact never depends on them. Rows longer than `SMALL`
+(`edge_agent.policy.head`) are summed in float32, within `TOLERANCE`.
 """
 
 from collections.abc import Callable
@@ -10,15 +11,21 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from common.sampling.randomness import Purpose, uniforms
+from common.sampling.randomness import FloatArray, Purpose, uniforms
+from edge_agent.policy.head import Head, Logits
+from edge_agent.policy.normalisers import Normalisers, normalisers
+from edge_agent.policy.sums import total, weighted
 
-Logits: TypeAlias = npt.NDArray[np.floating]
-Estimator: TypeAlias = Callable[[Logits, int, int, int], float]
+Estimator: TypeAlias = Callable[[Logits | Head, int, int, int], float]
 
 NUM_TEMPERATURES = 20
 MIN_TEMPERATURE = 0.05
 MAX_TEMPERATURE = 2.0
+TOLERANCE = 0.01  # of perturbation_mean: where its bounds are further away, it sums every id
 CACHED = 1 << 16  # numbers at once: few enough for a core's cache, many enough to be worth a call
+
+_STEPS = (np.arange(NUM_TEMPERATURES) + 0.5) / NUM_TEMPERATURES
+GRID = MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * _STEPS
 
 
 def token_probs_at(
@@ -36,7 +43,7 @@ def token_probs_at(
     return np.exp(shifted[token] * inverse) / normalisers
 
 
-def perturbation_vote(logits: Logits, token: int, seed: int, position: int) -> float:
+def perturbation_vote(logits: Logits | Head, token: int, seed: int, position: int) -> float:
     """The papers' temperature perturbation (arXiv 2412.12687): the share of 20 redraws that differ.
 
     Each redraw has its own temperature, uniform in [0.05, 2]. A redraw differs from `token` with probability
@@ -44,35 +51,73 @@ def perturbation_vote(logits: Logits, token: int, seed: int, position: int) -> f
     """
     numbers = uniforms(seed, position, Purpose.PERTURB, 2 * NUM_TEMPERATURES)
     temperatures = MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * numbers[:NUM_TEMPERATURES]
-    return float(np.mean(numbers[NUM_TEMPERATURES:] >= token_probs_at(logits, token, temperatures)))
+    coins, head = numbers[NUM_TEMPERATURES:], Head.of(logits)
+    if not head.is_whole:
+        probs = _token_probs_between(head, token, temperatures)
+        certain = coins >= probs.high
+        if (certain == (coins >= probs.low)).all():
+            return float(np.mean(certain))
+    return float(np.mean(coins >= token_probs_at(head.logits, token, temperatures)))
 
 
-def perturbation_mean(logits: Logits, token: int, seed: int = 0, position: int = 0) -> float:
-    """What `perturbation_vote` estimates, without its noise: the mean over a grid of temperatures."""
-    steps = (np.arange(NUM_TEMPERATURES) + 0.5) / NUM_TEMPERATURES
-    temperatures = MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * steps
-    return float(1.0 - np.mean(token_probs_at(logits, token, temperatures)))
+def perturbation_mean(logits: Logits | Head, token: int, seed: int = 0, position: int = 0) -> float:
+    """What `perturbation_vote` estimates, without its noise: the mean over a grid of temperatures.
+
+    Within `TOLERANCE` of the mean over all ids; rows up to `SMALL` have that mean itself.
+    """
+    head = Head.of(logits)
+    if not head.is_whole:
+        probs = _token_probs_between(head, token, GRID)
+        low, mean, high = (float(each.mean()) for each in (probs.low, probs.estimate, probs.high))
+        if max(high - mean, mean - low) <= TOLERANCE:
+            return 1.0 - mean
+    return float(1.0 - np.mean(token_probs_at(head.logits, token, GRID)))
 
 
-def entropy(logits: Logits, token: int = 0, seed: int = 0, position: int = 0) -> float:
+def entropy(logits: Logits | Head, token: int = 0, seed: int = 0, position: int = 0) -> float:
     """Shannon entropy of the distribution, divided by that of the uniform one."""
-    probs = _probs(logits)
-    positive = probs[probs > 0]
-    return float(-(positive * np.log(positive)).sum() / np.log(len(probs)))
+    head = Head.of(logits)
+    if head.is_whole:
+        probs = _probs(head.logits)
+        positive = probs[probs > 0]
+        return float(-(positive * np.log(positive)).sum() / np.log(len(probs)))
+    weights = np.exp(np.subtract(head.logits, head.largest, dtype=np.float32))
+    all_mass = total(weights)
+    mean_gap = head.largest - weighted(head.logits, weights) / all_mass
+    return float((np.log(all_mass) + mean_gap) / np.log(len(weights)))
 
 
-def doubt(logits: Logits, token: int = 0, seed: int = 0, position: int = 0) -> float:
+def doubt(logits: Logits | Head, token: int = 0, seed: int = 0, position: int = 0) -> float:
     """1 - the largest probability."""
-    return float(1.0 - _probs(logits).max())
+    head = Head.of(logits)
+    if head.is_whole:
+        return float(1.0 - _probs(head.logits).max())
+    return 1.0 - 1.0 / _mass(head)
 
 
-def margin(logits: Logits, token: int = 0, seed: int = 0, position: int = 0) -> float:
+def margin(logits: Logits | Head, token: int = 0, seed: int = 0, position: int = 0) -> float:
     """1 - (largest - second largest probability)."""
-    second, first = np.partition(_probs(logits), -2)[-2:]
-    return float(1.0 - (first - second))
+    head = Head.of(logits)
+    if head.is_whole:
+        second, first = np.partition(_probs(head.logits), -2)[-2:]
+        return float(1.0 - (first - second))
+    second = float(np.partition(head.values, -2)[-2]) - head.largest
+    return float(1.0 - (1.0 - np.exp(second)) / _mass(head))
 
 
-def _probs(logits: Logits) -> npt.NDArray[np.float64]:
+def _token_probs_between(head: Head, token: int, temperatures: FloatArray) -> Normalisers:
+    """softmax(logits / theta)[token] for each theta: its bounds, and an estimate between them."""
+    own = np.exp((float(head.logits[token]) - head.largest) / temperatures)
+    found = normalisers(head, temperatures)
+    return Normalisers(own / found.high, own / found.estimate, own / found.low)
+
+
+def _mass(head: Head) -> float:
+    """The sum over all ids of exp(logit - largest)."""
+    return total(np.exp(np.subtract(head.logits, head.largest, dtype=np.float32)))
+
+
+def _probs(logits: Logits) -> FloatArray:
     weights = np.exp((logits - logits.max()).astype(np.float64))
     return weights / weights.sum()
 
