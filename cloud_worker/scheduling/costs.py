@@ -1,0 +1,129 @@
+"""What devices cost a worker, charged to them whatever it is made of, and what follows from it. Pure.
+
+Law 5: a device is heavy while it uses more than its share of the worker, and light otherwise. A heavy one loses
+nothing as long as no light one is active. Beside a light one it is served after it and in pieces, and when
+the event loop has too much to do, its messages are dropped. What a device costs never depends on the text, and
+no text depends on it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cloud_worker.scheduling.allowances import ACTIVE_SECONDS, Allowances
+from cloud_worker.scheduling.prices import SMOOTHING, Prices
+from cloud_worker.scheduling.virtual_clock import VirtualClock
+
+WORK_SHARE = 0.75  # of each second, for all devices together: beyond it, someone has to wait
+LOOP_SHARE = 0.5  # of each second of the event loop
+LOOP_BURST = 0.02  # seconds of the event loop that a device may owe
+LIGHT_BURST = 0.01  # seconds of the worker that a light device may owe, apart from a few passes
+LIGHT_PASSES = 2.0
+EVERYONE = ""
+
+
+class CostKind(StrEnum):
+    """What a device has cost, as metrics label it."""
+
+    READING = "reading"  # taking in and decoding its messages
+    PLANNING = "planning"  # comparing its drafts with what its sessions hold, refusals included
+    FORWARD = "forward"  # its part of forward passes
+    JUDGING = "judging"
+    ANSWERING = "answering"  # encoding and sending, refusals included
+
+
+LOOP_KINDS = (CostKind.READING, CostKind.PLANNING, CostKind.ANSWERING)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A device's part of a pass: positions computed, rows judged, and the seconds of judging."""
+
+    device: str
+    num_positions: int
+    num_rows: int
+    judging_seconds: float
+
+
+class Costs:
+    """Charges, and the order and the limits that follow from them; times are in seconds."""
+
+    def __init__(self) -> None:
+        self.prices = Prices()
+        self.clock = VirtualClock()
+        self._seconds = dict.fromkeys(CostKind, 0.0)
+        self._work = Allowances(WORK_SHARE)
+        self._loop = Allowances(LOOP_SHARE)
+        self._whole_loop = Allowances(LOOP_SHARE)
+        self._light_at = float("-inf")  # when a light device was last heard
+        self._light_task = 0.0  # seconds that a task of a light device takes, smoothed
+
+    @property
+    def seconds(self) -> Mapping[CostKind, float]:
+        """What all devices have cost together."""
+        return self._seconds
+
+    @property
+    def num_active(self) -> int:
+        """Devices heard or served in the last seconds."""
+        return self._work.num_active
+
+    @property
+    def plain_pass(self) -> float:
+        """The seconds that a light device's draft takes with no other one in the pass."""
+        return self.prices.fixed + self._light_task
+
+    def hear(self, device: str, now: float) -> None:
+        """A message has arrived."""
+        self._work.hear(device, now)
+        self._loop.hear(device, now)
+        if self.is_light(device):
+            self._light_at = now
+
+    def charge(self, device: str, kind: CostKind, seconds: float, now: float) -> None:
+        """A device has cost this much."""
+        self._seconds[kind] += seconds
+        self.clock.charge(device, seconds)
+        self._work.charge(device, seconds, now)
+        if kind in LOOP_KINDS:
+            self._loop.charge(device, seconds, now)
+            self._whole_loop.charge(EVERYONE, seconds, now)
+
+    def charge_pass(self, work: Sequence[Work], forward_seconds: float, now: float) -> None:
+        """Charge a forward pass, and judging its rows, to the devices whose work it was.
+
+        Each pays by its positions. A light device pays the fixed part of the pass as if all active devices had
+        shared it: that it runs with few others is for the sake of its answer.
+        """
+        num_positions = sum(one.num_positions for one in work)
+        self.prices.observe_pass(num_positions, forward_seconds)
+        light = [self.is_light(one.device) for one in work]
+        for one, is_light in zip(work, light, strict=True):
+            share = forward_seconds * one.num_positions / max(1, num_positions)
+            own = self.prices.position * one.num_positions
+            if is_light:
+                share = min(share, own + self.prices.fixed / self.num_active)
+                self._observe_light(own + one.judging_seconds)
+            self.prices.observe_rows(one.device, one.num_rows, one.judging_seconds)
+            self.charge(one.device, CostKind.FORWARD, share, now)
+            self.charge(one.device, CostKind.JUDGING, one.judging_seconds, now)
+
+    def _observe_light(self, seconds: float) -> None:
+        """A long task counts as at most twice the usual one."""
+        usual = self._light_task
+        self._light_task += SMOOTHING * (min(seconds, 2 * usual or seconds) - usual)
+
+    def is_light(self, device: str) -> bool:
+        """Whether a device stays within its share."""
+        return self._work.debt(device) <= LIGHT_BURST + LIGHT_PASSES * self.plain_pass
+
+    def protects(self, now: float) -> bool:
+        """Whether a light device may send something any moment."""
+        return self.num_active > 1 and now - self._light_at < ACTIVE_SECONDS
+
+    def sheds(self, device: str, now: float) -> bool:
+        """Whether messages of a device are dropped: the event loop is busy, and it is among the causes."""
+        if self._loop.num_active < 2 or self._loop.debt(device) <= LOOP_BURST or self.is_light(device):
+            return False
+        self._whole_loop.hear(EVERYONE, now)
+        return self._whole_loop.debt(EVERYONE) > LOOP_BURST
