@@ -133,8 +133,9 @@ def line(kind: str, alone: Sequence[Part], beside: Sequence[Part]) -> str:
     cores = [statistics.median(values) for values in zip(*(part.cores for part in beside), strict=True)]
     failures = sorted({part.failure for part in beside if part.failure})
     count = sum(len(part.latencies) for part in beside)
+    ratio = other / own
     return (
-        f"{kind:>8} {next(p50s):7.1f} {next(p50s):7.1f} {own:7.1f} {other:7.1f} {other / own:6.1f} {count:7d} "
+        f"{kind:>8} {next(p50s):7.1f} {next(p50s):7.1f} {own:7.1f} {other:7.1f} {ratio:6.1f} {count:7d} "
         f"{sum(part.num_refusals for part in beside):7d} {sum(part.num_shed for part in beside):8d}   "
         f"{' '.join(f'{value:.2f}' for value in cores)} {' '.join(failures)}"
     )

@@ -22,7 +22,7 @@ from common.protocol.messages import ToDevice, ToWorker
 from common.protocol.summary import summarise
 from common.protocol.topics import Topics, Uplink
 
-LINK_SECONDS = 1e-4  # of the event loop, until a message is here: socket, packet, acknowledgement
+LINK_SECONDS = 4e-5  # of the event loop, until a message is here: socket, packet, acknowledgement
 
 _log = logging.getLogger(__name__)
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.synchronize import Event
 from typing import TypeAlias
 
+import cbor2
 import numpy as np
 
 from benchmarks.fuzz.flood import connect, publish
 from common.protocol.codec import encode
+from common.protocol.codec.keys import DraftKey
 from common.protocol.messages import MAX_CONTEXT_PROBS, Draft, DraftToken, Opening
 from common.protocol.topics import Topics
 from common.sampling.distribution import Lattice, Sampling
@@ -23,7 +25,7 @@ from common.sampling.distribution import Lattice, Sampling
 NUM_SESSIONS = 16  # of each account: as many as a worker holds for it
 NUM_DISTINCT = 256  # payloads of one account
 TICK = 0.005  # seconds between two rounds of writes
-GARBAGE_TOKENS = 20_000  # in a message whose last field is wrong
+GARBAGE_TOKENS = 30_000  # in a message whose last field is wrong
 CHECKED_TOKENS = 400  # of a context whose checks are wrong
 
 Payload: TypeAlias = Callable[["Account", int], bytes]  # of an account's message with this number
@@ -78,8 +80,8 @@ def _wrong_check(account: Account, n: int) -> bytes:
 
 def _garbage(account: Account, n: int) -> bytes:
     """A long context that is decoded to its end, and a field that is wrong."""
-    payload = encode(account.draft(n, GARBAGE_TOKENS, bonus=1))
-    return payload[:-1] + b"\xff"
+    context = np.array(account.ids(GARBAGE_TOKENS), "<u2").tobytes()
+    return cbor2.dumps({DraftKey.CONTEXT: context, DraftKey.N: n, DraftKey.TOKENIZER: bytes(8)})
 
 
 KINDS: Mapping[str, Payload] = {

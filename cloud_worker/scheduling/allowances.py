@@ -1,9 +1,9 @@
 """Which devices use more than their share of a resource: one bucket of seconds per device. Pure.
 
-Law 5: the resource is shared between the devices active in the last ACTIVE_SECONDS, and what a device uses beyond
-its share is owed. A debt shrinks by the share and is never negative, so that silence saves nothing up. It is
-bounded too, and so is the table: a device that has stopped is free again soon. Being over the share is not a
-fault and is held against a device only for the sake of one that is not.
+Law 5: the devices active in the last ACTIVE_SECONDS share the resource, and what one of them uses beyond its
+share is owed. A debt shrinks by the share and is never negative, so silence saves nothing up. It is bounded,
+and so is the table: a device that has stopped is free again soon. To owe something is no fault. It is held
+against a device only for the sake of one that owes nothing.
 """
 
 from collections import OrderedDict
@@ -38,8 +38,8 @@ class Allowances:
     def hear(self, device: str, now: float) -> None:
         """A device has sent something."""
         self._advance(now)
-        account = self._accounts.pop(device, None) or _Account(now)
-        account.active_at = now
+        account = self._accounts.pop(device, None) or _Account(self._at)
+        account.active_at = self._at
         self._accounts[device] = account
         if len(self._accounts) > self._max_devices:
             self._accounts.popitem(last=False)
@@ -58,5 +58,5 @@ class Allowances:
     def _advance(self, now: float) -> None:
         elapsed, self._at = max(0.0, now - self._at), max(self._at, now)
         self._clock += min(elapsed, ACTIVE_SECONDS) * self._share / self.num_active
-        while self._accounts and now - next(iter(self._accounts.values())).active_at > ACTIVE_SECONDS:
+        while self._accounts and self._at - next(iter(self._accounts.values())).active_at > ACTIVE_SECONDS:
             self._accounts.popitem(last=False)

@@ -18,7 +18,7 @@ Outcome: TypeAlias = Sequence[Judged] | Unjudged | None  # None: a long prompt o
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tasks, the whole pass that each one needs, the chunk of it that runs now (None: none of it), its size."""
+    """Tasks, the pass that each one still needs, the chunk of it that runs now (None: none), and its size."""
 
     tasks: Sequence[Task]
     whole: Sequence[Pass]
@@ -35,8 +35,8 @@ class Batch:
     ) -> "Batch":
         """`num_missing` is how many positions of a pass the model would have to compute; see `in_chunks`.
 
-        `rooms` bounds the positions of each task in this pass (None: no bound): a task may then be judged over
-        several passes, some of its rows in each.
+        `rooms` bounds the positions of each task in this pass (None: no bound). A task may then be judged
+        over several passes, some of its rows in each.
         """
         whole = [
             Pass(task.key, task.job.tokens, task.job.num_rows - task.judging.num_rows, owner=task.key.device)

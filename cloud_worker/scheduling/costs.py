@@ -1,9 +1,8 @@
 """What devices cost a worker, charged to them whatever it is made of, and what follows from it. Pure.
 
-Law 5: a device is heavy while it uses more than its share of the worker, and light otherwise. A heavy one loses
-nothing as long as no light one is active. Beside a light one it is served after it and in pieces, and when
-the event loop has too much to do, its messages are dropped. What a device costs never depends on the text, and
-no text depends on it.
+Law 5: a device is heavy while it uses more than its share of the worker, and light otherwise. A heavy one
+loses nothing as long as no light one is active. Beside a light one it is served after it and in pieces, and
+when the event loop has too much to do, its messages are dropped. Law 3: no text depends on any of this.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,10 @@ from cloud_worker.scheduling.virtual_clock import VirtualClock
 
 WORK_SHARE = 0.75  # of each second, for all devices together: beyond it, someone has to wait
 LOOP_SHARE = 0.5  # of each second of the event loop
-LOOP_BURST = 0.02  # seconds of the event loop that a device may owe
+LOOP_BURST = 0.02  # seconds of the event loop that one device may owe
+WHOLE_LOOP_BURST = 0.002  # and all together, before those that owe much are dropped
+LONG_SHARE = 0.01  # of each second of the event loop, for what messages take beyond LONG_SECONDS each
+LONG_SECONDS = 0.001  # a message that takes longer is long: all others wait for it
 LIGHT_BURST = 0.01  # seconds of the worker that a light device may owe, apart from a few passes
 LIGHT_PASSES = 2.0
 EVERYONE = ""
@@ -55,6 +57,7 @@ class Costs:
         self._work = Allowances(WORK_SHARE)
         self._loop = Allowances(LOOP_SHARE)
         self._whole_loop = Allowances(LOOP_SHARE)
+        self._long = Allowances(LONG_SHARE)
         self._light_at = float("-inf")  # when a light device was last heard
         self._light_task = 0.0  # seconds that a task of a light device takes, smoothed
 
@@ -88,12 +91,13 @@ class Costs:
         if kind in LOOP_KINDS:
             self._loop.charge(device, seconds, now)
             self._whole_loop.charge(EVERYONE, seconds, now)
+            self._long.charge(device, max(0.0, seconds - LONG_SECONDS), now)
 
     def charge_pass(self, work: Sequence[Work], forward_seconds: float, now: float) -> None:
         """Charge a forward pass, and judging its rows, to the devices whose work it was.
 
-        Each pays by its positions. A light device pays the fixed part of the pass as if all active devices had
-        shared it: that it runs with few others is for the sake of its answer.
+        Each pays by its positions. A light device pays the fixed part of the pass as if all active devices
+        had shared it: it is the worker's choice to run its task with few others.
         """
         num_positions = sum(one.num_positions for one in work)
         self.prices.observe_pass(num_positions, forward_seconds)
@@ -123,7 +127,10 @@ class Costs:
 
     def sheds(self, device: str, now: float) -> bool:
         """Whether messages of a device are dropped: the event loop is busy, and it is among the causes."""
-        if self._loop.num_active < 2 or self._loop.debt(device) <= LOOP_BURST or self.is_light(device):
+        if not self.protects(now):
             return False
+        if self._long.debt(device) > LOOP_BURST:
+            return True
         self._whole_loop.hear(EVERYONE, now)
-        return self._whole_loop.debt(EVERYONE) > LOOP_BURST
+        is_busy = self._whole_loop.debt(EVERYONE) > WHOLE_LOOP_BURST
+        return is_busy and self._loop.debt(device) > LOOP_BURST

@@ -1,7 +1,7 @@
 """The sessions that wait: devices take turns, and so do the sessions of each device. Pure.
 
-Law 5: a device with sixteen waiting sessions gets no more turns than a device with one, while both wait. Where
-their tasks cost differently, the virtual clock chooses the device (`turns`).
+Law 5: a device with sixteen waiting sessions gets no more turns than a device with one, while both wait. What
+their tasks have cost decides first (`turns`).
 """
 
 from collections import OrderedDict

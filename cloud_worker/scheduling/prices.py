@@ -1,7 +1,8 @@
 """What a task will probably cost, learned from the passes so far. Pure.
 
-A forward pass costs a fixed time and more for each position; judging costs a time per row that depends on the
-sampling its device has chosen. Law: a wrong guess makes a pass too long or too short once, never a wrong text.
+A forward pass costs a fixed time and more for each position. Judging costs a time per row that depends on
+the sampling that a device has chosen. Law: a wrong guess makes a pass too long or too short, never a text
+wrong.
 """
 
 from collections import OrderedDict

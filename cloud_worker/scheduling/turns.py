@@ -1,7 +1,7 @@
 """Who may take part in the next pass, in which order, and with how much. Pure.
 
-Law 5: devices come in the order of the virtual clock. While a light device is active, heavy ones come after all
-light ones and share a room that keeps the pass about as short as the light device's own. Law: the first one
+Law 5: devices come in the order of the virtual clock. While a light device is active, heavy ones come after
+all light ones and share a room that keeps the pass about as short as a light device's own. The first task
 always runs, if only a piece of it, so that every task comes to its end.
 """
 

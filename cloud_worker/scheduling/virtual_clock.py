@@ -2,8 +2,8 @@
 
 Law 5: while several devices have work waiting, each gets the same time of the worker, however much one of its
 tasks costs. The clock stands where the first of the waiting devices starts. A device starts there, or at the
-end of what it was already served, if that lies ahead. So one that was idle gains no credit, and none waits for ever.
-The table is bounded: it holds the devices charged most recently.
+end of what it was already served, if that lies ahead. So one that was idle has no credit, and none waits for
+ever. The table is bounded: it holds the devices charged most recently.
 """
 
 from collections import OrderedDict
