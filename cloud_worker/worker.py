@@ -39,6 +39,7 @@ DRAIN_SECONDS = 10.0  # the longest a stopping worker works on its queue
 # (MQTT 5, 3.10.4), and nothing marks the last one. So a stopping worker keeps reading for this long.
 GRACE = 0.1  # seconds
 ANSWERS_PER_TURN = 4  # of the event loop: messages that have arrived are read in between
+FIRST_GUESS = 1e-3  # seconds for a position and for a row, until the first pass has been timed
 SWITCH_SECONDS = 5e-4  # for which judging may keep the event loop waiting; Python's default is ten times that
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Worker:
         )
         self._tally = WorkerTally()
         target = Target.of(self.name, model.vocabulary, config.max_tokens(model.max_positions), model.eos_ids)
-        self._costs = Costs()
+        self._costs = Costs(FIRST_GUESS)
         self._scheduler = Scheduler(target, config.limits, self._costs)
         rates = DeviceRates(config.max_rate_per_device)
         self._intake = Intake(target, self._topics, rates, self._scheduler, self._tally, self._costs)

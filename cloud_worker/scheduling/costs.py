@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cloud_worker.scheduling.allowances import ACTIVE_SECONDS, Allowances
-from cloud_worker.scheduling.prices import SMOOTHING, Prices
+from cloud_worker.scheduling.prices import Prices
 from cloud_worker.scheduling.virtual_clock import VirtualClock
 
 WORK_SHARE = 0.75  # of each second, for all devices together: beyond it, someone has to wait
 LOOP_SHARE = 0.5  # of each second of the event loop
 LOOP_BURST = 0.02  # seconds of the event loop that one device may owe
 WHOLE_LOOP_BURST = 0.002  # and all together, before those that owe much are dropped
+FULL_SHARE = 0.95  # of each second of the event loop: beyond it, messages pile up
+FULL_BURST = 0.05
 LONG_SHARE = 0.01  # of each second of the event loop, for what messages take beyond LONG_SECONDS each
 LONG_SECONDS = 0.001  # a message that takes longer is long: all others wait for it
 LIGHT_BURST = 0.01  # seconds of the worker that a light device may owe, apart from a few passes
 LIGHT_PASSES = 2.0
+RISE = 1 / 64  # of the seconds that a light task takes
 EVERYONE = ""
 
 
@@ -50,16 +53,18 @@ class Work:
 class Costs:
     """Charges, and the order and the limits that follow from them; times are in seconds."""
 
-    def __init__(self) -> None:
-        self.prices = Prices()
+    def __init__(self, guess: float = 0.0) -> None:
+        """`guess` as in `Prices`; 0: nothing is known of costs, and every task runs whole."""
+        self.prices = Prices(guess)
         self.clock = VirtualClock()
         self._seconds = dict.fromkeys(CostKind, 0.0)
         self._work = Allowances(WORK_SHARE)
         self._loop = Allowances(LOOP_SHARE)
         self._whole_loop = Allowances(LOOP_SHARE)
+        self._full_loop = Allowances(FULL_SHARE)
         self._long = Allowances(LONG_SHARE)
         self._light_at = float("-inf")  # when a light device was last heard
-        self._light_task = 0.0  # seconds that a task of a light device takes, smoothed
+        self._light_task: float | None = None  # seconds that a short task of a light device takes
 
     @property
     def seconds(self) -> Mapping[CostKind, float]:
@@ -74,7 +79,7 @@ class Costs:
     @property
     def plain_pass(self) -> float:
         """The seconds that a light device's draft takes with no other one in the pass."""
-        return self.prices.fixed + self._light_task
+        return self.prices.fixed + (self._light_task or 0.0)
 
     def hear(self, device: str, now: float) -> None:
         """A message has arrived."""
@@ -91,6 +96,7 @@ class Costs:
         if kind in LOOP_KINDS:
             self._loop.charge(device, seconds, now)
             self._whole_loop.charge(EVERYONE, seconds, now)
+            self._full_loop.charge(EVERYONE, seconds, now)
             self._long.charge(device, max(0.0, seconds - LONG_SECONDS), now)
 
     def charge_pass(self, work: Sequence[Work], forward_seconds: float, now: float) -> None:
@@ -113,9 +119,9 @@ class Costs:
             self.charge(one.device, CostKind.JUDGING, one.judging_seconds, now)
 
     def _observe_light(self, seconds: float) -> None:
-        """A long task counts as at most twice the usual one."""
-        usual = self._light_task
-        self._light_task += SMOOTHING * (min(seconds, 2 * usual or seconds) - usual)
+        """A short task counts at once and a long one hardly: hostile devices, too, are light at first."""
+        usual = self._light_task or seconds
+        self._light_task = min(seconds, usual + RISE * (min(seconds, 2 * usual) - usual))
 
     def is_light(self, device: str) -> bool:
         """Whether a device stays within its share."""
@@ -127,10 +133,16 @@ class Costs:
 
     def sheds(self, device: str, now: float) -> bool:
         """Whether messages of a device are dropped: the event loop is busy, and it is among the causes."""
-        if not self.protects(now):
+        if self.num_active < 2:
             return False
-        if self._long.debt(device) > LOOP_BURST:
+        is_protecting = self.protects(now)
+        if is_protecting and self._long.debt(device) > LOOP_BURST:
             return True
-        self._whole_loop.hear(EVERYONE, now)
-        is_busy = self._whole_loop.debt(EVERYONE) > WHOLE_LOOP_BURST
-        return is_busy and self._loop.debt(device) > LOOP_BURST
+        return self._loop.debt(device) > LOOP_BURST and self._is_loop_busy(now, is_protecting=is_protecting)
+
+    def _is_loop_busy(self, now: float, *, is_protecting: bool) -> bool:
+        whole, burst = (
+            (self._whole_loop, WHOLE_LOOP_BURST) if is_protecting else (self._full_loop, FULL_BURST)
+        )
+        whole.hear(EVERYONE, now)
+        return whole.debt(EVERYONE) > burst

@@ -15,10 +15,12 @@ MAX_DEVICES = 4096
 class Prices:
     """The time of a pass as a line over its positions, and the time per row of each device, in seconds."""
 
-    def __init__(self, max_devices: int = MAX_DEVICES) -> None:
+    def __init__(self, guess: float = 0.0, max_devices: int = MAX_DEVICES) -> None:
+        """`guess` is the time of a position, and that of a row, until the first pass has been timed."""
+        self._guess = guess
         self._max_devices = max_devices
         self._rows: OrderedDict[str, float] = OrderedDict()
-        self._row = 0.0  # the mean over all devices
+        self._row: float | None = None  # the mean over all devices
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
 
     def observe_pass(self, num_positions: int, seconds: float) -> None:
@@ -34,7 +36,7 @@ class Prices:
         if num_rows < 1:
             return
         one = seconds / num_rows
-        self._row += SMOOTHING * (one - self._row)
+        self._row = one if self._row is None else self._row + SMOOTHING * (one - self._row)
         before = self._rows.pop(device, one)
         self._rows[device] = max(one, before + 4 * SMOOTHING * (one - before))
         if len(self._rows) > self._max_devices:
@@ -44,7 +46,7 @@ class Prices:
     def position(self) -> float:
         """Seconds for one more position in a pass; half of the mean pass where all had the same size."""
         if not self._weight:
-            return 0.0
+            return self._guess
         mean = self._x / self._weight
         variance = self._xx / self._weight - mean * mean
         if variance < 0.01 * mean * mean or variance <= 0.0:
@@ -61,4 +63,4 @@ class Prices:
 
     def row(self, device: str) -> float:
         """Seconds for judging one row of a device."""
-        return self._rows.get(device, self._row)
+        return self._rows.get(device, self._guess if self._row is None else self._row)

@@ -17,6 +17,8 @@ from cloud_worker.session.job import Job
 LIGHT_ROOM = 2.0  # plain passes that one task of a light device may take at once, while others are active
 HEAVY_ROOM = 1.0  # plain passes that heavy devices may add to a pass of their own
 SHARED_ROOM = 0.5  # the same in a pass with a light one
+PASS_SECONDS = 0.25  # that a pass may take beside no light device: one may arrive any moment
+PASS_FIXED = 4.0  # the same in multiples of what a pass takes at least
 TASK_SECONDS = 2e-4  # of a worker around a task's positions and rows
 
 
@@ -52,22 +54,29 @@ class Turns:
 
     def room(self, task: Task) -> int | None:
         """How many positions of a task may run now: None for all, 0 to leave the task for another pass."""
-        if not self._is_protecting:
-            return None
         costs, device = self._costs, task.key.device
         one = costs.prices.position + costs.prices.row(device)
         if one <= 0.0:
             return None
         is_first = self._num_taken == 0
         self._num_taken += 1
-        if not self._is_heavy(device):
+        if self._is_protecting and costs.is_light(device):
             self._has_light = True
-            return max(1, int(LIGHT_ROOM * costs.plain_pass / one))
-        rooms = SHARED_ROOM if self._has_light else HEAVY_ROOM
-        left = rooms * costs.plain_pass - self._spent - TASK_SECONDS
-        count = min(num_positions(task.job), max(0, math.floor(left / one)))
+            return max(1, int(min(LIGHT_ROOM * costs.plain_pass, self._longest()) / one))
+        left = self._room() - self._spent - TASK_SECONDS
+        wanted = num_positions(task.job) - task.judging.num_rows
+        count = min(wanted, max(0, math.floor(left / one)))
         self._spent += TASK_SECONDS + count * one
         return max(count, int(is_first))
+
+    def _room(self) -> float:
+        """The seconds for all tasks that are not of a protected device."""
+        if not self._is_protecting:
+            return self._longest()
+        return min(self._costs.plain_pass * (SHARED_ROOM if self._has_light else HEAVY_ROOM), self._longest())
+
+    def _longest(self) -> float:
+        return max(PASS_SECONDS, PASS_FIXED * self._costs.prices.fixed)
 
     def _is_heavy(self, device: str) -> bool:
         return self._is_protecting and not self._costs.is_light(device)

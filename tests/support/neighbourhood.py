@@ -85,7 +85,7 @@ class Neighbourhood:
     num_refused: int = 0  # drafts of the good device
     num_shed: dict[str, int] = field(default_factory=dict)
     num_served: dict[str, int] = field(default_factory=dict)
-    costs: Costs = field(default_factory=Costs)
+    costs: Costs = field(default_factory=lambda: Costs(1e-3))
     _scheduler: Scheduler = field(init=False)
     _now: float = 0.0
     _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
