@@ -106,7 +106,7 @@ def beside(scene: Scene, kind: str, flags: argparse.Namespace) -> Part:
         kind, flags.accounts, flags.rate, seconds, opening, flags.max_tokens, scene.broker.port, WORKER
     )
     is_ready, may_go = _spawn.Event(), _spawn.Event()
-    process = _spawn.Process(target=attack.run, args=(is_ready, may_go), daemon=True)
+    process = _spawn.Process(target=attack.run, args=(is_ready.set, may_go.wait), daemon=True)
     process.start()
     is_ready.wait()
     pids = (scene.worker.pid, scene.broker.pid, process.pid or os.getpid())

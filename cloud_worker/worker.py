@@ -153,6 +153,7 @@ class Worker:
             num_pages=self._model.num_pages,
             uptime=time.monotonic() - self._began,
             pass_seconds=self._verifier.pass_seconds,
+            charged_seconds=dict(self._costs.seconds),
         )
 
     def _status(self) -> Status:

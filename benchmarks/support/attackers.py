@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from multiprocessing.synchronize import Event
 from typing import TypeAlias
 
 import cbor2
@@ -108,12 +107,12 @@ class Attack:
     worker: str
     pool: str = "demo"
 
-    def run(self, is_ready: Event, may_go: Event) -> None:
-        """Prepare everything, report that, wait, and send."""
+    def run(self, ready: Callable[[], object], wait: Callable[[], object]) -> None:
+        """Prepare everything, call both, and send."""
         everything = [self.packets(number) for number in range(self.num_accounts)]
         sockets = [connect(self.port) for _ in everything]
-        is_ready.set()
-        may_go.wait()
+        ready()
+        wait()
         began, num_sent, total = time.monotonic(), 0, round(self.rate * self.seconds)
         while num_sent < total:
             time.sleep(TICK)

@@ -7,10 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.fuzz.messages import GARBAGE
+from cloud_worker.intake import LINK_SECONDS, Intake
+from cloud_worker.monitoring.tally import ErrorKind, WorkerTally
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.scheduling.allowances import ACTIVE_SECONDS, MAX_DEBT, Allowances
 from cloud_worker.scheduling.batch import Batch
 from cloud_worker.scheduling.costs import LONG_SECONDS, CostKind, Costs, Work
+from cloud_worker.scheduling.device_rates import DeviceRates
 from cloud_worker.scheduling.limits import Limits
 from cloud_worker.scheduling.prices import Prices
 from cloud_worker.scheduling.scheduler import MAX_ANSWERS, Scheduler, SessionKey, Task
@@ -18,7 +22,10 @@ from cloud_worker.scheduling.virtual_clock import VirtualClock
 from cloud_worker.session.job import Job
 from cloud_worker.session.judging import judge
 from cloud_worker.session.session import MAX_REFUSED, CloudSession, Target
+from common.link import Received
+from common.protocol.codec import encode
 from common.protocol.messages import Correction, Draft, DraftToken, Reason, Refusal
+from common.protocol.topics import Topics
 from common.sampling.distribution import Lattice
 from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel, opening
 from tests.support.narrowing import expect
@@ -223,6 +230,45 @@ def test_a_device_that_sends_nothing_but_is_served_stays_charged() -> None:
         beside_good(costs, now)
         costs.charge("stream", CostKind.FORWARD, 0.006, now)
     assert not costs.is_light("stream")
+
+
+# -- intake --------------------------------------------------------------------------------------------
+
+
+def test_a_message_that_is_shed_is_not_read_but_charged_and_answered_once_per_second() -> None:
+    costs, tally = Costs(), WorkerTally()
+    scheduler = Scheduler(TARGET, Limits(), costs)
+    intake = Intake(TARGET, Topics(), DeviceRates(200.0), scheduler, tally, costs)
+    for number in range(1000):
+        costs.charge("flood", CostKind.PLANNING, 0.0009, number / 1000)
+        beside_good(costs, number / 1000)
+    before = costs.seconds[CostKind.READING]
+    payload = encode(draft(0))
+    answers = [
+        answer
+        for number in range(100)
+        for answer in intake.receive(received("flood", payload), 1.0 + number / 1000)
+    ]
+    assert [expect(Refusal, answer.message).reason for answer in answers] == [Reason.BUSY]
+    assert tally.num_errors[ErrorKind.RATE] == 100
+    assert costs.seconds[CostKind.READING] > before + 100 * LINK_SECONDS
+    assert scheduler.num_sessions == 0
+    assert intake.receive(received(GOOD, payload), 1.2) == []
+    assert scheduler.num_sessions == 1
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff", GARBAGE[8], encode(Draft(3, 0, 9, (), (), 1, check=1))])
+def test_what_leads_to_no_pass_is_charged_too(payload: bytes) -> None:
+    costs = Costs()
+    scheduler = Scheduler(TARGET, Limits(), costs)
+    Intake(TARGET, Topics(), DeviceRates(200.0), scheduler, WorkerTally(), costs).receive(
+        received("a", payload), 1.0
+    )
+    assert costs.clock.start("a") > LINK_SECONDS
+
+
+def received(device: str, payload: bytes) -> Received:
+    return Received(Topics().draft("demo", "w0", device, "s"), payload)
 
 
 # -- batches -------------------------------------------------------------------------------------------
