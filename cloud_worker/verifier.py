@@ -126,7 +126,8 @@ class Verifier:
     async def _verify(self, tasks: Sequence[Task]) -> list[Answer]:
         began = self._pass_began = time.monotonic()
         try:
-            measured = await self._thread.start(partial(self._judge, tasks, self._scheduler.rooms(tasks)))
+            terms = list(zip(self._scheduler.rooms(tasks), self._scheduler.are_single(tasks), strict=True))
+            measured = await self._thread.start(partial(self._judge, tasks, terms))
         except PASS_ERRORS as error:
             self._charge_failed(tasks, time.monotonic() - began)
             return self._fail(tasks, Failure.of(error))
@@ -140,20 +141,21 @@ class Verifier:
         self._tally.count_corrections(tasks, answers)
         return answers
 
-    def _judge(self, tasks: Sequence[Task], rooms: Sequence[int | None]) -> _Measured:
+    def _judge(self, tasks: Sequence[Task], terms: Sequence[tuple[int | None, bool]]) -> _Measured:
         """Run one forward pass and judge its rows; None for a task that only advanced by a part."""
-        batch = Batch.of(tasks, self._model.num_missing, self._chunk_tokens, rooms)
+        batch = Batch.of(tasks, self._model.num_missing, self._chunk_tokens, [room for room, _ in terms])
         began = time.perf_counter()
         rows = self._model.logits(batch.passes)
         then = time.perf_counter()
         forward_seconds = then - began
         outcomes: list[Outcome] = []
         work: list[Work] = []
-        sizes = zip(batch.tasks, batch.chunks, batch.num_positions, strict=True)
-        for outcome, (task, chunk, count) in zip(batch.judging(rows), sizes, strict=True):
+        sizes = zip(batch.tasks, batch.chunks, batch.num_positions, terms, strict=True)
+        for outcome, (task, chunk, count, (_, is_single)) in zip(batch.judging(rows), sizes, strict=True):
             now = time.perf_counter()
             outcomes.append(outcome)
-            work.append(Work(task.key.device, count, chunk.num_rows if chunk else 0, now - then))
+            num_rows = chunk.num_rows if chunk else 0
+            work.append(Work(task.key.device, count, num_rows, now - then, is_single))
             then = now
         return _Measured(outcomes, work, forward_seconds)
 

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cloud_worker.scheduling.allowances import ACTIVE_SECONDS, Allowances
+from cloud_worker.scheduling.allowances import Allowances
 from cloud_worker.scheduling.prices import Prices
 from cloud_worker.scheduling.virtual_clock import VirtualClock
 
 WORK_SHARE = 0.75  # of each second, for all devices together: beyond it, someone has to wait
+SINGLE_WEIGHT = 0.25  # of the work of a device with one session at a time: it waits for its answers
+PROTECTED_SECONDS = 10.0  # after a light device was heard last
 LOOP_SHARE = 0.5  # of each second of the event loop
 LOOP_BURST = 0.02  # seconds of the event loop that one device may owe
 WHOLE_LOOP_BURST = 0.002  # and all together, before those that owe much are dropped
@@ -48,6 +50,7 @@ class Work:
     num_positions: int
     num_rows: int
     judging_seconds: float
+    is_single: bool = False  # the device had no other session at work or waiting
 
 
 class Costs:
@@ -88,11 +91,11 @@ class Costs:
         if self.is_light(device):
             self._light_at = now
 
-    def charge(self, device: str, kind: CostKind, seconds: float, now: float) -> None:
-        """A device has cost this much."""
+    def charge(self, device: str, kind: CostKind, seconds: float, now: float, *, weight: float = 1.0) -> None:
+        """A device has cost this much; `weight` is how much of it counts towards being heavy."""
         self._seconds[kind] += seconds
         self.clock.charge(device, seconds)
-        self._work.charge(device, seconds, now)
+        self._work.charge(device, weight * seconds, now)
         if kind in LOOP_KINDS:
             self._loop.charge(device, seconds, now)
             self._whole_loop.charge(EVERYONE, seconds, now)
@@ -115,8 +118,9 @@ class Costs:
                 share = min(share, own + self.prices.fixed / self.num_active)
                 self._observe_light(own + one.judging_seconds)
             self.prices.observe_rows(one.device, one.num_rows, one.judging_seconds)
-            self.charge(one.device, CostKind.FORWARD, share, now)
-            self.charge(one.device, CostKind.JUDGING, one.judging_seconds, now)
+            weight = SINGLE_WEIGHT if one.is_single else 1.0
+            self.charge(one.device, CostKind.FORWARD, share, now, weight=weight)
+            self.charge(one.device, CostKind.JUDGING, one.judging_seconds, now, weight=weight)
 
     def _observe_light(self, seconds: float) -> None:
         """A short task counts at once and a long one hardly: hostile devices, too, are light at first."""
@@ -129,7 +133,7 @@ class Costs:
 
     def protects(self, now: float) -> bool:
         """Whether a light device may send something any moment."""
-        return self.num_active > 1 and now - self._light_at < ACTIVE_SECONDS
+        return self.num_active > 1 and now - self._light_at < PROTECTED_SECONDS
 
     def sheds(self, device: str, now: float) -> bool:
         """Whether messages of a device are dropped: the event loop is busy, and it is among the causes."""

@@ -8,7 +8,7 @@ gains. But seats and places in the queue belong to devices: one that holds fewer
 holds most. A draft that keeps failing on its own is refused for good.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Sequence
 
 from cloud_worker.scheduling.batch import Outcome
@@ -123,6 +123,11 @@ class Scheduler:
     def rooms(self, tasks: Sequence[Task]) -> list[int | None]:
         """How many positions of each task of the last batch its pass may compute; None: all."""
         return [self._rooms.get(task.key) for task in tasks]
+
+    def are_single(self, tasks: Sequence[Task]) -> list[bool]:
+        """Whether the device of each task of the last batch has no other session at work or waiting."""
+        counts = Counter(task.key.device for task in tasks)
+        return [counts[task.key.device] + self._queue.num_waiting(task.key.device) == 1 for task in tasks]
 
     def complete(self, tasks: Sequence[Task], judged: Sequence[Outcome], compute_ms: float) -> list[Answer]:
         """The answers that follow from what `judge` returned for each task's job.

@@ -13,7 +13,7 @@ from cloud_worker.monitoring.tally import ErrorKind, WorkerTally
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.scheduling.allowances import ACTIVE_SECONDS, MAX_DEBT, Allowances
 from cloud_worker.scheduling.batch import Batch
-from cloud_worker.scheduling.costs import LONG_SECONDS, CostKind, Costs, Work
+from cloud_worker.scheduling.costs import LONG_SECONDS, PROTECTED_SECONDS, CostKind, Costs, Work
 from cloud_worker.scheduling.device_rates import DeviceRates
 from cloud_worker.scheduling.limits import Limits
 from cloud_worker.scheduling.prices import Prices
@@ -309,9 +309,9 @@ def test_the_heavy_device_is_served_in_pieces_while_the_light_one_is_active_and_
     assert room is not None
     assert 1 <= room < 100
     held.complete([task], [None], 1.0)
-    (again,), _ = held.next_batch(2 + ACTIVE_SECONDS)
+    (again,), _ = held.next_batch(2 + PROTECTED_SECONDS)
     assert again is task
-    assert held.rooms([task]) == [None]
+    assert held.rooms([task]) == [len(task.job.tokens)]
 
 
 def test_without_charges_every_task_runs_whole() -> None:
@@ -424,9 +424,9 @@ def test_fifty_leave_it_served(alone: Neighbourhood) -> None:
 def test_the_worst_rows_of_a_large_vocabulary_are_soon_known_and_then_change_little() -> None:
     machine = Machine(fixed=5e-3, position=1e-3, row=2.5e-3)
     alone = Neighbourhood(machine=machine, think=0.1).run(3.0)
-    beside = Neighbourhood(KINDS["worst"], 10, machine=machine, think=0.1).run(5.0, settle=3.0)
+    beside = Neighbourhood(KINDS["worst"], 10, machine=machine, think=0.1).run(3.0)
     assert len(beside.latencies) > 20
-    assert max(beside.latencies[2:]) <= 3 * alone.p50
+    assert beside.p99 <= 3 * alone.p50
 
 
 def test_without_charges_the_same_accounts_would_be_noticed(alone: Neighbourhood) -> None:

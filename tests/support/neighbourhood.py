@@ -26,6 +26,7 @@ from tests.support.fakes import TOKENIZER, VOCAB_SIZE, opening
 GOOD = "good"
 NUM_SESSIONS = 16
 CHUNK_TOKENS = 256
+WARM_UP = 0.5  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +102,15 @@ class Neighbourhood:
         self._scheduler = Scheduler(target, Limits(seat_seconds=10.0, max_wait=2.0), self.costs)
 
     def run(self, seconds: float, settle: float = 2.0) -> "Neighbourhood":
-        """Attack for `settle` seconds, then let the good device draft for `seconds`."""
+        """Attack for `settle` seconds, then let the good device draft; its first WARM_UP does not count."""
         for number in range(self.num_accounts):
             self._at(
                 number / self.rate / max(1, self.num_accounts),
                 lambda name=f"d{number}": self._attack(name, 0),
             )
         self._at(settle, self._draft)
-        while self._now < settle + seconds:
+        self._at(settle + WARM_UP, self.latencies.clear)
+        while self._now < settle + WARM_UP + seconds:
             while self._events and (not self._loop or self._events[0][0] <= self._now):
                 at, _, event = heapq.heappop(self._events)
                 self._now = max(self._now, at)
@@ -183,9 +185,14 @@ class Neighbourhood:
         rows = [np.zeros((one.num_rows, VOCAB_SIZE), np.float32) for one in batch.passes]
         for one in batch.passes:
             self._cached[one.session] = one.tokens
+        single = self._scheduler.are_single(tasks)
         work = [
-            Work(task.key.device, count, chunk.num_rows if chunk else 0, self._judging(task, chunk))
-            for task, chunk, count in zip(tasks, batch.chunks, batch.num_positions, strict=True)
+            Work(
+                task.key.device, count, chunk.num_rows if chunk else 0, self._judging(task, chunk), is_single
+            )
+            for task, chunk, count, is_single in zip(
+                tasks, batch.chunks, batch.num_positions, single, strict=True
+            )
         ]
         outcomes = batch.judged(rows)
         end = self._now + forward + sum(one.judging_seconds for one in work)
