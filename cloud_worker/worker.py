@@ -153,7 +153,7 @@ class Worker:
             num_pages=self._model.num_pages,
             uptime=time.monotonic() - self._began,
             pass_seconds=self._verifier.pass_seconds,
-            charged_seconds=dict(self._costs.seconds),
+            charged_seconds={kind.value: total for kind, total in self._costs.seconds.items()},
         )
 
     def _status(self) -> Status:

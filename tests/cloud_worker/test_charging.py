@@ -192,6 +192,27 @@ def test_a_pass_is_charged_by_positions_and_judging_to_whose_it_was() -> None:
     assert costs.clock.start("a") > 2 * costs.clock.start("b") > 0.0
 
 
+def test_a_device_that_waits_for_its_answers_is_light_with_more_work_than_one_that_does_not() -> None:
+    costs = Costs()
+    for number in range(100):
+        now = number / 100
+        costs.charge_pass([Work("patient", 4, 4, 0.003, is_single=True)], 0.001, now)
+        costs.charge_pass([Work("hasty", 4, 4, 0.006)], 0.001, now)
+    assert not costs.is_light("hasty")
+    assert costs.is_light("patient")
+    costs.charge_pass([Work("patient", 4, 4, 1.0, is_single=True)], 0.001, 1.0)
+    assert not costs.is_light("patient")
+
+
+def test_a_device_is_single_while_no_other_session_of_it_works_or_waits() -> None:
+    held = Scheduler(TARGET, Limits(max_batch=3))
+    for device, session in (("one", "s"), ("two", "s"), ("two", "t"), ("three", "s"), ("three", "t")):
+        held.receive(SessionKey(device, session), draft(0))
+    tasks, _ = held.next_batch()
+    assert [task.key.device for task in tasks] == ["one", "two", "three"]
+    assert held.are_single(tasks) == [True, False, False]
+
+
 def test_a_device_alone_is_never_held_back() -> None:
     costs = Costs()
     for number in range(1000):
@@ -431,7 +452,9 @@ def test_the_worst_rows_of_a_large_vocabulary_are_soon_known_and_then_change_lit
 
 def test_without_charges_the_same_accounts_would_be_noticed(alone: Neighbourhood) -> None:
     class Free(Costs):
-        def charge(self, device: str, kind: CostKind, seconds: float, now: float) -> None:
+        def charge(
+            self, device: str, kind: CostKind, seconds: float, now: float, *, weight: float = 1.0
+        ) -> None:
             """Nothing."""
 
     beside = Neighbourhood(KINDS["worst"], 10, costs=Free()).run(2.0)
