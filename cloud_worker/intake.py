@@ -1,7 +1,7 @@
 """Takes messages from the broker to the scheduler: topic, rate and codec are checked in this order.
 
 Law 5: cheap checks come first. A message that arrives too fast or cannot be read is counted and reaches no
-session.
+session. Each message is charged to its device, also if it is dropped.
 """
 
 import logging
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from cloud_worker.monitoring.error_log import count_error
 from cloud_worker.monitoring.tally import ErrorKind, WorkerTally
+from cloud_worker.scheduling.costs import CostKind, Costs
 from cloud_worker.scheduling.device_rates import Admission, DeviceRates
 from cloud_worker.scheduling.scheduler import Scheduler, SessionKey
 from cloud_worker.scheduling.task import Answer
@@ -21,6 +22,8 @@ from common.protocol.messages import ToDevice, ToWorker
 from common.protocol.summary import summarise
 from common.protocol.topics import Topics, Uplink
 
+LINK_SECONDS = 4e-5  # of the event loop, until a message is here: socket, packet, acknowledgement
+
 _log = logging.getLogger(__name__)
 
 
@@ -28,13 +31,20 @@ class Intake:
     """Reads the messages of one worker."""
 
     def __init__(
-        self, target: Target, topics: Topics, rates: DeviceRates, scheduler: Scheduler, tally: WorkerTally
+        self,
+        target: Target,
+        topics: Topics,
+        rates: DeviceRates,
+        scheduler: Scheduler,
+        tally: WorkerTally,
+        costs: Costs,
     ) -> None:
         self._target = target
         self._topics = topics
         self._rates = rates
         self._scheduler = scheduler
         self._tally = tally
+        self._costs = costs
 
     def receive(self, received: Received, now: float) -> Sequence[Answer]:
         """Take in a message at `now` (seconds); returns the answers that need no forward pass."""
@@ -44,12 +54,19 @@ class Intake:
             count_error(self._tally, ErrorKind.TOPIC, str(error))
             return ()
         self._tally.num_uplinks[uplink.way] += 1
-        with about(device=uplink.device, session=uplink.session):
-            return self._read(uplink, received.payload, now)
+        began = time.thread_time()
+        self._costs.hear(uplink.device, now)
+        try:
+            with about(device=uplink.device, session=uplink.session):
+                return self._read(uplink, received.payload, now)
+        finally:
+            seconds = LINK_SECONDS + time.thread_time() - began
+            self._costs.charge(uplink.device, CostKind.READING, seconds, now)
 
     def _read(self, uplink: Uplink, payload: bytes, now: float) -> Sequence[Answer]:
         key = SessionKey(uplink.device, uplink.session)
-        admission = self._rates.admit(key.device, len(payload), now)
+        is_shed = self._costs.sheds(key.device, now)
+        admission = self._rates.admit(key.device, len(payload), now, is_shed=is_shed)
         if admission is not Admission.TAKE:
             count_error(self._tally, ErrorKind.RATE, "its device sends too many")
         if admission is Admission.DROP:

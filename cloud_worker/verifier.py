@@ -7,6 +7,7 @@ run in a thread, one at a time, while the event loop goes on reading and answeri
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, Self
 
@@ -14,6 +15,7 @@ from cloud_worker.monitoring.error_log import count_error
 from cloud_worker.monitoring.tally import ErrorKind, WorkerTally
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.scheduling.batch import Batch, Outcome
+from cloud_worker.scheduling.costs import CostKind, Costs, Work
 from cloud_worker.scheduling.retries import PASS_ERRORS, Failure, Unjudged
 from cloud_worker.scheduling.scheduler import Scheduler
 from cloud_worker.scheduling.task import Answer, Task
@@ -43,11 +45,29 @@ class Model(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What a pass led to, per task, and what it took."""
+
+    outcomes: Sequence[Outcome]
+    work: Sequence[Work]
+    forward_seconds: float
+
+
 class Verifier:
     """Runs one batch after the other; enter it before `run`, which never returns by itself."""
 
-    def __init__(self, model: Model, scheduler: Scheduler, tally: WorkerTally, chunk_tokens: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        scheduler: Scheduler,
+        tally: WorkerTally,
+        chunk_tokens: int,
+        costs: Costs | None = None,
+    ) -> None:
+        """`costs` are those that the scheduler goes by."""
         self._model = model
+        self._costs = costs or Costs()
         self._scheduler = scheduler
         self._tally = tally
         self._chunk_tokens = chunk_tokens
@@ -83,7 +103,7 @@ class Verifier:
         """Verify waiting drafts until cancelled."""
         while True:
             await self._work.wait()
-            tasks, answers = self._scheduler.next_batch()
+            tasks, answers = self._plan()
             if tasks:
                 answers += await self._verify(tasks)
             for key in self._scheduler.take_forgotten():
@@ -93,25 +113,55 @@ class Verifier:
                 self._work.clear()
                 self._idle.set()
 
+    def _plan(self) -> tuple[list[Task], list[Answer]]:
+        """The next batch; the time to find it is charged by the drafts and refusals that came of it."""
+        began, now = time.thread_time(), time.monotonic()
+        tasks, answers = self._scheduler.next_batch(now)
+        found = [task.key.device for task in tasks] + [answer.key.device for answer in answers]
+        seconds = time.thread_time() - began
+        for device in found:
+            self._costs.charge(device, CostKind.PLANNING, seconds / len(found), now)
+        return tasks, answers
+
     async def _verify(self, tasks: Sequence[Task]) -> list[Answer]:
         began = self._pass_began = time.monotonic()
         try:
-            judged = await self._thread.start(partial(self._judge, tasks))
+            terms = list(zip(self._scheduler.rooms(tasks), self._scheduler.are_single(tasks), strict=True))
+            measured = await self._thread.start(partial(self._judge, tasks, terms))
         except PASS_ERRORS as error:
+            self._charge_failed(tasks, time.monotonic() - began)
             return self._fail(tasks, Failure.of(error))
         finally:
             self._pass_began = None
-        seconds = time.monotonic() - began
-        self._count_unjudged(tasks, judged)
-        answers = self._scheduler.complete(tasks, judged, 1000 * seconds)
-        self._tally.count_pass(len(tasks), seconds)
+        now = time.monotonic()
+        self._count_unjudged(tasks, measured.outcomes)
+        self._costs.charge_pass(measured.work, measured.forward_seconds, now)
+        answers = self._scheduler.complete(tasks, measured.outcomes, 1000 * (now - began))
+        self._tally.count_pass(len(tasks), now - began)
         self._tally.count_corrections(tasks, answers)
         return answers
 
-    def _judge(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Run one forward pass and judge its rows; None for a long prompt that only advanced by a chunk."""
-        batch = Batch.of(tasks, self._model.num_missing, self._chunk_tokens)
-        return batch.judged(self._model.logits(batch.passes))
+    def _judge(self, tasks: Sequence[Task], terms: Sequence[tuple[int | None, bool]]) -> _Measured:
+        """Run one forward pass and judge its rows; None for a task that only advanced by a part."""
+        batch = Batch.of(tasks, self._model.num_missing, self._chunk_tokens, [room for room, _ in terms])
+        began = time.perf_counter()
+        rows = self._model.logits(batch.passes)
+        then = time.perf_counter()
+        forward_seconds = then - began
+        outcomes: list[Outcome] = []
+        work: list[Work] = []
+        sizes = zip(batch.tasks, batch.chunks, batch.num_positions, terms, strict=True)
+        for outcome, (task, chunk, count, (_, is_single)) in zip(batch.judging(rows), sizes, strict=True):
+            now = time.perf_counter()
+            outcomes.append(outcome)
+            num_rows = chunk.num_rows if chunk else 0
+            work.append(Work(task.key.device, count, num_rows, now - then, is_single))
+            then = now
+        return _Measured(outcomes, work, forward_seconds)
+
+    def _charge_failed(self, tasks: Sequence[Task], seconds: float) -> None:
+        for task in tasks:
+            self._costs.charge(task.key.device, CostKind.FORWARD, seconds / len(tasks), time.monotonic())
 
     def _fail(self, tasks: Sequence[Task], failure: Failure) -> list[Answer]:
         what = f"a forward pass over {len(tasks)} sessions failed"

@@ -6,6 +6,7 @@ Law: it decides nothing. Sessions decide what a message means, the scheduler dec
 import asyncio
 import logging
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from cloud_worker.monitoring.health import HealthPages
 from cloud_worker.monitoring.presence import Presence, State, Status
 from cloud_worker.monitoring.snapshot import Snapshot
 from cloud_worker.monitoring.tally import Pace, WorkerTally
+from cloud_worker.scheduling.costs import CostKind, Costs
 from cloud_worker.scheduling.device_rates import DeviceRates
 from cloud_worker.scheduling.scheduler import Scheduler
 from cloud_worker.scheduling.task import Answer
@@ -36,6 +38,9 @@ DRAIN_SECONDS = 10.0  # the longest a stopping worker works on its queue
 # A broker may deliver messages that it had already queued after it has confirmed the end of the subscription
 # (MQTT 5, 3.10.4), and nothing marks the last one. So a stopping worker keeps reading for this long.
 GRACE = 0.1  # seconds
+ANSWERS_PER_TURN = 4  # of the event loop: messages that have arrived are read in between
+FIRST_GUESS = 1e-3  # seconds for a position and for a row, until the first pass has been timed
+SWITCH_SECONDS = 5e-4  # for which judging may keep the event loop waiting; Python's default is ten times that
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +59,11 @@ class Worker:
         )
         self._tally = WorkerTally()
         target = Target.of(self.name, model.vocabulary, config.max_tokens(model.max_positions), model.eos_ids)
-        self._scheduler = Scheduler(target, config.limits)
+        self._costs = Costs(FIRST_GUESS)
+        self._scheduler = Scheduler(target, config.limits, self._costs)
         rates = DeviceRates(config.max_rate_per_device)
-        self._intake = Intake(target, self._topics, rates, self._scheduler, self._tally)
-        self._verifier = Verifier(model, self._scheduler, self._tally, config.chunk_tokens)
+        self._intake = Intake(target, self._topics, rates, self._scheduler, self._tally, self._costs)
+        self._verifier = Verifier(model, self._scheduler, self._tally, config.chunk_tokens, self._costs)
         self._stopping = asyncio.Event()
         self._link: Link | None = None
         self._began = time.monotonic()
@@ -108,10 +114,15 @@ class Worker:
 
     async def _send(self, link: Link, answers: Sequence[Answer]) -> None:
         self._tally.count_refusals(answers)
-        for key, message in answers:
+        for number, (key, message) in enumerate(answers, 1):
+            began = time.thread_time()
             note(key, message)
             topic = self._topics.correction(key.device, key.session)
             await link.send(topic, encode(message), expiry=EXPIRY)
+            seconds = time.thread_time() - began
+            self._costs.charge(key.device, CostKind.ANSWERING, seconds, time.monotonic())
+            if number % ANSWERS_PER_TURN == 0:
+                await asyncio.sleep(0)
 
     async def _drain(self, link: Link) -> None:
         """Leave the pool without losing a draft: take no more, finish the queue, say goodbye."""
@@ -142,6 +153,7 @@ class Worker:
             num_pages=self._model.num_pages,
             uptime=time.monotonic() - self._began,
             pass_seconds=self._verifier.pass_seconds,
+            charged_seconds={kind.value: total for kind, total in self._costs.seconds.items()},
         )
 
     def _status(self) -> Status:
@@ -165,5 +177,6 @@ async def serve(worker: Worker, pages: HealthPages) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
+    sys.setswitchinterval(SWITCH_SECONDS)
     pages.begin(worker)
     await worker.run()

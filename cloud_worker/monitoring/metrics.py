@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from cloud_worker.monitoring.snapshot import Snapshot
 from cloud_worker.monitoring.tally import WorkerFate
+from cloud_worker.scheduling.costs import CostKind
 from common.process.prometheus import Metric, MetricFamilies, MetricsCollector
 
 _NAMES = MetricFamilies("hlm_worker")
@@ -38,6 +39,8 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
     yield _NAMES.counters(
         "errors", "Messages refused as unreadable or too many, failed passes and verdicts.", "kind", errors
     )
+    charged = {kind.value: snapshot.charged_seconds.get(kind, 0.0) for kind in CostKind}
+    yield _NAMES.counters("charged_seconds", "Time charged to devices, by what it was for.", "kind", charged)
     yield _NAMES.histogram("compute_seconds", "Duration of one forward pass.", tally.compute_seconds)
     yield _NAMES.histogram("batch_size", "Sessions in one forward pass.", tally.batch_sizes)
 

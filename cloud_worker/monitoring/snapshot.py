@@ -1,6 +1,7 @@
 """The state of a worker at one moment, for its metrics and its health. Pure values."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cloud_worker.monitoring.presence import State
 from cloud_worker.monitoring.tally import WorkerTally
@@ -24,6 +25,7 @@ class Snapshot:
     num_pages: int
     uptime: float  # seconds
     pass_seconds: float = 0.0  # how long the forward pass in progress has taken so far
+    charged_seconds: Mapping[str, float] = field(default_factory=dict)  # to devices, by what they are for
 
     @property
     def fault(self) -> str | None:

@@ -51,6 +51,13 @@ class Pass:
         head = self.tokens[: min(start + max_tokens, self.first_row)]
         return Pass(self.session, head, num_rows=0, owner=self.owner)
 
+    def piece(self, num_missing: int, max_tokens: int) -> "Pass":
+        """This pass, or its beginning if more than `max_tokens` positions are missing, rows included."""
+        end = len(self.tokens) - num_missing + max_tokens
+        if end >= len(self.tokens):
+            return self
+        return Pass(self.session, self.tokens[:end], max(0, end - self.first_row), owner=self.owner)
+
 
 def in_chunks(passes: Sequence[Pass], num_missing: Sequence[int], chunk_tokens: int) -> list[Pass | None]:
     """What of each pass runs now: all of it, its beginning without rows, or nothing (None).

@@ -3,7 +3,7 @@
 Law: a worker and its simulation run the same batches; only how the model runs differs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,17 +18,43 @@ Outcome: TypeAlias = Sequence[Judged] | Unjudged | None  # None: a long prompt o
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tasks, the whole pass that each one needs, and the chunk of it that runs now (None: none of it)."""
+    """Tasks, the pass that each one still needs, the chunk of it that runs now (None: none), and its size."""
 
     tasks: Sequence[Task]
     whole: Sequence[Pass]
     chunks: Sequence[Pass | None]
+    num_positions: Sequence[int]
 
     @classmethod
-    def of(cls, tasks: Sequence[Task], num_missing: Callable[[Pass], int], chunk_tokens: int) -> "Batch":
-        """`num_missing` is how many positions of a pass the model would have to compute; see `in_chunks`."""
-        whole = [Pass(task.key, task.job.tokens, task.job.num_rows, owner=task.key.device) for task in tasks]
-        return cls(tasks, whole, in_chunks(whole, [num_missing(one) for one in whole], chunk_tokens))
+    def of(
+        cls,
+        tasks: Sequence[Task],
+        num_missing: Callable[[Pass], int],
+        chunk_tokens: int,
+        rooms: Sequence[int | None] = (),
+    ) -> "Batch":
+        """`num_missing` is how many positions of a pass the model would have to compute; see `in_chunks`.
+
+        `rooms` bounds the positions of each task in this pass (None: no bound). A task may then be judged
+        over several passes, some of its rows in each.
+        """
+        whole = [
+            Pass(task.key, task.job.tokens, task.job.num_rows - task.judging.num_rows, owner=task.key.device)
+            for task in tasks
+        ]
+        missing = [num_missing(one) for one in whole]
+        chunks = in_chunks(whole, missing, chunk_tokens)
+        bounds = rooms or [None] * len(tasks)
+        left = [_num_run(one, chunk, count) for one, chunk, count in zip(whole, chunks, missing, strict=True)]
+        pieces = [
+            chunk if chunk is None or room is None else chunk.piece(count, room)
+            for chunk, count, room in zip(chunks, left, bounds, strict=True)
+        ]
+        counts = [
+            0 if chunk is None or piece is None else count - (len(chunk.tokens) - len(piece.tokens))
+            for chunk, piece, count in zip(chunks, pieces, left, strict=True)
+        ]
+        return cls(tasks, whole, pieces, counts)
 
     @property
     def passes(self) -> list[Pass]:
@@ -37,11 +63,17 @@ class Batch:
 
     def judged(self, rows: Sequence[Rows]) -> list[Outcome]:
         """What the rows of each of `passes` lead to, per task; whatever judging a task raises is its own."""
+        return list(self.judging(rows))
+
+    def judging(self, rows: Sequence[Rows]) -> Iterator[Outcome]:
+        """The same, one after the other."""
         remaining = iter(rows)
-        return [
-            _judge(task, next(remaining)) if chunk is not None else None
-            for task, chunk in zip(self.tasks, self.chunks, strict=True)
-        ]
+        for task, chunk in zip(self.tasks, self.chunks, strict=True):
+            yield _judge(task, next(remaining)) if chunk is not None else None
+
+
+def _num_run(whole: Pass, chunk: Pass | None, num_missing: int) -> int:
+    return 0 if chunk is None else num_missing - (len(whole.tokens) - len(chunk.tokens))
 
 
 def _judge(task: Task, rows: Rows) -> Outcome:

@@ -43,13 +43,16 @@ class DeviceRates:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def admit(self, device: str, num_bytes: int, now: float) -> Admission:
-        """Decide on a message of `num_bytes`; only a message that is taken lowers the bucket."""
-        if self._rate <= 0:
+    def admit(self, device: str, num_bytes: int, now: float, *, is_shed: bool = False) -> Admission:
+        """Decide on a message of `num_bytes`; only a message that is taken lowers the bucket.
+
+        `is_shed` means that the device is too fast for another reason than its rate.
+        """
+        if self._rate <= 0 and not is_shed:
             return Admission.TAKE
         bucket = self._bucket(device, now)
         cost = min(1 + num_bytes // BYTES_PER_MESSAGE, self._size)
-        if bucket.level >= cost:
+        if bucket.level >= cost and not is_shed:
             bucket.level -= cost
             return Admission.TAKE
         if now - bucket.answered_at < RETRY_AFTER:

@@ -1,6 +1,7 @@
-"""The order in which sessions are served: devices take turns, and so do the sessions of each device. Pure.
+"""The sessions that wait: devices take turns, and so do the sessions of each device. Pure.
 
-Law 5: a device with sixteen waiting sessions gets no more turns than a device with one, while both wait.
+Law 5: a device with sixteen waiting sessions gets no more turns than a device with one, while both wait. What
+their tasks have cost decides first (`turns`).
 """
 
 from collections import OrderedDict
@@ -48,9 +49,18 @@ class FairQueue:
         self.add(key)
         self._devices[key.device].move_to_end(key, last=False)
 
+    @property
+    def devices(self) -> list[str]:
+        """The devices with waiting sessions, in the order of the ring."""
+        return list(self._devices)
+
     def take(self) -> SessionKey:
         """Remove and return the next session; its device goes to the end of the ring."""
-        device, waiting = self._devices.popitem(last=False)
+        return self.take_from(next(iter(self._devices)))
+
+    def take_from(self, device: str) -> SessionKey:
+        """Remove and return the next session of a device, which goes to the end of the ring."""
+        waiting = self._devices.pop(device)
         key, _ = waiting.popitem(last=False)
         self._num_waiting -= 1
         if waiting:

@@ -8,20 +8,23 @@ gains. But seats and places in the queue belong to devices: one that holds fewer
 holds most. A draft that keeps failing on its own is refused for good.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Sequence
 
 from cloud_worker.scheduling.batch import Outcome
+from cloud_worker.scheduling.costs import Costs
 from cloud_worker.scheduling.fair_queue import FairQueue, SessionKey
 from cloud_worker.scheduling.limits import Limits
 from cloud_worker.scheduling.retries import MAX_FAILURES, Failure, Retries, Unjudged
 from cloud_worker.scheduling.task import Answer, Task
+from cloud_worker.scheduling.turns import Turns
 from cloud_worker.session.backlog import draft_bytes
 from cloud_worker.session.judging import Judged
 from cloud_worker.session.session import CloudSession, Target
 from common.protocol.messages import Close, Draft, Reason, Refusal, ToWorker
 
 PASS_SMOOTHING = 1 / 8
+MAX_ANSWERS = 16  # that need no pass, in one batch: those who wait for the pass wait for these too
 
 __all__ = ["MAX_FAILURES", "Answer", "Limits", "Scheduler", "SessionKey", "Task"]
 
@@ -29,9 +32,12 @@ __all__ = ["MAX_FAILURES", "Answer", "Limits", "Scheduler", "SessionKey", "Task"
 class Scheduler:
     """The sessions of one worker, least recently used first, and the order in which they are served."""
 
-    def __init__(self, target: Target, limits: Limits) -> None:
+    def __init__(self, target: Target, limits: Limits, costs: Costs | None = None) -> None:
+        """`costs` is where the caller charges what devices cost; without it, they are served in turn."""
         self._target = target
         self._limits = limits
+        self._costs = costs or Costs()
+        self._rooms: dict[SessionKey, int | None] = {}
         self._sessions: OrderedDict[SessionKey, CloudSession] = OrderedDict()
         self._of_device: dict[str, dict[SessionKey, CloudSession]] = {}
         self._queue = FairQueue()
@@ -90,21 +96,38 @@ class Scheduler:
         self._enqueue(key)
         return answers
 
-    def next_batch(self) -> tuple[list[Task], list[Answer]]:
+    def next_batch(self, now: float = 0.0) -> tuple[list[Task], list[Answer]]:
         """The tasks of the next forward pass, one per session, devices in turn; and answers ready now."""
+        self._rooms = {}
         if self._retries:
             return [task for task in self._retries.take() if self._is_wanted(task)], []
         tasks: list[Task] = []
         answers: list[Answer] = []
-        while self._queue and len(tasks) < self._limits.max_batch:
-            key = self._queue.take()
+        turns = Turns(self._queue, self._costs, now)
+        for key in turns:
             task = self._unfinished.pop(key, None)
             if task is None:
                 task, refusals = self._task(key)
                 answers += refusals
             if task is not None:
+                room = turns.room(task)
+                if room == 0:
+                    self._pause(task)
+                    break
+                self._rooms[key] = room
                 tasks.append(task)
+            if len(tasks) >= self._limits.max_batch or len(answers) >= MAX_ANSWERS:
+                break
         return tasks, answers
+
+    def rooms(self, tasks: Sequence[Task]) -> list[int | None]:
+        """How many positions of each task of the last batch its pass may compute; None: all."""
+        return [self._rooms.get(task.key) for task in tasks]
+
+    def are_single(self, tasks: Sequence[Task]) -> list[bool]:
+        """Whether the device of each task of the last batch has no other session at work or waiting."""
+        counts = Counter(task.key.device for task in tasks)
+        return [counts[task.key.device] + self._queue.num_waiting(task.key.device) == 1 for task in tasks]
 
     def complete(self, tasks: Sequence[Task], judged: Sequence[Outcome], compute_ms: float) -> list[Answer]:
         """The answers that follow from what `judge` returned for each task's job.
@@ -127,8 +150,7 @@ class Scheduler:
             answers += [Answer(task.key, answer) for answer in task.session.complete(verdicts, compute_ms)]
             self._enqueue(task.key)
         for task in reversed(paused):  # so that the first one stays first
-            self._unfinished[task.key] = task
-            self._queue.add_first(task.key)
+            self._pause(task)
         return answers
 
     def fail(self, tasks: Sequence[Task], failure: Failure) -> list[Answer]:
@@ -180,6 +202,7 @@ class Scheduler:
         session = self._sessions[key]
         job, refusals = session.next_job()
         task = Task(key, session, job) if job is not None else None
+        self._enqueue(key)  # unless it has a job now, or nothing left
         return task, [Answer(key, refusal) for refusal in refusals]
 
     def _is_wanted(self, task: Task) -> bool:
@@ -262,6 +285,11 @@ class Scheduler:
         del held[key]
         if not held:
             del self._of_device[key.device]
+
+    def _pause(self, task: Task) -> None:
+        """The task goes on in a later pass, before the other sessions of its device."""
+        self._unfinished[task.key] = task
+        self._queue.add_first(task.key)
 
     def _enqueue(self, key: SessionKey) -> None:
         if self._sessions[key].ready:

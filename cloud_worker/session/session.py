@@ -23,6 +23,7 @@ from cloud_worker.session.prefix_checks import PrefixChecks
 from common.protocol.end_ids import with_end_ids
 from common.protocol.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
 
+MAX_REFUSED = 8  # drafts at once: others wait for their turn meanwhile
 MAX_REMEMBERED = 64  # corrections kept for replay: more than any window
 
 
@@ -78,7 +79,7 @@ class CloudSession:
     def next_job(self) -> tuple[Job | None, list[ToDevice]]:
         """The next job, with all waiting drafts that continue one another; and answers ready now."""
         answers: list[ToDevice] = []
-        while self._backlog and self._running is None:
+        while self._backlog and self._running is None and len(answers) < MAX_REFUSED:
             draft = self._backlog.take()
             if self._is_stale(draft):
                 continue
@@ -88,7 +89,8 @@ class CloudSession:
             elif self._opening is not None:  # always: `_admit` has set it
                 self._stream = None
                 self._running = chain(self._opening, draft, self._backlog, self.tokens, self._target)
-        if self._running is None and self._stream is not None and self._opening is not None:
+        is_next = self._running is None and not self._backlog
+        if is_next and self._stream is not None and self._opening is not None:
             self._running = Job(self._opening, (), tuple(self.tokens), 1)
         return self._running, answers
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz.flood import Flood
 from benchmarks.fuzz.messages import GARBAGE, lattice_of
+from benchmarks.support.attackers import Attack
+from benchmarks.support.device import Device, Place
 from benchmarks.support.scripted import VOCABULARY, Rows, Script, ScriptedTarget
 from cloud_worker.config import WorkerConfig
 from cloud_worker.passes.forward_pass import MAX_CHUNKS, Pass, in_chunks
@@ -314,6 +316,28 @@ def test_only_the_task_that_fails_is_refused_and_not_for_ever(broker: LocalBroke
     told = [expect(Refusal, answers["poison"]) for answers in (first, *later)]
     assert [one.reason for one in told] == [Reason.BUSY] * (MAX_FAILURES - 1) + [Reason.BAD_REQUEST]
     assert [one.retry_after for one in told] == [1.0, 2.0, 4.0, 8.0, 0.0]
+
+
+def test_a_device_beside_hostile_accounts_is_served_and_they_are_refused(broker: LocalBroker) -> None:
+    config = WorkerConfig(broker=broker.url, worker="w1", pool="shared")
+    opened = Opening(fingerprint(VOCABULARY), len(VOCABULARY), Sampling(), 1)
+    attack = Attack("small", 3, 1000.0, 1.0, opened, 500, broker.port, "w1", "shared")
+
+    async def scenario() -> tuple[Device, Worker]:
+        worker = Worker(config, cast(TargetModel, ScriptedTarget(Script(), seconds=0.002)))
+        running = asyncio.create_task(worker.run())
+        hostile = asyncio.create_task(asyncio.to_thread(attack.run, lambda: None, lambda: None))
+        async with Device.open(LinkSettings(broker.url), "good", Place("shared")) as device:
+            await device.generate(24, block_length=4)
+        await hostile
+        worker.stop()
+        await running
+        return device, worker
+
+    device, worker = asyncio.run(scenario())
+    assert device.failure is None
+    assert device.num_refusals == 0
+    assert worker.snapshot().tally.num_refusals[Reason.BUSY] > 0
 
 
 # -- a flood beside a device that behaves --------------------------------------------------------------

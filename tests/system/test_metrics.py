@@ -75,7 +75,7 @@ def test_a_scrape_of_a_worker_shows_its_snapshot() -> None:
     tally.num_errors[ErrorKind.PAYLOAD] = 1
     tally.count_pass(2, 0.003)
     link = LinkStatistics(num_bytes_up=10, num_bytes_down=20, num_connects=1)
-    snapshot = Snapshot(State.ONLINE, tally, link, True, 5, 4, 300, 20, 64, 60.0)
+    snapshot = Snapshot(State.ONLINE, tally, link, True, 5, 4, 300, 20, 64, 60.0, 0.0, {"judging": 1.5})
     shown = samples(WorkerMetrics(lambda: snapshot, {"worker": "w"}).page().body.decode())
     expected = {
         "hlm_worker_info{w}": 1,
@@ -89,6 +89,8 @@ def test_a_scrape_of_a_worker_shows_its_snapshot() -> None:
         "hlm_worker_received_bytes_total": 20,
         "hlm_worker_sessions": 5,
         "hlm_worker_queue": 4,
+        "hlm_worker_charged_seconds_total{judging}": 1.5,
+        "hlm_worker_charged_seconds_total{reading}": 0.0,
         "hlm_worker_cached_tokens": 300,
         "hlm_worker_cache_used_pages": 20,
         "hlm_worker_cache_pages": 64,
