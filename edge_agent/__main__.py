@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _replace_unencodable()
     flags = _parser().parse_args(arguments)
     try:
-        return _export(flags) if flags.command == "export" else _talk(flags)
+        return _export(flags) if flags.command == "export" else _with_settings(flags)
     except (SettingsError, ConfigError) as error:
         return _complain(str(error), 2)
     except AgentError as error:
@@ -48,6 +48,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="answer a prompt", description=settings))
     _add_chat(commands.add_parser("chat", help="talk to the model", description=settings))
+    _add_doctor(
+        commands.add_parser(
+            "doctor",
+            help="examine this device, the model, the broker and the pool",
+            description="Shows what the agent finds with these settings, and what to change. The exit code "
+            "is 0 if it can answer, otherwise 1. It asks a worker for one short answer, in the name of this "
+            "device: where the broker admits one program per account, that disconnects a running agent.",
+        )
+    )
     _add_export(
         commands.add_parser(
             "export",
@@ -78,6 +87,12 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [OPTIONS]"
     _add_output(parser, has_json=False)
+    add_flags(parser, AgentConfig, ENV_PREFIX)
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [OPTIONS]"
+    parser.add_argument("--json", action="store_true", help="print a JSON object with findings and facts")
     add_flags(parser, AgentConfig, ENV_PREFIX)
 
 
@@ -117,7 +132,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--provider", action="append", dest="providers", help=argparse.SUPPRESS)
 
 
-def _talk(flags: argparse.Namespace) -> int:
+def _with_settings(flags: argparse.Namespace) -> int:
     if flags.command == "generate" and (flags.lines or flags.jsonl) and flags.prompt not in (None, "-"):
         flag = "--lines" if flags.lines else "--jsonl"
         raise SettingsError(f"{flag} reads many prompts: give - or -f FILE in place of a prompt")
@@ -125,6 +140,10 @@ def _talk(flags: argparse.Namespace) -> int:
     configure_logging(
         config.log_level, config.log_format, text_format="edge-agent: %(levelname)s %(message)s"
     )
+    if flags.command == "doctor":  # does without ONNX Runtime until it knows that it loads
+        from edge_agent.cli.doctor import doctor
+
+        return doctor(config, flags)
     # ONNX Runtime takes a while to import: --help and wrong settings do not wait for it
     from edge_agent.cli.commands import chat, generate
 

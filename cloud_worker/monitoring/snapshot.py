@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from cloud_worker.monitoring.presence import State
 from cloud_worker.monitoring.tally import WorkerTally
 from common.link.values import LinkStatistics
+from common.protocol.worker_status import State
 
 LONG_PASS, HUNG_PASS = 60.0, 600.0  # seconds
 

@@ -36,6 +36,7 @@ def test_the_modules_are_those_of_the_wheel(installed: Installed, tmp_path: Path
     [
         "edge-agent --help",
         "edge-agent generate --help",
+        "edge-agent doctor --help",
         "edge-agent export --help",
         "cloud-worker --help",
         "cloud-worker run --help",
