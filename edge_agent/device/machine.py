@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edge_agent.device.processor import Processor, parse_cpuinfo
 from edge_agent.device.readings import Heat, Load, Memory, parse_meminfo, processor_temperature, throttling
+from edge_agent.device.threads import choose_threads
 
 ROOT = Path("/")
 _TIME_ERROR = 5  # adjtimex: the clock is not synchronised
@@ -50,6 +51,14 @@ def read_load(root: Path = ROOT) -> Load:
         return Load(num_usable, float(first))
     except ValueError:
         return Load(num_usable, 0.0)
+
+
+def threads_here(wanted: int | None, model_bytes: int, most: int) -> int:
+    """`wanted`, or if that is None, what this machine has free now; 0 means one per core."""
+    if wanted is not None:
+        return wanted
+    load = read_load()
+    return choose_threads(read_processor(), load.num_usable, load.average, model_bytes, most)
 
 
 def read_memory(root: Path = ROOT) -> Memory | None:

@@ -57,8 +57,7 @@ async def examine(config: AgentConfig) -> Facts:
         from edge_agent.doctor.cloud_probe import examine_cloud
         from edge_agent.doctor.model_probe import examine_model
 
-        num_threads = config.num_threads or machine.load.num_usable
-        loaded, model = examine_model(config, num_threads, machine.memory)
+        loaded, model = examine_model(config, machine)
         if config.needs_cloud:
             cloud = await examine_cloud(config, loaded)
     return Facts(release(), machine, runtime, model, cloud, config.max_tokens)

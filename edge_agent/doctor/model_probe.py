@@ -10,8 +10,9 @@ from statistics import median
 import numpy as np
 
 from edge_agent.config import AgentConfig
-from edge_agent.device.readings import Memory
-from edge_agent.doctor.facts import Model
+from edge_agent.device.machine import threads_here
+from edge_agent.device.power import POWERS
+from edge_agent.doctor.facts import Machine, Model
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import ModelInfo, read_info
 from edge_agent.draft_model.precision import precision_of
@@ -25,14 +26,12 @@ _WARM_UP = 3
 _PROMPT = "Measure how long one token takes on this device."
 
 
-def examine_model(
-    config: AgentConfig, num_threads: int, memory: Memory | None
-) -> tuple[DraftModel | None, Model]:
-    """The model with `num_threads`, measured, and with one for comparison.
+def examine_model(config: AgentConfig, machine: Machine) -> tuple[DraftModel | None, Model]:
+    """The model, measured with the threads that an agent would give it, and with one for comparison.
 
-    None where it cannot be used: `Model.problem` has the reason, if it is not that `memory` is too small.
+    None where it cannot be used: `Model.problem` has the reason, if it is not that memory is too small.
     """
-    known = Model(config.model, num_threads=num_threads)
+    known, memory = Model(config.model), machine.memory
     try:
         info = read_info(resolve(config.model, model_file=config.model_file), config.model_file)
         text = Text.load(info)
@@ -46,6 +45,9 @@ def examine_model(
         )
         if memory is not None and info.num_bytes > memory.available + memory.swap:
             return None, known
+        most = POWERS[config.power].max_threads
+        num_threads = threads_here(config.num_threads, info.num_bytes, most) or machine.load.num_usable
+        known = replace(known, num_threads=num_threads)
         prompt = text.encode(_PROMPT)
         if num_threads > 1:
             known = _with_steps(known, _load(info, config, 1), prompt, 1)

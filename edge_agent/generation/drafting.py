@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from common.process.model_thread import ModelThread
 from common.sampling.distribution import fit_vocabulary
+from edge_agent.device.power import Pace
 from edge_agent.policy.policy import Policy, Proposal
 from edge_agent.session.events import Drafted
 
@@ -34,8 +35,16 @@ class NextTokenModel(Protocol):
 class Drafting:
     """The calls of one generation."""
 
-    def __init__(self, model: NextTokenModel, thread: ModelThread, policy: Policy, vocab_size: int) -> None:
+    def __init__(
+        self,
+        model: NextTokenModel,
+        thread: ModelThread,
+        policy: Policy,
+        vocab_size: int,
+        pace: Pace | None = None,
+    ) -> None:
         """`vocab_size` is the tokenizer's: the model's logits may be wider or narrower."""
+        self._pace = pace or Pace()
         self._model, self._thread = model, thread
         self.policy, self._vocab_size = policy, vocab_size
         self._running: asyncio.Future[Proposal] | None = None
@@ -63,5 +72,10 @@ class Drafting:
             raise cancelled
 
     def _draft(self, tokens: Sequence[int]) -> Proposal:
+        if rest := self._pace.rest(time.monotonic()):
+            time.sleep(rest)
+        began = time.monotonic()
         logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
-        return self.policy.propose(logits, len(tokens))
+        proposal = self.policy.propose(logits, len(tokens))
+        self._pace.worked(began, time.monotonic())
+        return proposal

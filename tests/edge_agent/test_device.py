@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.device.energy import UNKNOWN_ARM, joules_per_token, profile_of
+from edge_agent.device.energy import PROFILES, UNKNOWN_ARM, UNKNOWN_X86, joules_per_token, profile_of
 from edge_agent.device.machine import (
     is_clock_synchronised,
     read_board,
@@ -12,7 +12,9 @@ from edge_agent.device.machine import (
     read_load,
     read_memory,
     read_processor,
+    threads_here,
 )
+from edge_agent.device.power import MAX_REST, POWERS, Pace
 from edge_agent.device.processor import CoreClass, parse_cpuinfo
 from edge_agent.device.readings import Memory, parse_meminfo, processor_temperature, throttling
 from edge_agent.device.threads import MAX_THREADS, SMALL_MODEL, choose_threads
@@ -115,6 +117,41 @@ def test_threads_are_the_big_cores_that_are_free() -> None:
 
 def test_a_small_model_gets_one_thread() -> None:
     assert choose_threads(parse_cpuinfo(RK3588, "aarch64", CAPACITIES), 8, 0.0, SMALL_MODEL - 1) == 1
+
+
+def test_eco_takes_one_thread() -> None:
+    processor = parse_cpuinfo(RK3588, "aarch64", CAPACITIES)
+    assert choose_threads(processor, 8, 0.0, LARGE, POWERS["eco"].max_threads) == 1
+
+
+def test_a_number_of_threads_that_was_set_stands() -> None:
+    assert threads_here(3, LARGE, 1) == 3
+    assert threads_here(0, LARGE, 1) == 0
+    assert threads_here(None, 0, 4) == 1
+
+
+def test_the_pace_rests_as_its_share_of_time_demands() -> None:
+    full, half, quarter = Pace(), Pace(0.5), Pace(0.25)
+    for pace in (full, half, quarter):
+        assert pace.rest(0.0) == 0.0
+        pace.worked(10.0, 10.2)
+    assert full.rest(10.2) == 0.0
+    assert half.rest(10.2) == pytest.approx(0.2)
+    assert half.rest(10.3) == pytest.approx(0.1)
+    assert half.rest(99.0) == 0.0
+    assert quarter.rest(10.2) == pytest.approx(0.6)
+
+
+def test_the_rest_after_a_long_prompt_is_bounded() -> None:
+    pace = Pace(0.5)
+    pace.worked(0.0, 30.0)
+    assert pace.rest(30.0) == MAX_REST
+
+
+def test_each_profile_is_in_the_table_of_the_documents() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
+    for one in (*PROFILES, UNKNOWN_ARM, UNKNOWN_X86):
+        assert f"| {one.name} | {one.idle:g} | {one.per_core:g} |" in page
 
 
 def test_energy_follows_from_the_boards_profile() -> None:
