@@ -76,8 +76,8 @@ def _serve(config: WorkerConfig, pages: HealthPages) -> int:
 
 
 def _status(config: WorkerConfig, flags: argparse.Namespace) -> int:
-    from cloud_worker.monitoring.pool_status import pool_statuses
     from cloud_worker.monitoring.status_table import as_json, as_table, is_served
+    from common.process.pool_status import pool_statuses
 
     try:
         statuses = asyncio.run(pool_statuses(config))

@@ -17,7 +17,7 @@ from cloud_worker.config import WorkerConfig
 from cloud_worker.intake import Intake, note
 from cloud_worker.monitoring.announcer import Announcer
 from cloud_worker.monitoring.health import HealthPages
-from cloud_worker.monitoring.presence import Presence, State, Status
+from cloud_worker.monitoring.presence import Presence
 from cloud_worker.monitoring.snapshot import Snapshot
 from cloud_worker.monitoring.tally import Pace, WorkerTally
 from cloud_worker.scheduling.costs import CostKind, Costs
@@ -32,6 +32,7 @@ from common.link.values import days_left
 from common.process.version import release
 from common.protocol.codec import encode
 from common.protocol.topics import Topics
+from common.protocol.worker_status import State, Status
 
 EXPIRY = 30  # seconds that the broker keeps an answer for a device that is away
 DRAIN_SECONDS = 10.0  # the longest a stopping worker works on its queue

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _replace_unencodable()
     flags = _parser().parse_args(arguments)
     try:
-        return _export(flags) if flags.command == "export" else _talk(flags)
+        return _WITHOUT_SETTINGS.get(flags.command, _with_settings)(flags)
     except (SettingsError, ConfigError) as error:
         return _complain(str(error), 2)
     except AgentError as error:
@@ -48,6 +48,30 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="answer a prompt", description=settings))
     _add_chat(commands.add_parser("chat", help="talk to the model", description=settings))
+    _add_doctor(
+        commands.add_parser(
+            "doctor",
+            help="examine this device, the model, the broker and the pool",
+            description="Shows what the agent finds with these settings, and what to change. The exit code "
+            "is 0 if it can answer, otherwise 1. It asks a worker for one short answer, in the name of this "
+            "device: where the broker admits one program per account, that disconnects a running agent.",
+        )
+    )
+    _add_pull(
+        commands.add_parser(
+            "pull",
+            help="download a draft model from the Hugging Face hub",
+            description="Downloads one graph with its weights and settings, shows progress, continues an "
+            "interrupted download, and verifies checksums. Prints the folder.",
+        )
+    )
+    _add_bundle(
+        commands.add_parser(
+            "bundle",
+            help="pack programs, model and settings for a device without a network",
+            description="Writes a tar file for `install-agent --from`. Run it on a machine with a network.",
+        )
+    )
     _add_export(
         commands.add_parser(
             "export",
@@ -81,6 +105,12 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, AgentConfig, ENV_PREFIX)
 
 
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [OPTIONS]"
+    parser.add_argument("--json", action="store_true", help="print a JSON object with findings and facts")
+    add_flags(parser, AgentConfig, ENV_PREFIX)
+
+
 def _add_output(parser: argparse.ArgumentParser, *, has_json: bool) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="print no summary")
@@ -95,6 +125,39 @@ def _add_output(parser: argparse.ArgumentParser, *, has_json: bool) -> None:
         output.add_argument(
             "--json-events", action="store_true", help="as --json, with an object for each token before it"
         )
+
+
+def _add_pull(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="a hub name, such as onnx-community/SmolLM2-135M-Instruct-ONNX")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="FOLDER",
+        help="write plain files into this folder (default: the hub's cache, where --model NAME finds them)",
+    )
+    parser.add_argument("--model-file", metavar="FILE", help="the ONNX file, if the repository has several")
+    parser.add_argument("--revision", metavar="TEXT", help="a branch, tag or commit of the repository")
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, help="the tar file to write")
+    parser.add_argument(
+        "--model", metavar="TEXT", help="a draft model: a folder or a hub name (default: none)"
+    )
+    parser.add_argument("--model-file", metavar="FILE", help="the ONNX file, if the model has several")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="agent.toml for the device")
+    parser.add_argument(
+        "--wheel",
+        type=Path,
+        metavar="FILE",
+        help="the wheel of hybrid-lm (default: built from the checkout that this runs from)",
+    )
+    parser.add_argument(
+        "--machine", choices=("aarch64", "x86_64"), default="aarch64", help="its processor (default: aarch64)"
+    )
+    parser.add_argument(
+        "--python-version", metavar="X.Y", default="3.11", help="its Python (default: 3.11, as in Debian 12)"
+    )
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +180,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--provider", action="append", dest="providers", help=argparse.SUPPRESS)
 
 
-def _talk(flags: argparse.Namespace) -> int:
+def _with_settings(flags: argparse.Namespace) -> int:
     if flags.command == "generate" and (flags.lines or flags.jsonl) and flags.prompt not in (None, "-"):
         flag = "--lines" if flags.lines else "--jsonl"
         raise SettingsError(f"{flag} reads many prompts: give - or -f FILE in place of a prompt")
@@ -125,10 +188,29 @@ def _talk(flags: argparse.Namespace) -> int:
     configure_logging(
         config.log_level, config.log_format, text_format="edge-agent: %(levelname)s %(message)s"
     )
+    if flags.command == "doctor":  # does without ONNX Runtime until it knows that it loads
+        from edge_agent.cli.doctor import doctor
+
+        return doctor(config, flags)
     # ONNX Runtime takes a while to import: --help and wrong settings do not wait for it
     from edge_agent.cli.commands import chat, generate
 
     return chat(config, flags) if flags.command == "chat" else generate(config, flags)
+
+
+def _pull(flags: argparse.Namespace) -> int:
+    from edge_agent.draft_model.pulling import pull
+
+    print(pull(flags.name, to=flags.to, model_file=flags.model_file, revision=flags.revision))
+    return 0
+
+
+def _bundle(flags: argparse.Namespace) -> int:
+    from edge_agent.bundle import Device, Parts, write_bundle
+
+    parts = Parts(flags.wheel, flags.model, flags.model_file, flags.config)
+    print(write_bundle(flags.out, parts, Device(flags.machine, flags.python_version)))
+    return 0
 
 
 def _export(flags: argparse.Namespace) -> int:
@@ -136,6 +218,9 @@ def _export(flags: argparse.Namespace) -> int:
 
     print(export(flags.source, flags.out, flags.precision, providers=flags.providers))
     return 0
+
+
+_WITHOUT_SETTINGS = {"export": _export, "pull": _pull, "bundle": _bundle}
 
 
 def _replace_unencodable() -> None:

@@ -27,6 +27,8 @@ from edge_agent.assembly import (
     random_seed,
 )
 from edge_agent.config import AgentConfig
+from edge_agent.device.machine import threads_here
+from edge_agent.device.power import POWERS, Pace
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import ModelInfo, read_info
 from edge_agent.draft_model.source import resolve
@@ -57,6 +59,7 @@ class EdgeAgent:
         self._info = info
         self._model = model
         self._thread = ModelThread()
+        self._pace = Pace(POWERS[config.power].share)
         self._model_is_free = asyncio.Lock()
         self._totals = Totals()
         self._audits = Audits()
@@ -81,7 +84,7 @@ class EdgeAgent:
         model = model or DraftModel.load(
             folder,
             model_file=config.model_file,
-            num_threads=config.num_threads,
+            num_threads=threads_here(config.num_threads, info.num_bytes, POWERS[config.power].max_threads),
             providers=config.providers,
         )
         agent = cls(config, info, model)
@@ -134,7 +137,7 @@ class EdgeAgent:
         return Generation(
             session=EdgeSession(tokens, settings),
             mailbox=Mailbox(secrets.token_hex(4), self._exchange),
-            drafting=Drafting(self._model, self._thread, policy, opening),
+            drafting=Drafting(self._model, self._thread, policy, opening, self._pace),
             decoder=Decoder(self.text.stream(tokens), StopStrings(self.config.stop)),
             turn=self._turn,
         )

@@ -12,6 +12,7 @@ from common.process.settings import SettingsError, option
 from common.protocol.topics import MAX_NAME_LENGTH, check_name
 from common.sampling.distribution import LATTICE_TOTALS
 from common.sampling.randomness import MAX_SEED
+from edge_agent.device.power import POWERS
 from edge_agent.errors import BrokerError, ConfigError, raised_as
 from edge_agent.policy.policy import MAX_IDS
 from edge_agent.policy.schemes import SCHEMES, Form, Scheme
@@ -39,7 +40,12 @@ class AgentConfig(BrokerConfig):
 
     model: str = _model("demo", "the draft model: a folder, a hub name, or demo")
     model_file: str | None = _model(None, "the ONNX file to use, if the model has several")
-    num_threads: int = _model(1, "CPU threads of the draft model; 0: one per core")
+    num_threads: int | None = _model(
+        None, "CPU threads of the draft model; 0: one per core (default: the fast cores that are free)"
+    )
+    power: str = _model(
+        "full", "eco: one thread, and the draft model rests as long as it works", choices=POWERS
+    )
     providers: tuple[str, ...] = _model(
         (), "ONNX Runtime execution provider, in order of preference; repeatable"
     )

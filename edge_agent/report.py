@@ -40,6 +40,8 @@ class Report:
     seconds_drafting: float
     seconds_waiting: float
     seconds_to_first_token: float | None
+    seconds_cpu: float  # of all cores, of the whole process
+    seconds_cpu_per_token: float | None
     peak_memory_mb: float
 
     @classmethod
@@ -82,6 +84,8 @@ class Report:
             seconds_drafting=clock.drafting,
             seconds_waiting=clock.waiting,
             seconds_to_first_token=clock.first_token,
+            seconds_cpu=clock.cpu,
+            seconds_cpu_per_token=clock.cpu / tally.num_tokens if tally.num_tokens else None,
             peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
 
@@ -90,11 +94,13 @@ class Report:
         fates = ", ".join(f"{self.num_by_fate[fate]} {fate}" for fate in Fate if self.num_by_fate[fate])
         other = max(0.0, self.seconds - self.seconds_drafting - self.seconds_waiting)
         rate = self.num_tokens / max(self.seconds, 1e-9)
+        per_token = self.seconds_cpu_per_token
+        cpu = "" if per_token is None else f"{1000 * per_token:.1f} ms of CPU per token; "
         lines = [
             f"{self.num_tokens} tokens ({fates or 'none'}) in {self.seconds:.2f} s, {rate:.1f} tokens/s; "
             f"scheme {self.scheme}, seed {self.seed}",
             f"time: {self.seconds_drafting:.2f} s drafting, {self.seconds_waiting:.2f} s waiting for the "
-            f"cloud, {other:.2f} s other; peak memory {self.peak_memory_mb:.0f} MiB",
+            f"cloud, {other:.2f} s other; {cpu}peak memory {self.peak_memory_mb:.0f} MiB",
         ]
         if self.num_uplinks:
             lines.insert(1, self._uplink_line())

@@ -7,8 +7,9 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from cloud_worker.monitoring.presence import Presence, Status
+from cloud_worker.monitoring.presence import Presence
 from common.link import Link
+from common.protocol.worker_status import Status
 
 
 class Announcer:

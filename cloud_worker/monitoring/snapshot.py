@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cloud_worker.monitoring.presence import State
 from cloud_worker.monitoring.tally import WorkerTally
 from common.link.values import LinkStatistics
+from common.protocol.worker_status import State
 
 LONG_PASS, HUNG_PASS = 60.0, 600.0  # seconds
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from cloud_worker.monitoring.presence import State, Status
 from common.link.values import WARN_DAYS
+from common.protocol.worker_status import State, Status
 
 _HEADINGS = ("WORKER", "STATE", "SESSIONS", "QUEUE", "BATCH", "TOKENS/S", "UPTIME", "VERSION", "MODEL")
 

@@ -67,6 +67,11 @@ class DraftModel:
             cache = GrowingCache(session, graph.cache)
         return cls(session, graph, cache, info.max_positions)
 
+    @property
+    def position_bytes(self) -> int:
+        """Bytes of the key/value cache per position."""
+        return sum(one.num_heads * one.head_size * np.dtype(one.dtype).itemsize for one in self._graph.cache)
+
     def logits(self, tokens: Sequence[int]) -> Logits:
         """The logits [logits_size], read-only, of the token that follows `tokens`, the whole sequence.
 

@@ -4,6 +4,7 @@ Law: only small text files are read here, into one frozen value. Anything wrong 
 whose message says what to do.
 """
 
+import glob
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,16 @@ class ModelInfo:
     chat_template: str | None
     special_tokens: Mapping[str, str]
     unhonoured: tuple[str, ...] = ()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the graph and the weights beside it."""
+        return sum(path.stat().st_size for path in self.graph_files)
+
+    @property
+    def graph_files(self) -> list[Path]:
+        """The graph and the files of its weights, which begin with its name."""
+        return sorted(self.onnx_path.parent.glob(f"{glob.escape(self.onnx_path.name)}*"))
 
 
 def read_info(folder: Path, model_file: str | None = None) -> ModelInfo:

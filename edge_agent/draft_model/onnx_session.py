@@ -56,6 +56,11 @@ class Binding:
     fresh: Mapping[str, str]
 
 
+def runtime() -> tuple[str, tuple[str, ...]]:
+    """The version of ONNX Runtime, and the execution providers that this build of it has."""
+    return ort.__version__, tuple(ort.get_available_providers())
+
+
 class OnnxSession:
     """One loaded graph, and buffers on the device that it runs on."""
 

@@ -18,15 +18,16 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.logging import set_verbosity_error
 
-from edge_agent.draft_model.choice import KNOWN_GRAPHS, choose, has_halves
+from edge_agent.draft_model.choice import choose, has_halves
 from edge_agent.draft_model.files import DEMO, DEMO_FOLDER, HALVES, NO_GRAPH, several
 from edge_agent.errors import ModelError
 
 TIMEOUT = 5.0  # seconds for the hub's first answer
 TEXT_FILES = ("*.json", "*.jinja")
 
-# The hub's errors extend those of its HTTP library: requests or httpx, depending on the version.
-_FAILURES = (OSError, HFValidationError, *cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__))
+# What a download can raise. The hub's errors extend those of its HTTP library: requests or httpx, depending
+# on the version.
+FAILURES = (OSError, HFValidationError, *cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__))
 
 
 def resolve(name: str, *, model_file: str | None = None, offline: bool = False) -> Path:
@@ -42,8 +43,10 @@ def resolve(name: str, *, model_file: str | None = None, offline: bool = False) 
         return folder
     offline = offline or HF_HUB_OFFLINE
     files = None if offline else _files_on_hub(name)
-    graphs = _graphs_to_fetch(name, model_file, files)
-    return fetch(name, [*TEXT_FILES, *(f"{graph}*" for graph in graphs)], offline=files is None)
+    if files is None:  # `read_info` looks for the graph: the hub's library wants all that it has heard of
+        return fetch(name, TEXT_FILES, offline=True)
+    graphs = graphs_to_fetch(name, model_file, files)
+    return fetch(name, [*TEXT_FILES, *(f"{graph}*" for graph in graphs)])
 
 
 def local_folder(name: str) -> Path | None:
@@ -66,8 +69,8 @@ def fetch(name: str, patterns: Sequence[str], *, offline: bool = False) -> Path:
             f"'{name}' is not a folder here, not in the hub's cache, and the hub cannot be reached: check "
             "the name and the connection, or give a local folder."
         ) from error
-    except _FAILURES as error:
-        raise _cannot_fetch(name, error) from error
+    except FAILURES as error:
+        raise cannot_fetch(name, error) from error
 
 
 def _files_on_hub(name: str) -> list[str] | None:
@@ -75,17 +78,15 @@ def _files_on_hub(name: str) -> list[str] | None:
     try:
         return [file.rfilename for file in HfApi().model_info(name, timeout=TIMEOUT).siblings or []]
     except (HFValidationError, RepositoryNotFoundError) as error:
-        raise _cannot_fetch(name, error) from error
-    except _FAILURES:
+        raise cannot_fetch(name, error) from error
+    except FAILURES:
         return None  # `fetch` looks into the cache, and explains what is wrong
 
 
-def _graphs_to_fetch(name: str, model_file: str | None, files: Sequence[str] | None) -> list[str]:
-    """The one graph to download; all known names if only the cache is available, which has no list."""
+def graphs_to_fetch(name: str, model_file: str | None, files: Sequence[str]) -> list[str]:
+    """The one graph to download."""
     if model_file is not None:
         return [model_file]
-    if files is None:
-        return list(KNOWN_GRAPHS)
     chosen = choose(files)
     if len(chosen) > 1:
         raise ModelError(f"'{name}' on the hub {several(chosen)}.")
@@ -95,6 +96,7 @@ def _graphs_to_fetch(name: str, model_file: str | None, files: Sequence[str] | N
     return chosen
 
 
-def _cannot_fetch(name: str, error: Exception) -> ModelError:
+def cannot_fetch(name: str, error: Exception) -> ModelError:
+    """The error for a name that is neither a folder nor on the hub."""
     reason = " ".join(str(error).split()).removesuffix(".")
     return ModelError(f"'{name}' is not a folder here and cannot be fetched from the hub ({reason}).")

@@ -16,6 +16,7 @@ from common.process.model_thread import ModelThread
 from common.protocol.messages import Opening
 from common.sampling.distribution import fit_vocabulary
 from common.sampling.penalties import Penalties
+from edge_agent.device.power import Pace
 from edge_agent.errors import AgentError
 from edge_agent.policy.policy import Policy, Proposal
 from edge_agent.session.events import Drafted, DraftFailed
@@ -37,8 +38,16 @@ class NextTokenModel(Protocol):
 class Drafting:
     """The calls of one generation."""
 
-    def __init__(self, model: NextTokenModel, thread: ModelThread, policy: Policy, opening: Opening) -> None:
+    def __init__(
+        self,
+        model: NextTokenModel,
+        thread: ModelThread,
+        policy: Policy,
+        opening: Opening,
+        pace: Pace | None = None,
+    ) -> None:
         """The opening's vocabulary is the tokenizer's: the model's logits may be wider or narrower."""
+        self._pace = pace or Pace()
         self._model, self._thread = model, thread
         self.policy, self._vocab_size = policy, opening.vocab_size
         self._penalties = Penalties(opening.sampling, opening.num_prompt)
@@ -72,6 +81,11 @@ class Drafting:
             raise cancelled
 
     def _draft(self, tokens: Sequence[int]) -> Proposal:
+        if rest := self._pace.rest(time.monotonic()):
+            time.sleep(rest)
+        began = time.monotonic()
         logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
         position = len(tokens)
-        return self.policy.propose(self._penalties.apply(logits, tokens, position), position)
+        proposal = self.policy.propose(self._penalties.apply(logits, tokens, position), position)
+        self._pace.worked(began, time.monotonic())
+        return proposal

@@ -32,6 +32,7 @@ class Clock:
     drafting: float = 0.0
     waiting: float = 0.0
     total: float = 0.0
+    cpu: float = 0.0  # of the whole process
     first_token: float | None = None
 
 
@@ -69,7 +70,7 @@ class Generation:
     async def events(self) -> AsyncGenerator[Emitted]:
         """As iterating, but each token is first a `Tentative`, with a `Retraction` if it is rejected."""
         async with self.turn(self):
-            began = time.monotonic()
+            began, began_cpu = time.monotonic(), time.process_time()
             try:
                 async with aclosing(self._events(began)) as events:
                     async for event in events:
@@ -79,6 +80,7 @@ class Generation:
                 try:
                     await self._send(self.session.take_outgoing())
                     self.clock.total = time.monotonic() - began
+                    self.clock.cpu = time.process_time() - began_cpu
                 finally:
                     await self.drafting.returned()
 

@@ -7,7 +7,6 @@ from typing import cast
 
 from benchmarks.support.scripted import VOCABULARY, Script, ScriptedTarget
 from cloud_worker.config import WorkerConfig
-from cloud_worker.monitoring.presence import State, read_status
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
 from cloud_worker.target_model import TargetModel
@@ -17,6 +16,7 @@ from common.protocol.codec import decode_to_device, encode
 from common.protocol.fingerprint import fingerprint
 from common.protocol.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
 from common.protocol.topics import Topics
+from common.protocol.worker_status import State, read_status
 from common.sampling.distribution import Sampling
 from evaluation.local.broker import LocalBroker
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cloud_worker.monitoring.presence import Presence, State, Status, StatusError, read_status
+from cloud_worker.monitoring.presence import Presence
 from cloud_worker.monitoring.status_table import as_json, as_table, is_served
 from cloud_worker.monitoring.tally import Pace, WorkerFate, WorkerTally
 from cloud_worker.scheduling.fair_queue import SessionKey
@@ -19,6 +19,7 @@ from cloud_worker.scheduling.task import Answer, Task
 from cloud_worker.session.session import CloudSession, Job, Target
 from common.link import Link, LinkSettings, Publish
 from common.protocol.messages import Correction, Draft, DraftToken, Reason, Refusal
+from common.protocol.worker_status import State, Status, StatusError, read_status
 from edge_agent.config import AgentConfig
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker

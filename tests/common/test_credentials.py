@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_worker.monitoring.presence import State, Status, StatusError, read_status
 from cloud_worker.monitoring.status_table import as_table
 from common.link import Link, LinkError, LinkSettings
 from common.link.certificates import certificates_of, expiry
 from common.link.values import Certificate, LinkStatistics, days_left
 from common.process.prometheus import MetricFamilies
+from common.protocol.worker_status import State, Status, StatusError, read_status
 from evaluation.local.broker import LocalBroker, free_port
 from tests.support.certificates import Authority
 

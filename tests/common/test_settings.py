@@ -32,6 +32,7 @@ VALUES: dict[str, object] = {
     "estimator": "entropy",
     "resolution": 65536,
     "on_cloud_loss": "wait",
+    "power": "eco",
     "log_level": "debug",
     "log_format": "json",
     "dtype": "bfloat16",

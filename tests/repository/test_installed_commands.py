@@ -36,6 +36,9 @@ def test_the_modules_are_those_of_the_wheel(installed: Installed, tmp_path: Path
     [
         "edge-agent --help",
         "edge-agent generate --help",
+        "edge-agent bundle --help",
+        "edge-agent doctor --help",
+        "edge-agent pull --help",
         "edge-agent export --help",
         "cloud-worker --help",
         "cloud-worker run --help",

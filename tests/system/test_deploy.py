@@ -26,11 +26,11 @@ import yaml
 from cloud_worker.config import WorkerConfig
 from cloud_worker.monitoring.health import PATHS
 from cloud_worker.monitoring.metrics import Metrics
-from cloud_worker.monitoring.presence import State
 from cloud_worker.monitoring.snapshot import Snapshot
 from cloud_worker.monitoring.tally import WorkerTally
 from common.link import Link, LinkError, LinkSettings, LinkStatistics
 from common.process.settings import CommandLine, add_flags, load
+from common.protocol.worker_status import State
 from edge_agent.__main__ import _parser as agent_parser  # pyright: ignore[reportPrivateUsage]
 from edge_agent.config import AgentConfig
 from evaluation.local.broker import LocalBroker, free_port, mosquitto_path

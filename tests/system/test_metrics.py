@@ -16,7 +16,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cloud_worker.monitoring.metrics import Metrics as WorkerMetrics
-from cloud_worker.monitoring.presence import State
 from cloud_worker.monitoring.snapshot import HUNG_PASS, LONG_PASS, Snapshot
 from cloud_worker.monitoring.tally import ErrorKind, WorkerFate, WorkerTally
 from common.link import LinkStatistics
@@ -24,6 +23,7 @@ from common.link.values import Certificate
 from common.process.histogram import Histogram
 from common.process.http_pages import HttpPage, HttpPages, HttpPagesError, made_in
 from common.protocol.messages import Reason, Refusal
+from common.protocol.worker_status import State
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.monitoring.metrics import Metrics as EdgeMetrics

@@ -8,10 +8,10 @@ import asyncio
 import logging
 import secrets
 
-from cloud_worker.monitoring.presence import Status, read_status
 from common.link import Link
 from common.process.broker_config import BrokerConfig
 from common.protocol.topics import Topics
+from common.protocol.worker_status import Status, read_status
 
 QUIET = 0.5  # seconds without a further status after which every retained one has arrived
 PATIENCE = 10.0  # seconds at most, for a pool whose statuses never stop coming

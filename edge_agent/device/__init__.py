@@ -1,0 +1,1 @@
+"""The machine that an agent runs on: processor, memory, heat, threads, power."""

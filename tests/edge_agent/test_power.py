@@ -1,0 +1,50 @@
+"""`power` eco changes when the draft model works, never what it writes; a report has the processor time."""
+
+import asyncio
+import time
+
+import pytest
+
+from common.link import LinkStatistics
+from edge_agent.agent import EdgeAgent
+from edge_agent.config import AgentConfig
+from edge_agent.device.power import Pace
+from edge_agent.report import Report
+
+
+def answer(power: str) -> Report:
+    """One answer of the demo model alone."""
+
+    async def generate() -> Report:
+        config = AgentConfig(scheme="slm", power=power, seed=3, temperature=1.0, max_tokens=8)
+        async with EdgeAgent.open(config) as agent:
+            generation = agent.generate("turn on the kitchen light")
+            async for _ in generation:
+                pass
+        return Report.of(generation, LinkStatistics(), LinkStatistics())
+
+    return asyncio.run(generate())
+
+
+def a_quarter(_pace: Pace, _now: float) -> float:
+    """A rest that does not depend on how long the machine took."""
+    return 0.25
+
+
+def test_eco_rests_between_tokens_and_writes_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    full = answer("full")
+    assert rests == []
+    monkeypatch.setattr(Pace, "rest", a_quarter)
+    eco = answer("eco")
+    assert eco.text == full.text
+    assert rests == [0.25] * eco.num_tokens
+
+
+def test_a_report_has_the_processor_time_per_token() -> None:
+    report = answer("full")
+    assert report.num_tokens == 8
+    assert report.seconds_cpu > 0
+    assert report.seconds_cpu_per_token == pytest.approx(report.seconds_cpu / 8)
+    assert "ms of CPU per token" in " ".join(report.lines())
