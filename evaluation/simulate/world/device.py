@@ -4,8 +4,8 @@ Law: it sends, waits and gives up as an agent does. The clock is the simulation'
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, cast
 
 import simpy
 
@@ -72,12 +72,24 @@ class Outcome:
         return [final.fate for final in self.finals]
 
 
-class Proposals:
-    """A policy with the draft model behind it; what it proposed for a prefix is proposed again."""
+Known: TypeAlias = dict[Policy, dict[bytes, Proposal]]  # by policy without its gate, then by prefix
 
-    def __init__(self, policy: Policy, model: NextTokenModel, vocab_size: int) -> None:
-        self._policy, self._model, self._vocab_size = policy, model, vocab_size
-        self._known: dict[bytes, Proposal] = {}
+
+def without_gate(policy: Policy) -> Policy:
+    """Return what the draft token and its uncertainty depend on, equal for policies with other gates."""
+    return replace(policy, threshold=0.0, uplink_probability=0.0)
+
+
+class Proposals:
+    """A policy with the draft model behind it; what it proposed for a prefix is proposed again.
+
+    `known` may be shared by policies that differ in their gate: the decision is made here.
+    """
+
+    def __init__(
+        self, policy: Policy, model: NextTokenModel, vocab_size: int, known: dict[bytes, Proposal]
+    ) -> None:
+        self._policy, self._model, self._vocab_size, self._known = policy, model, vocab_size, known
 
     def propose(self, tokens: Sequence[int]) -> Proposal:
         """For the position after `tokens`."""
@@ -85,7 +97,9 @@ class Proposals:
         if key not in self._known:
             logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
             self._known[key] = self._policy.propose(logits, len(tokens))
-        return self._known[key]
+        found = self._known[key]
+        decision = self._policy.decide(found.uncertainty, len(tokens))
+        return found if found.decision is decision else replace(found, decision=decision)
 
 
 @dataclass(frozen=True, slots=True)
