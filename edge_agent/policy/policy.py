@@ -19,12 +19,12 @@ from common.sampling.distribution import (
     TopK,
     densify,
     draw,
-    encode_probs,
     quantise,
     top_ids,
     warp,
 )
 from common.sampling.randomness import FloatArray, Purpose, gumbel_noise, uniform
+from common.sampling.shares import encode_shares
 from edge_agent.errors import ModelError
 from edge_agent.policy.cheapest_k import DEFAULT_BYTE_PRICE, cheapest_num_ids
 from edge_agent.policy.online_k import online_k
@@ -131,7 +131,7 @@ class Policy:
         if self.scheme.adaptive_k:
             k = min(MAX_IDS, online_k(probs, draft_prob, uncertainty, theta=self.theta, fit=self.fit))
         ids = top_ids(probs, k)
-        return TopK(ids, encode_probs(probs[ids]), draft_prob)
+        return TopK(ids, encode_shares(probs[ids]), draft_prob)
 
     def decide(self, uncertainty: float, position: int) -> Decision:
         """Return what happens to a draft token of this uncertainty."""

@@ -50,7 +50,13 @@ DEFAULTS: dict[int, object] = {
     DraftKey.TOP_P: 1.0,
 }
 _OPENING_KEYS = tuple(key for key in DraftKey if DraftKey.TOKENIZER <= key <= DraftKey.TOP_P)
-_PLAIN_KEYS = (DraftKey.BLOCK, DraftKey.LATTICES, DraftKey.DENSES, DraftKey.TOP_KS)
+_PLAIN_KEYS = (
+    DraftKey.BLOCK,
+    DraftKey.LATTICES,
+    DraftKey.DENSES,
+    DraftKey.TOP_KS,
+    DraftKey.TOP_K_SHARES,
+)
 
 
 def encode_draft(draft: Draft, *, may_pack: bool = True) -> dict[int, object]:
