@@ -24,7 +24,14 @@ TOKENS, RIGHT, SKIPPED, DRIFT, BOUND, TRUNCATION = (
     "bound",
     "truncation",
 )
-WORTHS = (TOKENS, RIGHT, SKIPPED, DRIFT, BOUND, TRUNCATION)  # sums over the tokens of a reply; right is 0 or 1
+WORTHS = (
+    TOKENS,
+    RIGHT,
+    SKIPPED,
+    DRIFT,
+    BOUND,
+    TRUNCATION,
+)  # sums over the tokens of a reply; right is 0 or 1
 
 
 def seconds_in(world: str) -> str:

@@ -4,23 +4,13 @@ Law: a threshold's texts are written once and timed in every world, as with a fi
 not depend on the channel, nor on the window: schemes that differ in their window alone share their texts.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from common.sampling.randomness import FloatArray
-from evaluation.simulate.curves import (
-    BOUND,
-    DRIFT,
-    RIGHT,
-    SKIPPED,
-    TOKENS,
-    TRUNCATION,
-    Curve,
-    bytes_in,
-    seconds_in,
-)
+from evaluation.simulate.curves import WORTHS, Curve, bytes_in, seconds_in
 from evaluation.simulate.measures import Worth
 from evaluation.simulate.running import Simulation, World
 from evaluation.simulate.study import PAPERS_VOCAB_SIZE, Study
@@ -29,11 +19,15 @@ from evaluation.simulate.variants import PEERS
 from evaluation.simulate.world.device import Outcome
 
 ALL_SENT = -1.0  # no uncertainty is below it, so every token is verified
-THRESHOLDS = (ALL_SENT, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.11, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0)
-VOTES = (ALL_SENT, 0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 0.9, 1.0)  # of 20, as shares
-SHARES = (1.0, 0.99, 0.98, 0.96, 0.93, 0.88, 0.8, 0.65, 0.5, 0.3, 0.15, 0.0)  # that rand-hlm sends
+THRESHOLDS = (ALL_SENT, 0.01, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.5, 1.0)
+VOTES = (ALL_SENT, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)  # of 20, as shares
+SHARES = (1.0, 0.99, 0.97, 0.94, 0.9, 0.8, 0.6, 0.3, 0.0)  # that rand-hlm sends
 WINDOW = 4  # that of our schemes
-PAYLOAD, NARROW, WIDE = "the papers' payload, 1 MHz", "everything counted, 0.1 MHz", "everything counted, 1 MHz"
+PAYLOAD, NARROW, WIDE = (
+    "the papers' payload, 1 MHz",
+    "everything counted, 0.1 MHz",
+    "everything counted, 1 MHz",
+)
 SNR_DB = 5.0
 
 
@@ -61,15 +55,14 @@ def families(offline_ks: Sequence[int]) -> list[Family]:
     """Return all families; `offline_ks` are those of CU-HLM offline."""
     votes = {"estimator": "perturbation-vote"}
     cu_hlm = [
-        _both(f"cu-hlm-offline, k = {k}", "cu-hlm-offline", {"max_ids": k})
-        for k in sorted(set(offline_ks))
+        _both(f"cu-hlm-offline, k = {k}", "cu-hlm-offline", {"max_ids": k}) for k in sorted(set(offline_ks))
     ]
     return [
         _single("slm"),
         _single("llm"),
         _single("hlm"),
         Family("rand-hlm", {"rand-hlm": None}, knob="uplink_probability", knobs=SHARES),
-        _both("u-hlm", "u-hlm", {}),
+        Family("u-hlm", {"u-hlm": None}),
         Family("u-hlm", {"u-hlm, 20 votes": None}, votes, knobs=VOTES),
         *cu_hlm,
         _both("cu-hlm-online", "cu-hlm-online", {}),
@@ -149,12 +142,8 @@ def _point(
 
 
 def _worths(worth: Worth) -> dict[str, FloatArray]:
-    columns: Mapping[str, Callable[..., float]] = {
-        TOKENS: lambda one: one.num_tokens,
-        RIGHT: lambda one: one.is_right,
-        SKIPPED: lambda one: one.num_skipped,
-        DRIFT: lambda one: one.drift,
-        BOUND: lambda one: one.bound,
-        TRUNCATION: lambda one: one.truncation,
-    }
-    return {name: np.array([float(of(one)) for one in worth.replies]) for name, of in columns.items()}
+    rows = [
+        (one.num_tokens, one.is_right, one.num_skipped, one.drift, one.bound, one.truncation)
+        for one in worth.replies
+    ]
+    return dict(zip(WORTHS, np.array(rows, dtype=np.float64).T, strict=True))

@@ -176,7 +176,7 @@ def skipped_tokens(simulation: Simulation, outcome: Outcome) -> list[tuple[float
     found: list[tuple[float, float]] = []
     proposals = simulation.proposals(outcome.seed, outcome.numbers)
     tokens = [*outcome.prompt, *outcome.tokens]
-    for place, target_probs in _judged(simulation, outcome, skipped=True):
+    for place, target_probs in judged(simulation, outcome, skipped=True):
         proposal = proposals.propose(tokens[:place])
         beta = max(0.0, 1.0 - float(target_probs[tokens[place]]) / proposal.prob)
         found.append((beta, proposal.uncertainty))
@@ -190,7 +190,7 @@ def truncation_drifts(simulation: Simulation, outcome: Outcome) -> list[float]:
     found: list[float] = []
     proposals = simulation.proposals(outcome.seed, outcome.numbers)
     tokens, size = [*outcome.prompt, *outcome.tokens], simulation.pair.vocab_size
-    for place, target_probs in _judged(simulation, outcome, skipped=False):
+    for place, target_probs in judged(simulation, outcome, skipped=False):
         sent = proposals.propose(tokens[:place]).draft.distribution
         if sent is not None:
             logits = fit_vocabulary(simulation.pair.draft.logits(tokens[:place]), size)
@@ -210,7 +210,7 @@ def truncation_drift(draft_probs: FloatArray, sent: FloatArray, target_probs: Fl
     return float(np.abs(law - target_probs).sum() / 2)
 
 
-def _judged(simulation: Simulation, outcome: Outcome, *, skipped: bool) -> Iterator[tuple[int, FloatArray]]:
+def judged(simulation: Simulation, outcome: Outcome, *, skipped: bool) -> Iterator[tuple[int, FloatArray]]:
     """Return the places of the skipped tokens, or of the verified ones, with the target_probs there."""
     pair, start = simulation.pair, len(outcome.prompt)
     places = [start + i for i, fate in enumerate(outcome.fates) if (fate is Fate.LOCAL) == skipped]

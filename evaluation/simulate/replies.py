@@ -47,7 +47,7 @@ def read_replies(path: Path) -> list[Curve]:
 
 
 def _curve(label: str, by_knob: dict[str, list[list[str]]], names: Sequence[str]) -> Curve:
-    table = np.array([rows for rows in by_knob.values()], dtype=np.float64)  # [knobs, replies, columns]
+    table = np.array(list(by_knob.values()), dtype=np.float64)  # [knobs, replies, columns]
     return Curve(
         label=label,
         knobs=tuple(float(knob) if knob else None for knob in by_knob),

@@ -5,6 +5,8 @@ Law: nothing here decides anything; equal arguments give equal outcomes.
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import simpy
@@ -12,6 +14,7 @@ import simpy
 from cloud_worker.scheduling.scheduler import Answer, Limits, SessionKey
 from common.protocol.messages import ToWorker
 from common.protocol.topics import Topics
+from common.sampling.distribution import Sampling
 from edge_agent.assembly import build_tuner, choose_sampling
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 from edge_agent.session.session import EdgeSession
@@ -67,7 +70,7 @@ class Simulation:
         self.pair, self.variant = pair, variant
         self.sampling = choose_sampling(variant.config, pair.info.sampling)
         self._known: Known = {} if known is None else known
-        self._calibration = self._find_calibration()
+        self.calibration = self._find_calibration()
         self._proposals: dict[tuple[int, Numbers], Proposals] = {}
 
     def run(self, prompts: Sequence[Sequence[Prompt]], world: World) -> list[list[Outcome]]:
@@ -112,7 +115,7 @@ class Simulation:
         """The draft side of generations with this seed; `numbers` None: those of an agent that just began."""
         numbers = numbers or self._tuner().numbers()
         if (seed, numbers) not in self._proposals:
-            policy = self.variant.policy(self.sampling, seed, self._calibration, numbers)
+            policy = self.variant.policy(self.sampling, seed, self.calibration, numbers)
             known = self._known.setdefault(without_gate(policy), {})
             self._proposals[seed, numbers] = Proposals(policy, self.pair.draft, self.pair.vocab_size, known)
         return self._proposals[seed, numbers]
@@ -120,7 +123,7 @@ class Simulation:
     @property
     def fit(self) -> Fit:
         """The line from uncertainty to rejection: the pair's, or the published one without a calibration."""
-        return self._calibration.fit if self._calibration else PUBLISHED_FIT
+        return self.calibration.fit if self.calibration else PUBLISHED_FIT
 
     def _generate_all(
         self, device: Device, queue: Sequence[Prompt], outcomes: list[Outcome], patient: bool
@@ -146,20 +149,28 @@ class Simulation:
         return EdgeSession(prompt.tokens, settings)
 
     def _tuner(self) -> Tuner:
-        return build_tuner(self.variant.config, self._calibration)
+        return build_tuner(self.variant.config, self.calibration)
 
     def _find_calibration(self) -> Calibration | None:
         """As `EdgeAgent` does."""
         config = self.variant.config
         if self.variant.gamma or not config.uses_calibration:
             return None
-        return find_calibration(
+        return _found(
             self.pair.info.folder,
             config.calibration,
-            tokenizer=self.pair.text.fingerprint,
-            sampling=self.sampling,
-            estimator=config.estimator,
+            self.pair.text.fingerprint,
+            self.sampling,
+            config.estimator,
         )
+
+
+@cache
+def _found(
+    folder: Path, named: str | None, tokenizer: bytes, sampling: Sampling, estimator: str
+) -> Calibration | None:
+    """Look once, so that a calibration that is ignored is mentioned once and not for each threshold."""
+    return find_calibration(folder, named, tokenizer=tokenizer, sampling=sampling, estimator=estimator)
 
 
 def _hand_over(devices: dict[str, Device], answer: Answer) -> None:

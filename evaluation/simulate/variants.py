@@ -106,7 +106,8 @@ def variant(name: str, **settings: object) -> Variant:
         config = AgentConfig(scheme="hlm", **settings)  # pyright: ignore[reportArgumentType]
         return Variant(f"{peer}-{length}", config, gamma=length, sends_rows_down=peer == "dssd")
     if name not in SCHEMES:
-        raise ValueError(f"there is no scheme {name!r}: choose from {', '.join((*SCHEMES, *(f'{peer}-4' for peer in PEERS)))}")
+        names = (*SCHEMES, *(f"{peer}-4" for peer in PEERS))
+        raise ValueError(f"there is no scheme {name!r}: choose from {', '.join(names)}")
     return Variant(name, AgentConfig(scheme=name, **settings))  # pyright: ignore[reportArgumentType]
 
 
