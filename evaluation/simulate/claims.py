@@ -13,7 +13,15 @@ import numpy as np
 from common.sampling.randomness import FloatArray
 from evaluation.reporting.multiple_testing import holm
 from evaluation.reporting.resampling import TAIL, Estimate
-from evaluation.simulate.curves import SKIPPED, TRUNCATION, AtDrift, Curve, draw_weights, num_commands
+from evaluation.simulate.curves import (
+    PAYLOAD,
+    SKIPPED,
+    TRUNCATION,
+    AtDrift,
+    Curve,
+    draw_weights,
+    num_commands,
+)
 
 LEVELS = (0.0005, 0.001, 0.002, 0.005)  # drift per token
 OURS = ("opportunistic", "opportunistic, k = 2", "opportunistic, k = 1", "opportunistic, window 1")
@@ -70,6 +78,7 @@ def figures(curves: Sequence[Curve], levels: Sequence[float] = LEVELS) -> list[F
         for curve in curves:
             at = AtDrift.of(curve, level, weights)
             named = {RIGHT_FIGURE: at.right, SKIPPED: at.skipped, TRUNCATION: at.truncation}
+            named[PAYLOAD] = at.payload
             named |= {f"{BYTES_FIGURE}: {world}": draws for world, draws in at.bytes_up.items()}
             named |= {f"{SPEED_FIGURE}: {world}": draws for world, draws in at.tokens_per_second.items()}
             found += [Figure(level, curve.label, name, estimate(draws)) for name, draws in named.items()]
@@ -80,6 +89,7 @@ def compare(level: float, ours: tuple[str, AtDrift], theirs: tuple[str, AtDrift]
     """Return all figures of one pair of schemes; one that no threshold reaches is left out."""
     (our_name, one), (their_name, other) = ours, theirs
     found = {RIGHT_FIGURE: tested_difference(one.right, other.right)}
+    found[PAYLOAD] = tested_ratio(one.payload, other.payload)
     for world in one.bytes_up:
         found[f"{BYTES_FIGURE}: {world}"] = tested_ratio(one.bytes_up[world], other.bytes_up[world])
     for world in one.tokens_per_second:
@@ -126,6 +136,8 @@ def estimate(draws: FloatArray) -> Estimate | None:
 
 def tested_ratio(ours: FloatArray, theirs: FloatArray) -> Tested | None:
     """Return ours over theirs; the p-value is that of a normal law for the logarithm of the ratio."""
+    if min(ours[0], theirs[0]) <= 0.0:  # what costs nothing has no ratio
+        return None
     found = estimate(ours / theirs)
     if found is None:
         return None

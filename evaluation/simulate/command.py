@@ -31,9 +31,9 @@ from evaluation.simulate.pages.curves_page import write_curve_sections
 from evaluation.simulate.pages.writing import write_curves, write_papers, write_sweeps
 from evaluation.simulate.replies import FILE_NAME, read_replies
 from evaluation.simulate.running import World
-from evaluation.simulate.study import BROKER_SECONDS, DOWN_SEED, PAPERS_VOCAB_SIZE, Study
+from evaluation.simulate.study import BROKER_SECONDS, DOWN_SEED, Study
 from evaluation.simulate.variants import PEERS
-from evaluation.simulate.world.accounting import Papers, Wire
+from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE, Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate, FixedRate, Rate, TraceRate
 from evaluation.simulate.world.compute import PROFILES, Compute
 from evaluation.smart_home.held_out import held_out

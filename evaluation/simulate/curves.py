@@ -34,6 +34,9 @@ WORTHS = (
 )  # sums over the tokens of a reply; right is 0 or 1
 
 
+PAYLOAD = "the papers' payload"  # uplink bytes by the papers' count, in any world
+
+
 def seconds_in(world: str) -> str:
     """Return the name of the column with a reply's seconds in a world."""
     return f"seconds, {world}"
@@ -116,6 +119,7 @@ class AtDrift:
     right: FloatArray
     skipped: FloatArray
     truncation: FloatArray
+    payload: FloatArray  # uplink bytes per token
     bytes_up: Mapping[str, FloatArray]  # per token, by world
     tokens_per_second: Mapping[str, FloatArray]
 
@@ -131,6 +135,7 @@ class AtDrift:
             right=at_drift(drifts, curve.right(weights), level),
             skipped=found(SKIPPED),
             truncation=found(TRUNCATION),
+            payload=found(PAYLOAD),
             bytes_up={world: found(bytes_in(world)) for world in curve.worlds},
             tokens_per_second={world: 1 / found(seconds_in(world)) for world in curve.worlds},
         )

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.sampling.randomness import FloatArray
-from evaluation.simulate.curves import WORTHS, Curve, bytes_in, seconds_in
+from evaluation.simulate.curves import PAYLOAD, WORTHS, Curve, bytes_in, seconds_in
 from evaluation.simulate.measures import Worth
 from evaluation.simulate.running import Simulation, World
-from evaluation.simulate.study import PAPERS_VOCAB_SIZE, Study
+from evaluation.simulate.study import Study
 from evaluation.simulate.sweeps import progress
 from evaluation.simulate.variants import PEERS
 from evaluation.simulate.world.device import Outcome
@@ -23,11 +23,7 @@ THRESHOLDS = (ALL_SENT, 0.01, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.5, 1.0)
 VOTES = (ALL_SENT, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)  # of 20, as shares
 SHARES = (1.0, 0.99, 0.97, 0.94, 0.9, 0.8, 0.6, 0.3, 0.0)  # that rand-hlm sends
 WINDOW = 4  # that of our schemes
-PAYLOAD, NARROW, WIDE = (
-    "the papers' payload, 1 MHz",
-    "everything counted, 0.1 MHz",
-    "everything counted, 1 MHz",
-)
+NARROW, WIDE = "everything counted, 0.1 MHz", "everything counted, 1 MHz"
 SNR_DB = 5.0
 
 
@@ -63,7 +59,6 @@ def families(offline_ks: Sequence[int]) -> list[Family]:
         _single("hlm"),
         Family("rand-hlm", {"rand-hlm": None}, knob="uplink_probability", knobs=SHARES),
         Family("u-hlm", {"u-hlm": None}),
-        Family("u-hlm", {"u-hlm, 20 votes": None}, votes, knobs=VOTES),
         *cu_hlm,
         _both("cu-hlm-online", "cu-hlm-online", {}),
         Family(
@@ -89,7 +84,6 @@ def _both(label: str, scheme: str, settings: Mapping[str, object]) -> Family:
 def worlds(study: Study, delay: float) -> dict[str, World]:
     """Return the worlds in which the replies are timed."""
     return {
-        PAYLOAD: study.papers(1e6, SNR_DB, PAPERS_VOCAB_SIZE),
         NARROW: study.wire(1e5, SNR_DB, delay),
         WIDE: study.wire(1e6, SNR_DB, delay),
     }
@@ -138,6 +132,7 @@ def _point(
         timed[seconds_in(name)] = np.array([one.seconds for one in outcomes])
         timed[bytes_in(name)] = np.array([one.traffic.bytes_up for one in outcomes])
     assert simulation is not None
+    timed[PAYLOAD] = np.array([one.traffic.papers_bytes for one in outcomes])
     return {**_worths(study.worth_of(simulation, outcomes)), **timed}
 
 

@@ -13,13 +13,12 @@ from evaluation.models.pair import Pair
 from evaluation.simulate.measures import Speed, Worth, greedy_reply, speed, worth
 from evaluation.simulate.running import Prompt, Simulation, World
 from evaluation.simulate.variants import GAMMAS, PEERS, best_length, variant
-from evaluation.simulate.world.accounting import Papers, Wire
+from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE, Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate
 from evaluation.simulate.world.compute import Compute
 from evaluation.simulate.world.device import Known, Outcome
 from evaluation.smart_home.held_out import HeldOut
 
-PAPERS_VOCAB_SIZE = 32_000  # Llama 2's, on which the papers' payloads are based
 BROKER_SECONDS = 0.25e-3  # half of what the path adds to a round trip (docs/measurements.md, "The path")
 NUM_TUNING, NUM_TIMED = 40, 12  # commands on which things are tuned; of these, how many are timed
 SEEDS_APART = 1_000_000  # more than the number of commands, so that no two texts share random numbers

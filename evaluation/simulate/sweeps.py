@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from evaluation.simulate.measures import Speed
 from evaluation.simulate.running import World
-from evaluation.simulate.study import BROKER_SECONDS, PAPERS_VOCAB_SIZE, Study
+from evaluation.simulate.study import BROKER_SECONDS, Study
 from evaluation.simulate.variants import Case
-from evaluation.simulate.world.accounting import Wire
+from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FixedRate
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)

@@ -10,6 +10,7 @@ from evaluation.reporting.multiple_testing import holm
 from evaluation.simulate.claims import BYTES_FIGURE, RIGHT_FIGURE, claims, figures
 from evaluation.simulate.curves import (
     DRIFT,
+    PAYLOAD,
     RIGHT,
     TOKENS,
     WORTHS,
@@ -35,6 +36,7 @@ def curve(label: str, drifts: list[float], num_bytes: list[float], right: float 
     shape = (len(drifts), NUM_COMMANDS)
     noise = np.random.default_rng(len(label)).uniform(0.9, 1.1, NUM_COMMANDS)
     columns = {name: np.zeros(shape) for name in WORTHS}
+    columns[PAYLOAD] = np.ones(shape)
     columns[TOKENS] = np.full(shape, 10.0)
     columns[RIGHT] = np.full(shape, right)
     columns[DRIFT] = 10 * np.outer(drifts, noise / noise.mean())

@@ -21,8 +21,18 @@ from evaluation.simulate.claims import (
     claims,
     figures,
 )
-from evaluation.simulate.curves import BOUND, DRIFT, SKIPPED, TOKENS, TRUNCATION, Curve, bytes_in, seconds_in
-from evaluation.simulate.families import NARROW, PAYLOAD
+from evaluation.simulate.curves import (
+    BOUND,
+    DRIFT,
+    PAYLOAD,
+    SKIPPED,
+    TOKENS,
+    TRUNCATION,
+    Curve,
+    bytes_in,
+    seconds_in,
+)
+from evaluation.simulate.families import NARROW
 from evaluation.simulate.pages import curve_pictures
 from evaluation.simulate.pages.cells import percent
 
@@ -47,12 +57,12 @@ def points_file(folder: Path, curves: Sequence[Curve]) -> None:
     """Write every point of every curve, over all replies."""
     worlds = curves[0].worlds
     headings = ["curve", "knob", "replies", "right", *(SKIPPED, DRIFT, BOUND, TRUNCATION)]
-    headings += [f"{BYTES_FIGURE}: {world}" for world in worlds]
+    headings += [PAYLOAD, *(f"{BYTES_FIGURE}: {world}" for world in worlds)]
     headings += [f"{SPEED_FIGURE}: {world}" for world in worlds]
     rows: list[Sequence[Cell]] = []
     for curve in curves:
         once = np.ones((1, 1 + int(curve.commands.max())))
-        shares = [curve.per_token(name, once)[0] for name in (SKIPPED, DRIFT, BOUND, TRUNCATION)]
+        shares = [curve.per_token(name, once)[0] for name in (SKIPPED, DRIFT, BOUND, TRUNCATION, PAYLOAD)]
         bytes_up = [curve.per_token(bytes_in(world), once)[0] for world in worlds]
         rates = [1 / curve.per_token(seconds_in(world), once)[0] for world in worlds]
         for row, knob in enumerate(curve.knobs):
@@ -83,14 +93,13 @@ def equal_drift_section(folder: Path, header: str, found: Sequence[Figure]) -> N
 
 
 def _left_out(name: str) -> bool:
-    """Whether the page leaves a figure to the CSV file: payloads take no time, bytes hardly vary by link."""
-    is_speed = name.startswith(SPEED_FIGURE)
-    return (is_speed and PAYLOAD in name) or (not is_speed and NARROW in name)
+    """Whether the page leaves a figure to the CSV file: bytes hardly vary by link."""
+    return name.startswith(BYTES_FIGURE) and NARROW in name
 
 
 def _belongs(curve: str, name: str) -> bool:
     """Whether a table shows a curve: windows change bytes and speed, and truncation is CU-HLM's."""
-    if name in (RIGHT_FIGURE, TRUNCATION) or PAYLOAD in name:
+    if name in (RIGHT_FIGURE, TRUNCATION, PAYLOAD):
         return "window" not in curve and (name != TRUNCATION or curve.startswith("cu-hlm"))
     return True
 
@@ -100,6 +109,8 @@ def _title(name: str) -> str:
         return "Drift by truncation on top, % per token"
     if name == RIGHT_FIGURE:
         return "Replies that are exactly right, %"
+    if name == PAYLOAD:
+        return f"Uplink bytes per token, {PAYLOAD}"
     figure, _, world = name.partition(": ")
     return f"{figure[0].upper()}{figure[1:]}{'' if figure == SPEED_FIGURE else ' per token'}: {world}"
 

@@ -23,9 +23,10 @@ from evaluation.simulate.papers import (
     slow_links,
 )
 from evaluation.simulate.replies import FILE_NAME, write_replies
-from evaluation.simulate.study import PAPERS_VOCAB_SIZE, Study
+from evaluation.simulate.study import Study
 from evaluation.simulate.sweeps import SNRS_DB, over_snr, over_windows
 from evaluation.simulate.variants import Case
+from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE
 
 BANDWIDTH_MHZ, SNR_DB = 1.0, 5.0  # the operating point of tables that show only one
 WINDOW_RATE_BPS = 1e6

@@ -25,7 +25,7 @@ from edge_agent.session.transcript import Fate, FinalToken
 from edge_agent.tuning.tuner import Numbers, Tuner
 from evaluation.models.cached_logits import prefix_keys
 from evaluation.simulate.variants import Variant
-from evaluation.simulate.world.accounting import Accounting
+from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE, Accounting, Papers
 from evaluation.simulate.world.channel import Channel, Line
 from evaluation.simulate.world.compute import Compute
 from evaluation.simulate.world.virtual_time import later
@@ -42,6 +42,7 @@ class Traffic:
     bytes_up: float = 0.0
     bytes_down: float = 0.0
     payload_bytes: int = 0  # going up, as encoded
+    papers_bytes: float = 0.0  # going up, as the papers count them, whatever the accounting
     num_sent: int = 0  # draft tokens that went up to be verified, the void ones too
 
 
@@ -132,6 +133,7 @@ class Device:
         self.tuner = tuner
         self._env, self._variant, self._compute = env, variant, compute
         self._accounting, self._deliver = accounting, deliver
+        self._papers = Papers(PAPERS_VOCAB_SIZE)
         self._topics = Topics()
         self._up = Line(channel.up, channel.seed)
         self._down = Line(channel.down, channel.seed + 1)
@@ -215,6 +217,7 @@ class Device:
         self._traffic.num_up += 1
         self._traffic.bytes_up += num_bytes
         self._traffic.payload_bytes += len(written)
+        self._traffic.papers_bytes += self._papers.up(counted, written, topic, int(is_open), extra)
         arrives = self._up.send(num_bytes, self._env.now)
         later(self._env, arrives - self._env.now, lambda: self._deliver(topic, decode_to_worker(payload)))
 
