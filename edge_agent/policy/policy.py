@@ -109,7 +109,7 @@ class Policy:
             DraftToken(token, distribution),
             distribution.prob(token) if distribution else float(probs[token]),
             uncertainty,
-            self._decide(uncertainty, position),
+            self.decide(uncertainty, position),
         )
 
     def _num_ids(self, probs: FloatArray) -> int:
@@ -133,7 +133,8 @@ class Policy:
         ids = top_ids(probs, k)
         return TopK(ids, encode_shares(probs[ids]), draft_prob)
 
-    def _decide(self, uncertainty: float, position: int) -> Decision:
+    def decide(self, uncertainty: float, position: int) -> Decision:
+        """What happens to the draft token of `position`, given its uncertainty."""
         match self.scheme.gate:
             case Gate.NEVER:
                 must_verify = False
