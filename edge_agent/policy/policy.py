@@ -134,7 +134,7 @@ class Policy:
         return TopK(ids, encode_shares(probs[ids]), draft_prob)
 
     def decide(self, uncertainty: float, position: int) -> Decision:
-        """Return what happens to a draft token of this uncertainty."""
+        """What happens to the draft token of `position`, given its uncertainty."""
         match self.scheme.gate:
             case Gate.NEVER:
                 must_verify = False

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.sampling.randomness import FloatArray
-from evaluation.reporting.multiple_testing import holm
 from evaluation.reporting.resampling import TAIL, Estimate
+from evaluation.reporting.significance import LEVEL, holm
 from evaluation.simulate.curves import (
     PAYLOAD,
     SKIPPED,
@@ -28,7 +28,6 @@ OURS = ("opportunistic", "opportunistic, k = 2", "opportunistic, k = 1", "opport
 OURS_AT_NO_DRIFT = ("lossless", "coupled")
 THEIRS = ("u-hlm", "cu-hlm-offline", "cu-hlm-online")
 NUM_DRAWS = 2000
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Tested:
     @property
     def holds(self) -> bool:
         """Whether the difference is shown, after the correction."""
-        return self.adjusted < ALPHA
+        return self.adjusted < LEVEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from common.sampling.randomness import FloatArray
-from evaluation.reporting.multiple_testing import holm
 from evaluation.simulate.claims import BYTES_FIGURE, RIGHT_FIGURE, claims, figures
 from evaluation.simulate.curves import (
     DRIFT,
@@ -95,12 +94,6 @@ def test_what_is_out_of_reach_is_left_out_and_not_guessed() -> None:
     ours, slm = curve("opportunistic", [0.0, 0.001], [40.0, 20.0]), curve("slm", [0.03], [0.0])
     assert not claims([ours, slm], levels=(0.001,))
     assert all(one.estimate is None for one in figures([slm], levels=(0.001,)))
-
-
-def test_holm_multiplies_by_the_number_of_claims_that_are_left_and_keeps_the_order() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
 
 
 def test_the_replies_give_the_same_pages_again_without_models(tmp_path: Path) -> None:
