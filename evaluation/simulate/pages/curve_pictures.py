@@ -11,10 +11,12 @@ from evaluation.simulate.curves import DRIFT, SKIPPED, Curve, bytes_in, seconds_
 from evaluation.simulate.pages.pictures import add_line, finish
 
 LEAST_DRIFT = 1e-5  # what is below is drawn at the edge
+LEFT_OUT = ("cu-hlm-offline, k = 4", "opportunistic, k")  # they hide what they hardly differ from
 
 
 def over_drift(curves: Sequence[Curve]) -> Figure:
     """Draw bytes and tokens/s against the drift, one column per world; schemes without drift are levels."""
+    curves = [curve for curve in curves if not curve.label.startswith(LEFT_OUT)]
     worlds = curves[0].worlds
     figure = Figure(figsize=(4.6 * len(worlds), 8.0), layout="constrained")
     panels = figure.subplots(2, len(worlds), squeeze=False)
@@ -27,6 +29,7 @@ def over_drift(curves: Sequence[Curve]) -> Figure:
             _curve(panels[1][column], curve.label, drifts, 1 / curve.per_token(seconds_in(world), once)[0])
         panels[0][column].set(title=world, ylabel="uplink bytes per token", yscale="log")
         panels[1][column].set(ylabel="tokens/s", yscale="log")
+        panels[0][column].set_ylim(bottom=1.0)
         for axes in panels[:, column]:
             axes.set(xscale="log", xlabel="drift per token")
     finish(figure, panels[0][-1])
