@@ -123,7 +123,9 @@ def _distribution(token: int, vocab_size: int, rng: random.Random) -> Distributi
         case 0:
             return Dense(np.full(vocab_size, 6e-8, np.float16))
         case 1:
-            return TopK(np.arange(vocab_size), np.full(vocab_size, 255, np.uint8), 1e-45)
+            is_logarithmic = rng.random() < 0.5  # the codes mean 0: of the logarithm, of the share
+            code = 255 if is_logarithmic else 0
+            return TopK(np.arange(vocab_size), np.full(vocab_size, code, np.uint8), 1e-45, is_logarithmic)
         case 2:
             return Lattice(np.array([token]), np.array([65536]))
         case number if number < 10:

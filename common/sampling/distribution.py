@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.sampling.randomness import FloatArray
+from common.sampling.shares import decode_shares
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
@@ -129,12 +130,13 @@ class TopK:
 
     The draft token was drawn from the untruncated x with probability `draft_prob`. The receiver rebuilds x^
     by spreading the missing mass evenly over the other tokens, so the text does not have the target's
-    distribution.
+    distribution. Version 0.1.0 wrote the bytes on a logarithmic scale, which is coarser near 1.
     """
 
     ids: IntArray
     codes: npt.NDArray[np.uint8]
     draft_prob: float
+    is_logarithmic: bool = False  # `encode_probs` instead of `encode_shares`
 
     def prob(self, token: int) -> float:  # noqa: ARG002 - the message has only the draft token's
         """The probability with which the draft token was drawn."""
@@ -142,10 +144,14 @@ class TopK:
 
     def dense(self, vocab_size: int) -> FloatArray:
         """x^ [vocab_size]: top-k as sent, the residual mass uniform over the rest."""
-        kept = decode_probs(self.codes)
+        kept = decode_probs(self.codes) if self.is_logarithmic else decode_shares(self.codes)
         num_rest = vocab_size - len(self.ids)
-        kept = kept / max(1.0, float(kept.sum())) if num_rest else kept / kept.sum()
-        residual = 1.0 - float(kept.sum())
+        total = float(kept.sum())
+        if num_rest:
+            kept = kept / max(1.0, total)
+        else:
+            kept = kept / total if total > 0.0 else np.full(vocab_size, 1.0 / vocab_size)
+        residual = max(0.0, 1.0 - float(kept.sum()))
         probs = np.full(vocab_size, residual / num_rest if num_rest else 0.0)
         probs[self.ids] = kept
         return probs

@@ -19,11 +19,11 @@ from common.sampling.distribution import (
     Lattice,
     Sampling,
     TopK,
-    encode_probs,
     quantise,
     top_ids,
 )
 from common.sampling.randomness import Purpose, uniform
+from common.sampling.shares import encode_shares
 from edge_agent.errors import ModelError
 from edge_agent.policy.cheapest_k import DEFAULT_BYTE_PRICE, MAX_CHOSEN, cheapest_num_ids
 from edge_agent.policy.coupled_choice import coupled_choice
@@ -111,7 +111,7 @@ class Policy:
         if self.scheme.form is Form.TOP_K and not self.sampling.greedy:
             distribution = self._top_k(head, prob, uncertainty)
         return Proposal(
-            DraftToken(token, distribution), prob, uncertainty, self._decide(uncertainty, position)
+            DraftToken(token, distribution), prob, uncertainty, self.decide(uncertainty, position)
         )
 
     def _draw(self, head: Head, position: int) -> tuple[int, float, Lattice | Dense | None]:
@@ -164,9 +164,10 @@ class Policy:
         else:
             reach, k = self._reach(head), self.max_ids
         among = top_ids(reach.probs, k)
-        return TopK(reach.ids[among], encode_probs(reach.probs[among]), draft_prob)
+        return TopK(reach.ids[among], encode_shares(reach.probs[among]), draft_prob)
 
-    def _decide(self, uncertainty: float, position: int) -> Decision:
+    def decide(self, uncertainty: float, position: int) -> Decision:
+        """What happens to the draft token of `position`, given its uncertainty."""
         match self.scheme.gate:
             case Gate.NEVER:
                 must_verify = False

@@ -41,6 +41,12 @@ class Calibration:
     risk_prone: float
     offline_k: int
     operating_points: tuple[OperatingPoint, ...]
+    sent_ks: tuple[tuple[float, int], ...] = ()  # (threshold, k* from the tokens above it), ascending
+
+    def sent_k(self, threshold: float) -> int:
+        """CU-HLM's k* from the tokens that a threshold sends, or the next lower one that was measured."""
+        known = [k for measured, k in self.sent_ks if measured <= threshold]
+        return known[-1] if known else self.offline_k
 
     def threshold_for(self, risk: float) -> float:
         """The largest threshold whose measured risk is at most `risk`; 0 if there is none."""
@@ -60,8 +66,10 @@ class Calibration:
                 raise CalibrationError(f"its version is {version}, but this release reads {FORMAT_VERSION}")
             points = tuple(OperatingPoint(**point) for point in fields.pop("operating_points"))
             sampling, fit = Sampling(**fields.pop("sampling")), Fit(**fields.pop("fit"))
+            sent_ks = tuple(sorted((float(above), k) for above, k in fields.pop("sent_ks", ())))
             ascending = tuple(sorted(points, key=lambda point: point.threshold))
-            return _checked(cls(sampling=sampling, fit=fit, operating_points=ascending, **fields))
+            found = cls(sampling=sampling, fit=fit, operating_points=ascending, sent_ks=sent_ks, **fields)
+            return _checked(found)
         except (TypeError, KeyError, AttributeError, RecursionError, ValueError) as error:
             raise CalibrationError(f"it is not a calibration: {error}") from error
 
@@ -80,6 +88,8 @@ def _checked(calibration: Calibration) -> Calibration:
             raise CalibrationError(f"its {name} is not a number")
     if type(calibration.offline_k) is not int or calibration.offline_k < 1:
         raise CalibrationError("its offline_k is not a whole number above 0")
+    if not all(type(k) is int and k >= 1 for _, k in calibration.sent_ks):
+        raise CalibrationError("one of its sent_ks is not a whole number above 0")
     if not all(0 <= point.threshold <= 1 and point.risk >= 0 for point in calibration.operating_points):
         raise CalibrationError("an operating point has a threshold outside 0 to 1, or a risk below 0")
     return calibration

@@ -22,7 +22,7 @@ from evaluation.calibrate.rejection_line import (
     reliability,
 )
 from evaluation.calibrate.samples import HYBRID, TARGET, Samples, Walk
-from evaluation.calibrate.tradeoff import cost, offline_k, operating_points
+from evaluation.calibrate.tradeoff import cost, offline_k, operating_points, papers_bound, sent_ks
 from evaluation.reporting.resampling import Estimate, mean_of
 
 MIN_PROMPTS = 2  # fewer cannot be resampled
@@ -49,6 +49,7 @@ class Choice:
     threshold: float
     risk: Estimate
     uplink_rate: Estimate
+    bound: float  # the papers' bound on the risk, from the line
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Analysis:
     choices: Sequence[Choice]
     theta: float
     offline_k: int
+    sent_ks: tuple[tuple[float, int], ...]
 
     @property
     def hybrid(self) -> Samples:
@@ -109,6 +111,7 @@ def analyse(
         choices=_choices(hybrid, estimator, line, points_of[estimator], budgets),
         theta=theta,
         offline_k=offline_k(hybrid, theta),
+        sent_ks=sent_ks(hybrid, theta),
     )
 
 
@@ -143,4 +146,12 @@ def _choices(
     for budget in budgets:
         threshold = max((each.threshold for each in points if each.risk <= budget), default=0.0)
         named.append((f"risk budget {budget:g}", threshold))
-    return [Choice(name, value, *cost(samples, estimator, value)) for name, value in named]
+    return [
+        Choice(
+            name,
+            value,
+            *cost(samples, estimator, value),
+            papers_bound(samples, estimator, line.fit, value),
+        )
+        for name, value in named
+    ]

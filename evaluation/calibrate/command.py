@@ -71,7 +71,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         choices=tuple(ESTIMATORS),
         help="the uncertainty that the thresholds are for",
     )
-    parser.add_argument("--theta", type=float, default=THETA, help="truncation error tolerated for k*")
+    parser.add_argument(
+        "--theta",
+        type=float,
+        default=THETA,
+        help="truncation error tolerated for k* (the papers publish no value)",
+    )
     parser.add_argument(
         "--risk",
         type=float,
@@ -176,6 +181,7 @@ def _calibration(pair: Pair, sampling: Sampling, found: Analysis) -> Calibration
         risk_prone=found.line.risk_prone.value,
         offline_k=found.offline_k,
         operating_points=found.points,
+        sent_ks=found.sent_ks,
     )
 
 

@@ -7,7 +7,7 @@ from evaluation.calibrate import pictures
 from evaluation.calibrate.analysis import Analysis
 from evaluation.calibrate.association import FIGURES
 from evaluation.calibrate.blocks import Block, Heading, Paragraph, Picture, Table
-from evaluation.calibrate.samples import HYBRID, TARGET
+from evaluation.calibrate.samples import COSTED_KS, HYBRID, TARGET
 from evaluation.reporting.results import Cell
 
 PUBLISHED = (("U-HLM", 0.82, -0.06, 0.073, 0.43), ("CU-HLM", 0.815, -0.066, 0.081, 0.81))
@@ -127,16 +127,24 @@ def _line(found: Analysis) -> list[Block]:
 
 def _thresholds(found: Analysis) -> list[Block]:
     rows: list[Sequence[Cell]] = [
-        (each.name, f"{each.threshold:.4f}", f"{each.risk:.4f}", f"{each.uplink_rate:.3f}")
+        (
+            each.name,
+            f"{each.threshold:.4f}",
+            f"{each.risk:.4f}",
+            f"{each.bound:.4f}",
+            f"{each.uplink_rate:.3f}",
+        )
         for each in found.choices
     ]
     budgets = [float(each.name.split()[-1]) for each in found.choices if each.name.startswith("risk budget")]
     figure = pictures.tradeoff(dict(found.points_of), budgets)
     return [
-        Table(("choice", "threshold", "risk per token", "uplink rate"), rows),
+        Table(("choice", "threshold", "risk per token", "the papers' bound", "uplink rate"), rows),
         Paragraph(
             "Risk is the mean of β over all tokens; tokens above the threshold count 0, because they are "
-            "verified. It bounds how far skipping moves the distribution of a token."
+            "verified. It bounds how far skipping moves the distribution of a token. The papers' bound is "
+            "what the line expects of it: the mean of max(0, a u + b), where tokens above the threshold "
+            "count 0."
         ),
         Picture("calibration-tradeoff", "Risk against uplink rate for each estimator", figure),
     ]
@@ -155,7 +163,27 @@ def _truncation(found: Analysis) -> list[Block]:
         Table(("k", "mean tail mass", "mean error bound"), rows),
         Paragraph(
             f"The offline k* of CU-HLM is {found.offline_k}: the smallest k whose mean error bound (their "
-            f"eq. 26, with the true β) is at most {found.theta:g}."
+            f"eq. 26, with the true β) is at most {found.theta:g}. That tolerance is a default of ours: the "
+            "papers publish k* = 30 and no tolerance. This mean is over all tokens. Over the tokens that a "
+            "threshold sends, which are the uncertain ones:"
+        ),
+        Table(
+            ("sent: u above", "share of the tokens", "k*"),
+            [
+                (level, float(num) / samples.num_tokens, k)
+                for (level, k), num in zip(
+                    found.sent_ks, samples.num_above[: len(found.sent_ks)].tolist(), strict=True
+                )
+            ],
+        ),
+        Paragraph(
+            f"What CU-HLM's message costs a sent token, as means over the {samples.num_sent:,} tokens that "
+            "went up while the hybrid wrote: the truncation TV(x, x^), the TV that one byte per probability "
+            "adds to x^, and the bias, β times the TV between the residuals that x^ and x give."
+        ),
+        Table(
+            ("k", "TV(x, x^)", "rounding of x^", "bias"),
+            [(k, *map(float, costs)) for k, costs in zip(COSTED_KS, samples.costs.T.tolist(), strict=True)],
         ),
         Picture(
             "calibration-truncation",

@@ -13,6 +13,9 @@ from common.sampling.distribution import IntArray
 from common.sampling.randomness import FloatArray
 
 TARGET, HYBRID = "target", "hybrid"  # the text that a walk follows
+SENT_LEVELS = (0.01, 0.02, 0.05, 0.08, 0.2, 0.5)  # thresholds for k* from the tokens that are sent
+COSTED_KS = (1, 2, 4, 8, 16, 30)
+COSTS = ("truncation", "rounding", "bias")  # see `truncation_costs`
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,19 @@ class Walk:
     """One walk through an answer: its draft tokens, and sums over them of what truncation to k costs.
 
     `tail_mass` and `truncation_bound` [len(ks)] are the mass beyond the k most probable ids, and the error
-    bound of CU-HLM (arXiv 2505.11788, eq. 26) with the true rejection probability.
+    bound of CU-HLM (arXiv 2505.11788, eq. 26) with the true rejection probability. `sent_bounds` are the
+    same sums over the tokens above each of SENT_LEVELS, `costs` [len(COSTS)][len(COSTED_KS)] sums over the
+    tokens that the walk's threshold sends.
     """
 
     seen: tuple[Seen, ...]
     ks: tuple[int, ...]
     tail_mass: tuple[float, ...]
     truncation_bound: tuple[float, ...]
+    sent_bounds: tuple[tuple[float, ...], ...]
+    costs: tuple[tuple[float, ...], ...]
+    num_above: tuple[int, ...]  # tokens above each of SENT_LEVELS
+    num_sent: int
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, which `from_json` reads."""
@@ -57,6 +66,10 @@ class Walk:
             "ks": list(self.ks),
             "tail_mass": list(self.tail_mass),
             "truncation_bound": list(self.truncation_bound),
+            "sent_bounds": [list(row) for row in self.sent_bounds],
+            "costs": [list(row) for row in self.costs],
+            "num_above": list(self.num_above),
+            "num_sent": self.num_sent,
         }
 
     @classmethod
@@ -73,7 +86,16 @@ class Walk:
             )
             for i in range(len(fields["rejection"]))
         )
-        return cls(seen, tuple(fields["ks"]), tuple(fields["tail_mass"]), tuple(fields["truncation_bound"]))
+        return cls(
+            seen,
+            tuple(fields["ks"]),
+            tuple(fields["tail_mass"]),
+            tuple(fields["truncation_bound"]),
+            tuple(tuple(row) for row in fields["sent_bounds"]),
+            tuple(tuple(row) for row in fields["costs"]),
+            tuple(fields["num_above"]),
+            fields["num_sent"],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,12 +112,19 @@ class Samples:
     ks: IntArray
     tail_mass: FloatArray  # [len(ks)], means over tokens
     truncation_bound: FloatArray
+    sent_bounds: FloatArray  # [len(SENT_LEVELS), len(ks)], means over the tokens above each level
+    num_above: IntArray  # [len(SENT_LEVELS)]
+    costs: FloatArray  # [len(COSTS), len(COSTED_KS)], means over the sent tokens
+    num_sent: int
 
     @classmethod
     def of(cls, walks: Sequence[Walk]) -> "Samples":
         """Join all walks; there must be at least one token."""
         tokens = [(number, seen) for number, walk in enumerate(walks) for seen in walk.seen]
         names = tokens[0][1].uncertainty
+        num_above = np.sum([walk.num_above for walk in walks], axis=0)
+        num_sent = sum(walk.num_sent for walk in walks)
+        sent_bounds = np.sum([walk.sent_bounds for walk in walks], axis=0)
         return cls(
             prompt=np.array([number for number, _ in tokens]),
             uncertainty={name: np.array([seen.uncertainty[name] for _, seen in tokens]) for name in names},
@@ -107,6 +136,10 @@ class Samples:
             ks=np.array(walks[0].ks),
             tail_mass=np.sum([walk.tail_mass for walk in walks], axis=0) / len(tokens),
             truncation_bound=np.sum([walk.truncation_bound for walk in walks], axis=0) / len(tokens),
+            sent_bounds=sent_bounds / np.maximum(1, num_above)[:, None],
+            num_above=num_above,
+            costs=np.sum([walk.costs for walk in walks], axis=0) / max(1, num_sent),
+            num_sent=num_sent,
         )
 
     @property

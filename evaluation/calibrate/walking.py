@@ -18,9 +18,10 @@ from common.sampling.randomness import FloatArray
 from edge_agent.assembly import build_policy, choose_sampling
 from edge_agent.config import AgentConfig
 from edge_agent.policy.online_k import error_weight, truncation_errors
-from edge_agent.policy.policy import Proposal
+from edge_agent.policy.policy import Decision, Proposal
 from edge_agent.policy.uncertainty import ESTIMATORS
-from evaluation.calibrate.samples import HYBRID, TARGET, Seen, Walk
+from evaluation.calibrate.samples import COSTED_KS, COSTS, HYBRID, SENT_LEVELS, TARGET, Seen, Walk
+from evaluation.calibrate.truncation_costs import distance, truncation_costs
 from evaluation.models.pair import Pair
 from evaluation.models.undelayed import write
 
@@ -88,10 +89,17 @@ class _Notes:
     ks: npt.NDArray[np.int64] = field(init=False)
     tail_mass: FloatArray = field(init=False)
     bound: FloatArray = field(init=False)
+    sent_bounds: FloatArray = field(init=False)
+    costs: FloatArray = field(init=False)
+    num_above: npt.NDArray[np.int64] = field(init=False)
+    num_sent: int = 0
 
     def __post_init__(self) -> None:
         self.ks = np.array(truncation_lengths(self.vocab_size))
         self.tail_mass, self.bound = np.zeros(len(self.ks)), np.zeros(len(self.ks))
+        self.sent_bounds = np.zeros((len(SENT_LEVELS), len(self.ks)))
+        self.num_above = np.zeros(len(SENT_LEVELS), np.int64)
+        self.costs = np.zeros((len(COSTS), len(COSTED_KS)))
 
     def note(
         self, position: int, logits: npt.NDArray[np.floating], proposal: Proposal, target_probs: FloatArray
@@ -105,8 +113,8 @@ class _Notes:
             Seen(
                 {name: each(logits, token, self.seed, position) for name, each in ESTIMATORS.items()},
                 rejection,
-                _distance(sent, target_probs),
-                _distance(draft_probs, target_probs),
+                distance(sent, target_probs),
+                distance(draft_probs, target_probs),
                 bool(target_probs[token] < draft_probs[token]),
                 self._accepted(target_probs, draft, position),
             )
@@ -114,7 +122,15 @@ class _Notes:
         descending = np.sort(draft_probs)[::-1]
         self.tail_mass += np.maximum(0.0, 1.0 - np.cumsum(descending)[self.ks - 1])
         errors = truncation_errors(descending)[self.ks - 1]
-        self.bound += errors / error_weight(float(draft_probs[token]), rejection)
+        bound = errors / error_weight(float(draft_probs[token]), rejection)
+        self.bound += bound
+        is_above = proposal.uncertainty > np.array(SENT_LEVELS)
+        self.sent_bounds += np.outer(is_above, bound)
+        self.num_above += is_above
+        if proposal.decision is not Decision.SKIP:
+            self.num_sent += 1
+            costs = [truncation_costs(draft_probs, target_probs, token, k) for k in COSTED_KS]
+            self.costs += np.array(costs).T
 
     def walk(self) -> Walk:
         """Return the collected draft tokens."""
@@ -123,12 +139,11 @@ class _Notes:
             tuple(self.ks.tolist()),
             tuple(self.tail_mass.tolist()),
             tuple(self.bound.tolist()),
+            tuple(tuple(row) for row in self.sent_bounds.tolist()),
+            tuple(tuple(row) for row in self.costs.tolist()),
+            tuple(self.num_above.tolist()),
+            self.num_sent,
         )
 
     def _accepted(self, target_probs: FloatArray, draft: DraftToken, position: int) -> bool:
         return verify_token(target_probs, draft, self.seed, position) == draft.token
-
-
-def _distance(first: FloatArray, second: FloatArray) -> float:
-    """Return the total variation distance TV."""
-    return float(np.abs(first - second).sum() / 2)

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 
 
-def agreement(first: Sequence[int], second: Sequence[int]) -> float:
-    """Return 1 for equal texts, 0 for texts with nothing in common; the distance is Levenshtein's."""
-    if list(first) == list(second):
-        return 1.0
+def edit_distance(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many tokens must be replaced, inserted or removed (Levenshtein)."""
     costs = list(range(len(second) + 1))
     for row, one in enumerate(first, 1):
         before, costs[0] = costs[0], row
@@ -14,4 +12,9 @@ def agreement(first: Sequence[int], second: Sequence[int]) -> float:
             replaced = before + (one != other)
             before = costs[column]
             costs[column] = min(replaced, before + 1, costs[column - 1] + 1)
-    return 1.0 - costs[-1] / max(len(first), len(second))
+    return costs[-1]
+
+
+def agreement(edits: int, first: int, second: int) -> float:
+    """Return 1 for equal texts, 0 for texts with nothing in common, from their distance and lengths."""
+    return 1.0 - edits / max(1, first, second)

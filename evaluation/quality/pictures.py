@@ -1,22 +1,24 @@
-"""Accuracy against the share of verified tokens, one dot per variant: what asking the target model gains."""
+"""Accuracy against the share of verified tokens, and the schemes as curves over their measured drift."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
 from evaluation.quality.scores import Score
-from evaluation.quality.variants import REFERENCE, Variant
+from evaluation.quality.variants import REFERENCE
+
+STYLES = ("o-", "s--", "^:", "v-.", "D-", "P--", "X:")
 
 
-def tradeoff(scored: Sequence[tuple[Variant, Score]]) -> Figure:
+def tradeoff(scored: Sequence[Score]) -> Figure:
     """Draw exact match with its interval; the grey line is the target model's."""
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    for scheme in dict.fromkeys(variant.scheme for variant, _ in scored):
-        of_scheme = [score for variant, score in scored if variant.scheme == scheme]
-        accuracies = [score.accuracy for score in of_scheme]
+    for scheme in dict.fromkeys(each.setting.scheme for each in scored):
+        of_scheme = [each for each in scored if each.setting.scheme == scheme]
+        accuracies = [each.accuracy for each in of_scheme]
         axes.errorbar(
-            [1.0 - score.skipped for score in of_scheme],
+            [each.sent for each in of_scheme],
             [100 * each.value for each in accuracies],
             yerr=[
                 [100 * (each.value - each.low) for each in accuracies],
@@ -36,4 +38,29 @@ def tradeoff(scored: Sequence[tuple[Variant, Score]]) -> Figure:
     axes.set_ylabel("exact match, %")
     axes.grid(visible=True, linewidth=0.3)
     axes.legend(fontsize="small", ncols=2)
+    return figure
+
+
+def equal_drift(curves: Mapping[str, Sequence[Score]]) -> Figure:
+    """Draw three panels over the measured drift: what is sent, exact match, and share of equal texts."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for (family, scored), style in zip(curves.items(), STYLES * 2, strict=False):
+        shown = [each for each in scored if each.drift > 0.0]
+        drifts = [each.drift for each in shown]
+        values = (
+            [100 * each.sent for each in shown],
+            [100 * each.accuracy.value for each in shown],
+            [100 * each.same_text.value for each in shown],
+        )
+        for axes, column in zip(panels, values, strict=True):
+            axes.plot(drifts, column, style, markersize=4, linewidth=1, label=family)
+    titles = ("tokens sent, %", "exact match, %", "same text as the target, %")
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set(xscale="log", xlabel="measured drift per token", title=title)
+        axes.grid(visible=True, linewidth=0.3)
+    panels[0].set_yscale("log")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", fontsize="small", ncols=4
+    )
     return figure

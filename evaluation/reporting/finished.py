@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-FORMAT = 2  # of a line; a new format starts new files
+FORMAT = 3  # of a line; a new format, or texts that changed, start new files
 
 
 class Finished:

@@ -2,9 +2,11 @@
 
     python -m evaluation simulate compare --rate-kbps 100 --delay-ms 40     # one link, a table on the screen
     python -m evaluation simulate compare --trace uplink.csv                # a recorded link: t_s,ul_mbps
-    python -m evaluation simulate sweeps       # SNR, thresholds, round trips: docs/results/simulation.md
-    python -m evaluation simulate papers       # the papers' table and claims: docs/results/papers.md
-    python -m evaluation simulate pages        # both
+    python -m evaluation simulate sweeps       # SNR, round trips, prices: docs/results/simulation.md
+    python -m evaluation simulate papers       # the papers' table: docs/results/papers.md
+    python -m evaluation simulate curves       # equal drift, and the claims: a part of both pages
+    python -m evaluation simulate pages        # all three
+    python -m evaluation simulate intervals    # the last part of curves again, from the replies in --out
 
 The models run once per text and their logits are kept (--cache), so a second run takes a fraction of the time
 and an interrupted run resumes.
@@ -25,29 +27,37 @@ from evaluation.reporting.results import RESULTS, RESULTS_HELP, Cell, ResultsErr
 from evaluation.simulate.measures import speed
 from evaluation.simulate.model_times import measure
 from evaluation.simulate.pages.cells import SPEED_HEADINGS, percent, speed_cells
-from evaluation.simulate.pages.writing import write_papers, write_sweeps
+from evaluation.simulate.pages.curves_page import write_curve_sections
+from evaluation.simulate.pages.writing import write_curves, write_papers, write_sweeps
+from evaluation.simulate.replies import FILE_NAME, read_replies
 from evaluation.simulate.running import World
-from evaluation.simulate.study import BROKER_SECONDS, DOWN_SEED, PAPERS_VOCAB_SIZE, Study
-from evaluation.simulate.variants import DEFAULT_GAMMA, PEERS
-from evaluation.simulate.world.accounting import Papers, Wire
+from evaluation.simulate.study import BROKER_SECONDS, DOWN_SEED, Study
+from evaluation.simulate.variants import PEERS
+from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE, Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate, FixedRate, Rate, TraceRate
 from evaluation.simulate.world.compute import PROFILES, Compute
 from evaluation.smart_home.held_out import held_out
 
-PAGES = {"sweeps": (write_sweeps,), "papers": (write_papers,), "pages": (write_sweeps, write_papers)}
+PAGES = {
+    "sweeps": (write_sweeps,),
+    "papers": (write_papers,),
+    "curves": (write_curves,),
+    "pages": (write_sweeps, write_papers, write_curves),
+}
+INTERVALS = "intervals"
 SETTINGS = ("max_ids", "rejection_cost")  # flags that go to every agent
-VARIANTS = (*SCHEMES, *(f"{peer}-{DEFAULT_GAMMA}" for peer in PEERS))
+VARIANTS = (*SCHEMES, *PEERS)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the command, in groups."""
-    parser.add_argument("what", choices=("compare", *PAGES), help="one table, or pages of results")
+    parser.add_argument("what", choices=("compare", *PAGES, INTERVALS), help="one table, or pages of results")
     add_pair_flags(parser)
     parser.add_argument(
         "--schemes",
         "--ways",  # its name until 0.1
         default=",".join(VARIANTS),
-        help="schemes and peers (sd-4, dssd-8), separated by commas",
+        help="schemes and peers (sd-4; sd and dssd: the block length that is fastest), separated by commas",
     )
     parser.add_argument("--commands", type=int, default=200, help="held-out commands to answer")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first command; the others count up")
@@ -94,6 +104,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> int:
     """Simulate; SettingsError for flags that do not fit."""
     try:
+        if flags.what == INTERVALS:
+            path = flags.out / FILE_NAME
+            about = f"{header(_command(flags))}\n\nFrom the replies in [{FILE_NAME}]({FILE_NAME})."
+            write_curve_sections(flags.out, about, read_replies(path))
+            return 0
         with open_pair(flags) as pair:
             study = _study(flags, pair)
             variants = flags.schemes.split(",")
@@ -160,10 +175,17 @@ def _world(flags: argparse.Namespace, study: Study) -> World:
 def _compared(study: Study, variants: Sequence[str], world: World) -> str:
     rows: list[Sequence[Cell]] = []
     for name in variants:
-        simulation = study.simulation(name)
+        simulation = study.simulation_in(name, world)
         outcomes = study.run(simulation, world)
         worth = study.worth_of(simulation, outcomes)
-        rows.append((name, *speed_cells(speed(outcomes)), percent(worth.skipped), percent(worth.right)))
+        rows.append(
+            (
+                simulation.variant.name,
+                *speed_cells(speed(outcomes)),
+                percent(worth.skipped),
+                percent(worth.right),
+            )
+        )
     return markdown_table(["scheme", *SPEED_HEADINGS, "skipped", "exactly right"], rows)
 
 

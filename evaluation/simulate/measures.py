@@ -3,14 +3,16 @@
 Law: nothing is assumed. The papers' clock is computed from the same events as ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
+from cloud_worker.session.verification import residual
 from common.sampling.distribution import Sampling, fit_vocabulary, warp
-from edge_agent.assembly import choose_sampling
+from common.sampling.randomness import FloatArray
+from edge_agent.policy.schemes import Form
 from edge_agent.session.transcript import Fate
 from evaluation.models.pair import Pair
 from evaluation.simulate.running import Simulation
@@ -34,22 +36,80 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """What one text is worth, with its sums over tokens; `beta` is max(0, 1 - y_d / q_d).
+
+    `drift` sums beta over the skipped tokens, and `bound` what the papers' line expects of it, max(0, a u +
+    b): their risk R(u_th). `truncation` sums, over the tokens that were verified, how far CU-HLM's truncation
+    moves the law of a verified token from the target's. It is 0 for every other scheme.
+    """
+
+    num_tokens: int
+    is_right: bool
+    is_greedy: bool  # equal to the target's own greedy reply
+    num_skipped: int
+    drift: float
+    bound: float
+    truncation: float
+
+
+@dataclass(frozen=True, slots=True)
 class Worth:
     """The worth of the texts; it depends on the channel only for schemes that adapt to it.
 
     `skipped` is the share of tokens that were never sent to be verified. `truly_skipped` is the share of
-    those that the target would have accepted: the mean of 1 - beta with the true beta = max(0, 1 - y_d /
-    q_d). `drift` is the sum of beta over the skipped tokens, per token of text: how far skipping moves a
-    token's distribution. `same_as_greedy` is the share of replies that equal the target's own greedy reply.
+    those that the target would have accepted: the mean of 1 - beta. `drift`, `bound` and `truncation` are
+    those of `Reply`, per token of text. `same_as_greedy` is the share of replies that equal the target's own
+    greedy reply.
     """
 
-    num_replies: int
-    rights: tuple[bool, ...]  # one per reply, in the order of the prompts
-    right: float
-    same_as_greedy: float
-    skipped: float
-    truly_skipped: float | None
-    drift: float
+    replies: tuple[Reply, ...]  # in the order of the prompts
+
+    @property
+    def num_replies(self) -> int:
+        """The number of texts."""
+        return len(self.replies)
+
+    @property
+    def num_tokens(self) -> int:
+        """The number of tokens of all texts."""
+        return sum(one.num_tokens for one in self.replies)
+
+    @property
+    def right(self) -> float:
+        """The share of replies that are exactly right."""
+        return sum(one.is_right for one in self.replies) / len(self.replies)
+
+    @property
+    def same_as_greedy(self) -> float:
+        """The share of replies that are the target's greedy reply."""
+        return sum(one.is_greedy for one in self.replies) / len(self.replies)
+
+    @property
+    def skipped(self) -> float:
+        """The share of tokens that were not verified."""
+        return sum(one.num_skipped for one in self.replies) / self.num_tokens
+
+    @property
+    def truly_skipped(self) -> float | None:
+        """The share of the skipped tokens that the target would have accepted."""
+        num_skipped = sum(one.num_skipped for one in self.replies)
+        return 1 - sum(one.drift for one in self.replies) / num_skipped if num_skipped else None
+
+    @property
+    def drift(self) -> float:
+        """The rejection mass that was skipped, per token."""
+        return sum(one.drift for one in self.replies) / self.num_tokens
+
+    @property
+    def bound(self) -> float:
+        """The papers' R(u_th), per token."""
+        return sum(one.bound for one in self.replies) / self.num_tokens
+
+    @property
+    def truncation(self) -> float:
+        """What CU-HLM's truncation adds to the drift, per token."""
+        return sum(one.truncation for one in self.replies) / self.num_tokens
 
 
 def speed(outcomes: Sequence[Outcome]) -> Speed:
@@ -94,38 +154,71 @@ def worth(
     greedy: Sequence[Sequence[int]],
 ) -> Worth:
     """Score the texts; `greedy` are the target's own greedy replies to `asked`, one per outcome."""
-    pair = simulation.pair
-    betas = [beta for outcome in outcomes for beta in skipped_betas(simulation, outcome)]
-    num_tokens = sum(len(outcome.finals) for outcome in outcomes)
-    right = [one.is_right(pair.text.decode(each.tokens)) for one, each in zip(asked, outcomes, strict=True)]
-    same = [list(reply) == each.tokens for reply, each in zip(greedy, outcomes, strict=True)]
-    return Worth(
-        num_replies=len(outcomes),
-        rights=tuple(right),
-        right=float(np.mean(right)),
-        same_as_greedy=float(np.mean(same)),
-        skipped=len(betas) / num_tokens,
-        truly_skipped=1 - float(np.mean(betas)) if betas else None,
-        drift=float(np.sum(betas)) / num_tokens,
+    scored = zip(outcomes, asked, greedy, strict=True)
+    return Worth(tuple(_reply(simulation, outcome, one, reply) for outcome, one, reply in scored))
+
+
+def _reply(simulation: Simulation, outcome: Outcome, asked: HeldOut, greedy: Sequence[int]) -> Reply:
+    skipped = skipped_tokens(simulation, outcome)
+    return Reply(
+        num_tokens=len(outcome.finals),
+        is_right=asked.is_right(simulation.pair.text.decode(outcome.tokens)),
+        is_greedy=list(greedy) == outcome.tokens,
+        num_skipped=len(skipped),
+        drift=sum(beta for beta, _ in skipped),
+        bound=sum(simulation.fit.rejection(uncertainty) for _, uncertainty in skipped),
+        truncation=sum(truncation_drifts(simulation, outcome)),
     )
 
 
-def skipped_betas(simulation: Simulation, outcome: Outcome) -> list[float]:
-    """Return the true rejection probability of each skipped token."""
-    pair, start = simulation.pair, len(outcome.prompt)
-    places = [start + i for i, fate in enumerate(outcome.fates) if fate is Fate.LOCAL]
-    if not places:
-        return []
-    tokens = [*outcome.prompt, *outcome.tokens]
-    sampling = choose_sampling(simulation.variant.config, pair.info.sampling)
-    rows = pair.target.rows(tokens[:-1], len(outcome.finals))
+def skipped_tokens(simulation: Simulation, outcome: Outcome) -> list[tuple[float, float]]:
+    """Return the true rejection probability and the uncertainty of each skipped token."""
+    found: list[tuple[float, float]] = []
     proposals = simulation.proposals(outcome.seed, outcome.numbers)
-    betas: list[float] = []
+    tokens = [*outcome.prompt, *outcome.tokens]
+    for place, target_probs in judged(simulation, outcome, skipped=True):
+        proposal = proposals.propose(tokens[:place])
+        beta = max(0.0, 1.0 - float(target_probs[tokens[place]]) / proposal.prob)
+        found.append((beta, proposal.uncertainty))
+    return found
+
+
+def truncation_drifts(simulation: Simulation, outcome: Outcome) -> list[float]:
+    """Return the drift of each verified token by CU-HLM's truncation, as if all its drafts were verified."""
+    if simulation.variant.scheme.form is not Form.TOP_K:
+        return []
+    found: list[float] = []
+    proposals = simulation.proposals(outcome.seed, outcome.numbers)
+    tokens, size = [*outcome.prompt, *outcome.tokens], simulation.pair.vocab_size
+    for place, target_probs in judged(simulation, outcome, skipped=False):
+        sent = proposals.propose(tokens[:place]).draft.distribution
+        if sent is not None:
+            logits = fit_vocabulary(simulation.pair.draft.logits(tokens[:place]), size)
+            draft_probs = warp(logits, simulation.sampling)
+            found.append(truncation_drift(draft_probs, sent.dense(size), target_probs))
+    return found
+
+
+def truncation_drift(draft_probs: FloatArray, sent: FloatArray, target_probs: FloatArray) -> float:
+    """Return TV(law, target) of a token drawn from `draft_probs` and corrected by what was `sent` of them.
+
+    All [vocab_size]. The draft token stands with probability min(1, y_d / x_d); otherwise the token is drawn
+    from norm((y - x^)+). Where all of x is sent the law is the target's, and the drift is 0.
+    """
+    kept = np.minimum(draft_probs, target_probs)
+    law = kept + (1.0 - float(kept.sum())) * residual(target_probs, sent)
+    return float(np.abs(law - target_probs).sum() / 2)
+
+
+def judged(simulation: Simulation, outcome: Outcome, *, skipped: bool) -> Iterator[tuple[int, FloatArray]]:
+    """Return the places of the skipped tokens, or of the verified ones, with the target_probs there."""
+    pair, start = simulation.pair, len(outcome.prompt)
+    places = [start + i for i, fate in enumerate(outcome.fates) if (fate is Fate.LOCAL) == skipped]
+    if not places:
+        return
+    rows = pair.target.rows([*outcome.prompt, *outcome.tokens][:-1], len(outcome.finals))
     for place in places:
-        target_probs = warp(fit_vocabulary(rows[place - start], pair.vocab_size), sampling)
-        draft_prob = proposals.propose(tokens[:place]).prob
-        betas.append(max(0.0, 1.0 - float(target_probs[tokens[place]]) / draft_prob))
-    return betas
+        yield place, warp(fit_vocabulary(rows[place - start], pair.vocab_size), simulation.sampling)
 
 
 def greedy_reply(pair: Pair, prompt: Sequence[int], max_tokens: int) -> list[int]:

@@ -1,49 +1,41 @@
-"""The papers' table for this pair, the audit of the 206x, and the claims; a row is one operating point.
+"""The papers' table for this pair, the audit of the 206x, and slow links; a row is one operating point.
 
 Law: all figures of a row come from the same run. Published figures have rows of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_agent.policy.schemes import RISK_AVERSE_CU_HLM, RISK_AVERSE_U_HLM
-from evaluation.reporting.resampling import Estimate, mean_of
-from evaluation.simulate.measures import Speed, Worth
-from evaluation.simulate.running import World
+from edge_agent.tuning.calibration import Calibration
+from evaluation.simulate.measures import Speed, Worth, speed
+from evaluation.simulate.sent_k import sent_k
 from evaluation.simulate.study import Study
-from evaluation.simulate.sweeps import PAPERS, WIRE, fixed, progress
-from evaluation.simulate.variants import Case
+from evaluation.simulate.sweeps import fixed, progress
+from evaluation.simulate.variants import Case, Variant
 
 U_HLM_SKIPS, CU_HLM_SKIPS = 0.4593, 0.748  # shares of the transmissions, as published
 PAPERS_K = 30  # k* of CU-HLM offline, as published
-CLAIM_MHZ, CLAIM_SNRS_DB = (0.1, 1.0), (-5.0, 0.0, 5.0, 10.0)
+RISK_PRONE_U_HLM, RISK_PRONE_CU_HLM = 0.43, 0.81  # (D - b) / a, as published
 SLOW_KBPS = (1.0, 3.0, 10.0, 30.0)
 LONG_BLOCK = 32
+VOTES = {"estimator": "perturbation-vote"}  # as in the papers: 20 redraws
 
 
-AS_PUBLISHED = (
-    Case("u-hlm, u > 0.073 as published", "u-hlm", {"threshold": RISK_AVERSE_U_HLM}),
-    Case(
-        "cu-hlm-offline, u > 0.081 and k = 30 as published",
-        "cu-hlm-offline",
-        {"threshold": RISK_AVERSE_CU_HLM, "max_ids": PAPERS_K},
-    ),
-    Case("cu-hlm-online, u > 0.081 as published", "cu-hlm-online", {"threshold": RISK_AVERSE_CU_HLM}),
+AS_PUBLISHED = tuple(
+    Case(f"{scheme}, u > {threshold:g}{ids} as published", scheme, {"threshold": threshold, **more, **VOTES})
+    for scheme, threshold, ids, more in (
+        ("u-hlm", RISK_AVERSE_U_HLM, "", {}),
+        ("u-hlm", RISK_PRONE_U_HLM, "", {}),
+        ("cu-hlm-offline", RISK_AVERSE_CU_HLM, f" and k = {PAPERS_K}", {"max_ids": PAPERS_K}),
+        ("cu-hlm-offline", RISK_PRONE_CU_HLM, f" and k = {PAPERS_K}", {"max_ids": PAPERS_K}),
+        ("cu-hlm-online", RISK_AVERSE_CU_HLM, "", {}),
+        ("cu-hlm-online", RISK_PRONE_CU_HLM, "", {}),
+    )
 )
-BASELINES = (
-    Case("cu-hlm-offline", "cu-hlm-offline", {}),
-    Case("cu-hlm-online", "cu-hlm-online", {}),
-    *AS_PUBLISHED[1:],
-)
-OURS = (
-    Case("opportunistic", "opportunistic", {}),
-    Case("opportunistic, k = 2", "opportunistic", {"max_ids": 2}),
-    Case("opportunistic, k = 1", "opportunistic", {"max_ids": 1}),
-    Case("lossless", "lossless", {}),
-    Case("coupled", "coupled", {}),
-)
+SHORTER = tuple(Case(f"opportunistic, k = {k}", "opportunistic", {"max_ids": k}) for k in (2, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +45,7 @@ class PapersRow:
     label: str
     speed: Speed
     worth: Worth
+    bound: float | None  # the papers' R(u_th), where a threshold decides
     throughput: float  # tokens over total time, over HLM's
     papers_throughput: float  # mean of per-token rates, over HLM's
     compression: float | None  # 1 - payload per sent token over HLM's
@@ -72,37 +65,6 @@ class AuditRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """Ours against a baseline: the largest ratio of uplink bytes, and the least of speed, by bandwidth (MHz).
-
-    `accuracy_gain` is the difference of the shares that are exactly right, paired, with its interval over
-    prompts.
-    """
-
-    counting: str
-    baseline: str
-    ours: str
-    accuracy_gain: Estimate
-    bytes_ratio: float
-    throughput_ratios: Mapping[float, float]
-
-    @property
-    def reached(self) -> str:
-        """Whether half the bytes or 1.5 times the speed is reached, and where, and how accurate ours is."""
-        fast = [mhz for mhz, ratio in self.throughput_ratios.items() if ratio >= 1.5]
-        if self.bytes_ratio > 0.5 and not fast:
-            return "no"
-        everywhere = self.bytes_ratio <= 0.5 or len(fast) == len(self.throughput_ratios)
-        where = "yes" if everywhere else f"at {fast[0]:g} MHz"
-        gain = self.accuracy_gain
-        if gain.high < 0:
-            return "no: less accurate"
-        if gain.value < 0:
-            return f"undecided: {where}, if as accurate"
-        return f"{where}, more accurate" if gain.low > 0 else f"{where}, as accurate"
-
-
-@dataclass(frozen=True, slots=True)
 class SlowRow:
     """Speeds and uplink bytes on a slow link, everything counted."""
 
@@ -111,6 +73,47 @@ class SlowRow:
     opportunistic: Speed
     lossless: Speed
     coupled: Speed
+
+
+def risk_prone(calibration: Calibration, sent: Sequence[int]) -> list[Case]:
+    """Return the papers' schemes at this pair's risk-prone threshold; `sent` are k* of what is sent."""
+    threshold = min(1.0, max(0.0, calibration.risk_prone))
+    settings: dict[str, object] = {"threshold": threshold}
+    return [
+        Case(f"u-hlm, risk-prone, u > {threshold:.3g}", "u-hlm", settings),
+        *(
+            Case(
+                f"cu-hlm-offline, risk-prone, u > {threshold:.3g}, k = {k}",
+                "cu-hlm-offline",
+                {**settings, "max_ids": k},
+            )
+            for k in sorted({calibration.offline_k, *sent})
+        ),
+        Case(f"cu-hlm-online, risk-prone, u > {threshold:.3g}", "cu-hlm-online", settings),
+    ]
+
+
+def at_rate_of(study: Study, case: Case, label: str) -> Case:
+    """Return rand-hlm sending the share of tokens that `case` sends, as measured."""
+    share = 1.0 - study.worth(case.name, **case.settings).skipped
+    return Case(label, "rand-hlm", {"uplink_probability": share})
+
+
+def ks_of_what_is_sent(study: Study) -> list[int]:
+    """Return k* from the tokens that CU-HLM sends at the pair's thresholds: risk-averse, and risk-prone.
+
+    On the tuning commands, as k* of all tokens is from other commands than those that are compared.
+    """
+    found: list[int] = []
+    for settings in ({}, *(case.settings for case in _prone_thresholds(study))):
+        simulation = study.simulation("cu-hlm-offline", **settings)
+        found.append(sent_k(simulation, simulation.run_alone(study.tuning, study.free())))
+    return found
+
+
+def _prone_thresholds(study: Study) -> list[Case]:
+    calibration = study.simulation("cu-hlm-offline").calibration
+    return risk_prone(calibration, ())[:1] if calibration else []
 
 
 def skipping(study: Study, name: str, share: float, **settings: object) -> Case:
@@ -139,21 +142,28 @@ def papers_table(
     target = study.worth("llm")
     rows: list[PapersRow] = []
     for case in progress(cases, f"|V| = {vocab_size}"):
-        speed = study.speed(study.simulation(case.name, **case.settings), world)
-        worth = study.worth(case.name, **case.settings)
-        sent = speed.bytes_per_sent
+        simulation = study.simulation_in(case.name, world, **case.settings)
+        outcomes = study.run(simulation, world)
+        found, worth = speed(outcomes), study.worth_of(simulation, outcomes)
+        sent = found.bytes_per_sent
         rows.append(
             PapersRow(
-                label=case.label,
-                speed=speed,
+                label=_label(case, simulation.variant),
+                speed=found,
                 worth=worth,
-                throughput=speed.tokens_per_second / hlm.tokens_per_second,
-                papers_throughput=speed.papers_rate / hlm.papers_rate,
+                bound=worth.bound if simulation.variant.scheme.skips_certain else None,
+                throughput=found.tokens_per_second / hlm.tokens_per_second,
+                papers_throughput=found.papers_rate / hlm.papers_rate,
                 compression=1 - sent / hlm.bytes_per_sent if sent and hlm.bytes_per_sent else None,
                 accuracy=worth.right / target.right,
             )
         )
     return rows
+
+
+def _label(case: Case, variant: Variant) -> str:
+    """Return the label, with the block length of a peer."""
+    return f"{case.label}, block of {variant.gamma}" if variant.gamma else case.label
 
 
 def audit(
@@ -182,60 +192,6 @@ def audit(
             )
         )
     return rows
-
-
-def claims(study: Study, *, delay: float, vocab_size: int, count: int) -> list[Claim]:
-    """Compare ours with CU-HLM over the SNRs of the claim, counted as in the papers and in full.
-
-    Texts are scored on all prompts, speeds on the first `count`.
-    """
-    found: list[Claim] = []
-    for counting in progress((PAPERS, WIRE), "claims"):
-        speeds: dict[str, list[tuple[float, Speed]]] = {}
-        for case in (*BASELINES, *OURS):
-            simulation = study.simulation(case.name, **case.settings)
-            speeds[case.label] = [
-                (mhz, study.speed(simulation, world, count))
-                for mhz in CLAIM_MHZ
-                for world in _claim_worlds(study, counting, mhz, delay, vocab_size)
-            ]
-        for baseline in BASELINES:
-            found += [_claim(study, counting, baseline, ours, speeds) for ours in OURS]
-    return found
-
-
-def _claim_worlds(study: Study, counting: str, mhz: float, delay: float, vocab_size: int) -> list[World]:
-    hertz = 1e6 * mhz
-    if counting == PAPERS:
-        return [study.papers(hertz, snr, vocab_size) for snr in CLAIM_SNRS_DB]
-    return [study.wire(hertz, snr, delay) for snr in CLAIM_SNRS_DB]
-
-
-def _claim(
-    study: Study,
-    counting: str,
-    baseline: Case,
-    ours: Case,
-    speeds: Mapping[str, Sequence[tuple[float, Speed]]],
-) -> Claim:
-    pairs = list(zip(speeds[ours.label], speeds[baseline.label], strict=True))
-    rights = [study.worth(case.name, **case.settings).rights for case in (ours, baseline)]
-    shares = mean_of([np.array(each, float) for each in rights], np.arange(len(rights[0])))
-    return Claim(
-        counting=counting,
-        baseline=baseline.label,
-        ours=ours.label,
-        accuracy_gain=shares.difference(0, 1),
-        bytes_ratio=max(one.bytes_up / other.bytes_up for (_, one), (_, other) in pairs),
-        throughput_ratios={
-            mhz: min(
-                one.tokens_per_second / other.tokens_per_second
-                for (at, one), (_, other) in pairs
-                if at == mhz
-            )
-            for mhz in CLAIM_MHZ
-        },
-    )
 
 
 def slow_links(study: Study, *, round_trip_ms: float, count: int) -> list[SlowRow]:

@@ -5,6 +5,8 @@ Law: nothing here decides anything; equal arguments give equal outcomes.
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import simpy
@@ -12,7 +14,9 @@ import simpy
 from cloud_worker.scheduling.scheduler import Answer, Limits, SessionKey
 from common.protocol.messages import ToWorker
 from common.protocol.topics import Topics
+from common.sampling.distribution import Sampling
 from edge_agent.assembly import build_tuner, choose_sampling
+from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 from edge_agent.session.session import EdgeSession
 from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.calibration_file import find_calibration
@@ -22,7 +26,7 @@ from evaluation.simulate.variants import Variant
 from evaluation.simulate.world.accounting import Accounting
 from evaluation.simulate.world.channel import Channel
 from evaluation.simulate.world.compute import Compute
-from evaluation.simulate.world.device import Device, Outcome, Proposals
+from evaluation.simulate.world.device import Device, Known, Outcome, Proposals, without_gate
 from evaluation.simulate.world.virtual_time import later
 from evaluation.simulate.world.worker import SimulatedWorker
 
@@ -58,13 +62,15 @@ PATIENCE = 1e9  # seconds
 class Simulation:
     """One pair and one variant; what the draft model proposed is remembered from one world to the next.
 
-    A calibration beside the draft model is used as an agent uses it.
+    A calibration beside the draft model is used as an agent uses it. Simulations that share `known` share
+    the draft tokens of policies that differ in their gate alone.
     """
 
-    def __init__(self, pair: Pair, variant: Variant) -> None:
+    def __init__(self, pair: Pair, variant: Variant, known: Known | None = None) -> None:
         self.pair, self.variant = pair, variant
-        self._sampling = choose_sampling(variant.config, pair.info.sampling)
-        self._calibration = self._find_calibration()
+        self.sampling = choose_sampling(variant.config, pair.info.sampling)
+        self._known: Known = {} if known is None else known
+        self.calibration = self._find_calibration()
         self._proposals: dict[tuple[int, Numbers], Proposals] = {}
 
     def run(self, prompts: Sequence[Sequence[Prompt]], world: World) -> list[list[Outcome]]:
@@ -109,9 +115,15 @@ class Simulation:
         """The draft side of generations with this seed; `numbers` None: those of an agent that just began."""
         numbers = numbers or self._tuner().numbers()
         if (seed, numbers) not in self._proposals:
-            policy = self.variant.policy(self._sampling, seed, self._calibration, numbers)
-            self._proposals[seed, numbers] = Proposals(policy, self.pair.draft, self.pair.vocab_size)
+            policy = self.variant.policy(self.sampling, seed, self.calibration, numbers)
+            known = self._known.setdefault(without_gate(policy), {})
+            self._proposals[seed, numbers] = Proposals(policy, self.pair.draft, self.pair.vocab_size, known)
         return self._proposals[seed, numbers]
+
+    @property
+    def fit(self) -> Fit:
+        """The line from uncertainty to rejection: the pair's, or the published one without a calibration."""
+        return self.calibration.fit if self.calibration else PUBLISHED_FIT
 
     def _generate_all(
         self, device: Device, queue: Sequence[Prompt], outcomes: list[Outcome], patient: bool
@@ -124,7 +136,7 @@ class Simulation:
             outcomes.append(replace(outcome, seed=prompt.seed))
 
     def _session(self, prompt: Prompt, patient: bool) -> EdgeSession:
-        opening = self.pair.opening(self._sampling, prompt.seed)
+        opening = self.pair.opening(self.sampling, prompt.seed)
         settings = self.variant.settings(opening, self.pair.info.eos_ids, self.pair.draft.max_positions)
         if patient:
             settings = replace(
@@ -137,20 +149,28 @@ class Simulation:
         return EdgeSession(prompt.tokens, settings)
 
     def _tuner(self) -> Tuner:
-        return build_tuner(self.variant.config, self._calibration)
+        return build_tuner(self.variant.config, self.calibration)
 
     def _find_calibration(self) -> Calibration | None:
         """As `EdgeAgent` does."""
         config = self.variant.config
         if self.variant.gamma or not config.uses_calibration:
             return None
-        return find_calibration(
+        return _found(
             self.pair.info.folder,
             config.calibration,
-            tokenizer=self.pair.text.fingerprint,
-            sampling=self._sampling,
-            estimator=config.estimator,
+            self.pair.text.fingerprint,
+            self.sampling,
+            config.estimator,
         )
+
+
+@cache
+def _found(
+    folder: Path, named: str | None, tokenizer: bytes, sampling: Sampling, estimator: str
+) -> Calibration | None:
+    """Look once, so that a calibration that is ignored is mentioned once and not for each threshold."""
+    return find_calibration(folder, named, tokenizer=tokenizer, sampling=sampling, estimator=estimator)
 
 
 def _hand_over(devices: dict[str, Device], answer: Answer) -> None:

@@ -8,18 +8,20 @@ world, with its prompts one after another on one device, as in real use.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from evaluation.calibrate.prompts import fresh_commands
 from evaluation.models.pair import Pair
 from evaluation.simulate.measures import Speed, Worth, greedy_reply, speed, worth
 from evaluation.simulate.running import Prompt, Simulation, World
-from evaluation.simulate.variants import variant
-from evaluation.simulate.world.accounting import Papers, Wire
+from evaluation.simulate.variants import GAMMAS, PEERS, best_length, variant
+from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE, Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate
 from evaluation.simulate.world.compute import Compute
-from evaluation.simulate.world.device import Outcome
+from evaluation.simulate.world.device import Known, Outcome
 from evaluation.smart_home.held_out import HeldOut
 
-PAPERS_VOCAB_SIZE = 32_000  # Llama 2's, on which the papers' payloads are based
 BROKER_SECONDS = 0.25e-3  # half of what the path adds to a round trip (docs/measurements.md, "The path")
+NUM_TUNING, NUM_TIMED = 40, 12  # commands on which things are tuned; of these, how many are timed
+SEEDS_APART = 1_000_000  # more than the number of commands, so that no two texts share random numbers
 DOWN_SEED = 1_000_003  # so that the downlink fades differently from the uplink
 
 
@@ -32,6 +34,8 @@ class Study:
     prompts: Sequence[Prompt]
     settings: dict[str, object]
     compute: Compute
+    tuning: Sequence[Prompt] = ()  # other commands, on which a peer's block length is chosen
+    _known: Known = field(default_factory=dict)
     _simulations: dict[str, Simulation] = field(default_factory=dict)
     _greedy: list[list[int]] = field(default_factory=list)
     _worths: dict[str, Worth] = field(default_factory=dict)
@@ -42,14 +46,48 @@ class Study:
     ) -> "Study":
         """Give each command its own seed, counted up from `seed`."""
         prompts = [Prompt(tuple(pair.prompt(one.command)), seed + i) for i, one in enumerate(asked)]
-        return cls(pair, asked, prompts, settings, compute)
+        fresh = enumerate(fresh_commands(NUM_TUNING), seed)
+        tuning = [Prompt(tuple(pair.prompt(command)), number) for number, command in fresh]
+        return cls(pair, asked, prompts, settings, compute, tuning)
+
+    def repeated(self, num_seeds: int) -> "Study":
+        """Return a study in which every command is asked `num_seeds` times, each time with other seeds."""
+        prompts = [
+            replace(prompt, seed=prompt.seed + repetition * SEEDS_APART)
+            for repetition in range(num_seeds)
+            for prompt in self.prompts
+        ]
+        asked = [*self.asked] * num_seeds
+        return Study(self.pair, asked, prompts, self.settings, self.compute, self.tuning)
 
     def simulation(self, name: str, **settings: object) -> Simulation:
         """Return the simulation of a scheme with `settings` that differ from the study's; made once."""
         label = f"{name} {sorted(settings.items())}"
         if label not in self._simulations:
-            self._simulations[label] = Simulation(self.pair, variant(name, **{**self.settings, **settings}))
+            chosen = variant(name, **{**self.settings, **settings})
+            self._simulations[label] = Simulation(self.pair, chosen, self._known)
         return self._simulations[label]
+
+    def simulation_in(self, name: str, world: World, **settings: object) -> Simulation:
+        """Return `simulation`; a peer without a length (`sd`, `dssd`) gets the fastest for this world.
+
+        It is chosen on the commands of `tuning`, never on those that are compared.
+        """
+        if name not in PEERS:
+            return self.simulation(name, **settings)
+        rates = {
+            gamma: speed(
+                self.simulation(f"{name}-{gamma}", **settings).run_alone(self.tuning[:NUM_TIMED], world)
+            )
+            for gamma in GAMMAS
+        }
+        gamma = best_length({gamma: rate.tokens_per_second for gamma, rate in rates.items()})
+        return self.simulation(f"{name}-{gamma}", **settings)
+
+    def forget(self) -> None:
+        """Forget what was drafted and run, to free memory; it is made again where it is needed again."""
+        self._simulations.clear()
+        self._known.clear()
 
     def run(self, simulation: Simulation, world: World, count: int | None = None) -> list[Outcome]:
         """Run the first `count` prompts (None: all), each alone, or in turn if the scheme learns."""

@@ -1,4 +1,4 @@
-"""The sweeps behind the pages: over SNR, over thresholds, over round trips and windows.
+"""The sweeps behind the pages: over SNR, over round trips and windows.
 
 Law: a sweep is a list of points, each with the figures of one scheme in one world; tables and pictures are
 made from it alone.
@@ -10,20 +10,17 @@ from typing import TypeVar, cast
 
 from tqdm import tqdm
 
-from edge_agent.policy.schemes import SCHEMES, Gate
-from evaluation.simulate.measures import Speed, Worth, speed
+from evaluation.simulate.measures import Speed
 from evaluation.simulate.running import World
-from evaluation.simulate.study import BROKER_SECONDS, PAPERS_VOCAB_SIZE, Study
+from evaluation.simulate.study import BROKER_SECONDS, Study
 from evaluation.simulate.variants import Case
-from evaluation.simulate.world.accounting import Wire
+from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FixedRate
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 BANDWIDTHS_MHZ = (0.1, 1.0, 10.0)
-THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 WINDOWS = (1, 2, 4, 8)
 ROUND_TRIPS_MS = (5.0, 20.0, 50.0, 100.0, 200.0, 500.0)
-GATED = tuple(name for name, scheme in SCHEMES.items() if scheme.gate is Gate.UNCERTAIN and not scheme.holds)
 Cell = TypeVar("Cell")
 PAPERS, WIRE = "papers", "wire"  # how bytes are counted
 
@@ -37,16 +34,7 @@ class SnrPoint:
     snr_db: float
     variant: str
     speed: Speed
-
-
-@dataclass(frozen=True, slots=True)
-class ThresholdPoint:
-    """The worth and speed of one scheme at one threshold."""
-
-    variant: str
-    threshold: float | None
-    worth: Worth
-    speed: Speed
+    block_length: int | None = None  # a peer's, tuned for this point
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +48,7 @@ class WindowPoint:
 
 def over_snr(
     study: Study,
-    variants: Sequence[str],
+    cases: Sequence[Case],
     *,
     bandwidths_mhz: Sequence[float] = BANDWIDTHS_MHZ,
     snrs_db: Sequence[float] = SNRS_DB,
@@ -69,44 +57,22 @@ def over_snr(
 ) -> list[SnrPoint]:
     """Simulate every scheme at every bandwidth and SNR, counted both ways."""
     cells = [
-        (counting, mhz, snr, name)
+        (counting, mhz, snr, case)
         for counting in (PAPERS, WIRE)
         for mhz in bandwidths_mhz
         for snr in snrs_db
-        for name in variants
+        for case in cases
     ]
     points: list[SnrPoint] = []
-    for counting, mhz, snr, name in progress(cells, "SNR"):
+    for counting, mhz, snr, case in progress(cells, "SNR"):
         hertz = 1e6 * mhz
         if counting == PAPERS:
             world = study.papers(hertz, snr, PAPERS_VOCAB_SIZE)
         else:
             world = study.wire(hertz, snr, delay)
-        points.append(SnrPoint(counting, mhz, snr, name, study.speed(study.simulation(name), world, count)))
-    return points
-
-
-def over_thresholds(
-    study: Study,
-    cases: Sequence[Case],
-    *,
-    bandwidth_mhz: float,
-    snr_db: float,
-    delay: float,
-    thresholds: Sequence[float] = THRESHOLDS,
-) -> list[ThresholdPoint]:
-    """Simulate schemes with a gate at each threshold, the others once, everything counted."""
-    world = study.wire(1e6 * bandwidth_mhz, snr_db, delay)
-    cells = [
-        (case, threshold) for case in cases for threshold in (thresholds if case.name in GATED else (None,))
-    ]
-    points: list[ThresholdPoint] = []
-    for case, threshold in progress(cells, "thresholds"):
-        settings = case.settings if threshold is None else {**case.settings, "threshold": threshold}
-        simulation = study.simulation(case.name, **settings)
-        outcomes = study.run(simulation, world)
-        worth = study.worth_of(simulation, outcomes)
-        points.append(ThresholdPoint(case.label, threshold, worth, speed(outcomes)))
+        simulation = study.simulation_in(case.name, world, **case.settings)
+        found, length = study.speed(simulation, world, count), simulation.variant.gamma or None
+        points.append(SnrPoint(counting, mhz, snr, case.label, found, length))
     return points
 
 

@@ -14,6 +14,7 @@ rejection, otherwise the bonus token.
                 norm((y - q)+) itself. The token is the same, so only the counting differs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from common.protocol.messages import Correction, Draft, DraftToken, Opening, ToDevice, ToWorker
@@ -29,7 +30,7 @@ from evaluation.simulate.world.accounting import Extra, is_rejection
 
 SYNCHRONOUS = Scheme("sd", Form.DENSE, Gate.NEVER, "speculative decoding, stop and wait", holds=True)
 PEERS = ("sd", "dssd")
-DEFAULT_GAMMA = 4
+GAMMAS = range(1, 9)  # the block lengths from which a peer's is tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +106,16 @@ def variant(name: str, **settings: object) -> Variant:
     """
     settings.setdefault("on_cloud_loss", OnCloudLoss.WAIT.value)
     peer, _, gamma = name.partition("-")
-    if peer in PEERS and (not gamma or gamma.isdigit()):
-        length = int(gamma or DEFAULT_GAMMA)
+    if peer in PEERS and gamma.isdigit() and int(gamma):
+        length = int(gamma)
         config = AgentConfig(scheme="hlm", **settings)  # pyright: ignore[reportArgumentType]
         return Variant(f"{peer}-{length}", config, gamma=length, sends_rows_down=peer == "dssd")
     if name not in SCHEMES:
-        raise ValueError(f"there is no scheme {name!r}: choose from {', '.join((*SCHEMES, *PEERS))}")
+        names = (*SCHEMES, *(f"{peer}-4" for peer in PEERS))
+        raise ValueError(f"there is no scheme {name!r}: choose from {', '.join(names)}")
     return Variant(name, AgentConfig(scheme=name, **settings))  # pyright: ignore[reportArgumentType]
+
+
+def best_length(rates: Mapping[int, float]) -> int:
+    """Return the block length with the most tokens/s; of equal ones the shortest."""
+    return min(rates, key=lambda length: (-rates[length], length))

@@ -248,6 +248,11 @@ def test_a_hostile_payload_costs_little_time_and_memory(hostile: bytes) -> None:
         ({"k5": None, "k6": None, "k19": [b"a", 1]}, "array of 1 to 64 byte strings"),
         ({"k5": None, "k6": None, "k19": [b"a"] * 65}, "array of 1 to 64 byte strings"),
         ({"k19": [b"a"]}, "must not come with a block in the plain form"),
+        ({"k19": [b"a"], "k5": None, "k6": None, "k20": []}, "must not come with a block in the plain form"),
+        ({"k20": 0}, "array of 1 entries"),
+        ({"k20": [[b"", b""]]}, "array of ids, codes"),
+        ({"k20": [[b"\x05\x00", b"\x00\x00", 0.5]]}, "2 probabilities for 1 ids"),
+        ({"k20": [[b"\x05\x00", b"\x80", 0.5]]}, "more than one distribution"),
         ({"k23": 0}, "no key 23"),
     ],
 )
@@ -334,9 +339,24 @@ def test_a_dense_distribution_that_excludes_its_token_is_refused() -> None:
     ],
 )
 def test_a_wrong_top_k_is_refused(ids: list[int], codes: list[int], draft_prob: float, sentence: str) -> None:
-    top_k = TopK(np.array(ids, dtype=np.int64), np.array(codes, dtype=np.uint8), draft_prob)
+    top_k = TopK(np.array(ids, dtype=np.int64), np.array(codes, dtype=np.uint8), draft_prob, True)
     with pytest.raises(CodecError, match=sentence):
         decoded(draft_with(block=(DraftToken(5, top_k),)))
+
+
+def test_a_top_k_of_version_0_1_0_is_read_as_its_device_wrote_it() -> None:
+    message = draft_with(block=(DraftToken(5),))
+    read = decode_to_worker(altered(message, k8=[[b"\x05\x00\x06\x00", b"\x0c\x18", 0.5]]))
+    assert isinstance(read, Draft)
+    sent = read.block[0].distribution
+    assert isinstance(sent, TopK)
+    assert sent.dense(VOCAB_SIZE)[[5, 6]] == pytest.approx([0.5, 0.25])
+
+
+def test_a_block_may_mix_both_scales() -> None:
+    ids, codes = np.array([5, 6]), np.array([200, 100], np.uint8)
+    block = (DraftToken(5, TopK(ids, codes, 0.5)), DraftToken(5, TopK(ids, codes, 0.5, True)), DraftToken(7))
+    assert same(decoded(draft_with(block=block)), draft_with(block=block))
 
 
 def test_ids_outside_a_vocabulary_are_found_after_decoding_too() -> None:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.sampling.distribution import Dense, Lattice, Sampling, TopK, decode_probs, softmax, top_ids, warp
+from common.sampling.distribution import Dense, Lattice, Sampling, TopK, softmax, top_ids, warp
 from common.sampling.randomness import MAX_SEED, Purpose, gumbel_noise, uniform, uniforms
+from common.sampling.shares import encode_shares
 from edge_agent.policy.online_k import error_weight, expected_rejection, online_k, truncation_errors
 from edge_agent.policy.policy import Decision, Policy
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
@@ -195,7 +196,8 @@ def test_cu_hlm_offline_sends_the_k_most_probable_and_the_draft_tokens_own_proba
     sent = expect(TopK, proposal.draft.distribution)
     assert sent.ids.tolist() == top_ids(probs, k).tolist()
     assert len(sent.ids) == min(k, SIZE)
-    assert decode_probs(sent.codes) == pytest.approx(probs[sent.ids], rel=0.03, abs=1e-6)
+    assert sent.codes.tolist() == encode_shares(probs[sent.ids]).tolist()
+    assert sent.dense(SIZE)[sent.ids] == pytest.approx(probs[sent.ids], abs=0.005)
     assert sent.draft_prob == proposal.prob == probs[proposal.draft.token]
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO_FOLDER
 from edge_agent.errors import CalibrationError
 from edge_agent.policy.policy import Decision, Policy
+from edge_agent.policy.rejection_fit import Fit
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.tuning.calibration import Calibration
 from evaluation.__main__ import main
@@ -29,8 +31,9 @@ from evaluation.calibrate.analysis import analyse
 from evaluation.calibrate.association import Groups, associate, correlation
 from evaluation.calibrate.prompts import fresh_commands
 from evaluation.calibrate.rejection_line import fit_line, isotonic_curve
-from evaluation.calibrate.samples import HYBRID, TARGET, Samples, Seen, Walk
-from evaluation.calibrate.tradeoff import cost, offline_k, operating_points, thresholds
+from evaluation.calibrate.samples import COSTED_KS, COSTS, HYBRID, SENT_LEVELS, TARGET, Samples, Seen, Walk
+from evaluation.calibrate.tradeoff import cost, offline_k, operating_points, papers_bound, sent_ks, thresholds
+from evaluation.calibrate.truncation_costs import bias, rebuilt, truncation_costs
 from evaluation.calibrate.walking import _Notes, walk_both
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
@@ -47,6 +50,21 @@ TIMEOUT = 120.0
 PROMPTS = ("the kitchen window", "turn off the lights", "what is the temperature")
 
 
+def walk_of(seen: tuple[Seen, ...], ks: tuple[int, ...], sums: tuple[float, ...]) -> Walk:
+    """A walk whose truncation costs twice as much for the tokens above each level, which are half of them."""
+    num = len(seen)
+    return Walk(
+        seen,
+        ks,
+        sums,
+        sums,
+        sent_bounds=(sums,) * len(SENT_LEVELS),
+        costs=((0.5 * num,) * len(COSTED_KS),) * len(COSTS),
+        num_above=(num // 2,) * len(SENT_LEVELS),
+        num_sent=num // 2,
+    )
+
+
 def made_up(num_prompts: int = 60, tokens_each: int = 40, seed: int = 0) -> list[Walk]:
     """Walks whose rejection probability is a line in "right" plus noise, and knows nothing of "wrong"."""
     rng = np.random.default_rng(seed)
@@ -59,7 +77,7 @@ def made_up(num_prompts: int = 60, tokens_each: int = 40, seed: int = 0) -> list
             for r, w, beta in zip(right.tolist(), wrong.tolist(), rejections, strict=True)
         ]
         sums = tuple(tokens_each * mean for mean in (0.3, 0.08, 0.01))
-        walks.append(Walk(tuple(seen), (1, 2, 3), sums, sums))
+        walks.append(walk_of(tuple(seen), (1, 2, 3), sums))
     return walks
 
 
@@ -85,7 +103,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 def test_tokens_of_one_prompt_that_move_together_widen_the_interval() -> None:
     """Each token three times over tells nothing new, and the interval knows it."""
     once = made_up(40, 10)
-    thrice = [Walk(walk.seen * 3, walk.ks, walk.tail_mass, walk.truncation_bound) for walk in once]
+    thrice = [replace(walk, seen=walk.seen * 3) for walk in once]
     first, second = (fit_line(Samples.of(walks), "right").slope for walks in (once, thrice))
     assert second.high - second.low == pytest.approx(first.high - first.low, rel=1e-6)
 
@@ -161,9 +179,39 @@ def test_the_offline_k_is_the_least_whose_mean_bound_is_tolerated() -> None:
     assert [offline_k(samples, theta) for theta in (0.3, 0.1, 0.05, 0.001)] == [1, 2, 3, 4]
 
 
+def test_k_from_the_tokens_that_are_sent_is_their_own() -> None:
+    samples = Samples.of(made_up(4, 6))
+    assert dict(sent_ks(samples, 0.3)) == dict.fromkeys(SENT_LEVELS, 2)
+    assert offline_k(samples, 0.3) == 1
+    assert samples.costs.min() == samples.costs.max() == 1.0
+
+
+def test_the_papers_bound_is_the_mean_of_the_line_up_to_the_threshold() -> None:
+    samples = Samples.of(made_up(4, 50))
+    uncertainty = samples.uncertainty["right"]
+    expected = np.mean([max(0.0, u - 0.25) if u <= 0.5 else 0.0 for u in uncertainty])
+    assert papers_bound(samples, "right", Fit(1.0, -0.25), 0.5) == pytest.approx(expected)
+    assert papers_bound(samples, "right", Fit(1.0, -0.25), 0.25) == 0.0
+
+
+def test_the_bias_of_a_correction_vanishes_with_the_truncation() -> None:
+    rng = np.random.default_rng(1)
+    x, y = softmax(rng.normal(size=30) * 2), softmax(rng.normal(size=30) * 2)
+    token = int(np.argmax(x - y))
+    assert bias(x, y, x, token) == 0.0
+    assert bias(x, y, rebuilt(x, 1)[0], int(np.argmax(y - x))) == 0.0
+    biases = [bias(x, y, rebuilt(x, k)[0], token) for k in (1, 5, 29)]
+    assert biases[0] > biases[1] > biases[2] >= 0.0
+    assert all(each <= 1.0 - y[token] / x[token] for each in biases)
+    truncation, rounding, _ = truncation_costs(x, y, token, 5)
+    exact, sent = rebuilt(x, 5)
+    assert truncation == pytest.approx(np.abs(x - exact).sum() / 2)
+    assert rounding == pytest.approx(np.abs(exact - sent).sum() / 2) <= 0.0062 * np.sqrt(5)
+
+
 def test_uncertainty_that_never_varies_is_refused_in_a_sentence() -> None:
     seen = (Seen({"right": 0.5}, 0.1, 0.1, 0.1, True, True),) * 5
-    walks = [Walk(seen, (1,), (0.1,), (0.1,))] * 3
+    walks = [walk_of(seen, (1,), (0.1,))] * 3
     with pytest.raises(CalibrationError, match="same uncertainty"):
         analyse({HYBRID: walks, TARGET: walks}, "right", (0.01,), 0.1)
 

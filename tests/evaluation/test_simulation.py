@@ -16,16 +16,17 @@ from evaluation.__main__ import main
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.models.pair import Pair, load_pair
-from evaluation.reporting.resampling import Estimate
+from evaluation.simulate.curves import DRIFT, PAYLOAD, SKIPPED, TOKENS, TRUNCATION
+from evaluation.simulate.families import Family, run_family
 from evaluation.simulate.measures import greedy_reply, speed, token_delays
-from evaluation.simulate.papers import CLAIM_MHZ, Claim
+from evaluation.simulate.papers import AS_PUBLISHED, at_rate_of
 from evaluation.simulate.running import Prompt, Simulation, World
 from evaluation.simulate.study import Study
-from evaluation.simulate.variants import variant
+from evaluation.simulate.variants import Case, variant
 from evaluation.simulate.world.accounting import Accounting, Extra, Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate, FixedRate
 from evaluation.simulate.world.compute import Compute
-from evaluation.simulate.world.device import Outcome
+from evaluation.simulate.world.device import Known, Outcome
 from evaluation.smart_home.held_out import held_out
 from tests.support.narrowing import present
 
@@ -260,24 +261,70 @@ def test_a_fixed_threshold_is_run_with_each_prompt_alone(pair: Pair) -> None:
     assert [one.times for one in study.run(simulation, fading())] == [one.times for one in alone]
 
 
-# -- claims --------------------------------------------------------------------------------------------
+# -- what the papers' schemes are given ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("gain", "bytes_ratio", "speeds", "said"),
-    [
-        ((0.02, 0.01, 0.03), 0.4, (1.0, 1.0), "yes, more accurate"),
-        ((0.02, -0.01, 0.03), 0.9, (1.6, 1.4), "at 0.1 MHz, as accurate"),
-        ((-0.01, -0.02, 0.01), 0.4, (1.0, 1.0), "undecided: yes, if as accurate"),
-        ((-0.03, -0.04, -0.01), 0.4, (2.0, 2.0), "no: less accurate"),
-        ((0.03, 0.01, 0.04), 0.6, (1.4, 1.4), "no"),
-    ],
-)
-def test_a_claim_is_worded_by_its_interval(
-    gain: tuple[float, float, float], bytes_ratio: float, speeds: tuple[float, float], said: str
-) -> None:
-    ratios = dict(zip(CLAIM_MHZ, speeds, strict=True))
-    assert Claim("wire", "theirs", "ours", Estimate(*gain), bytes_ratio, ratios).reached == said
+def test_rows_as_published_use_the_papers_twenty_votes_and_their_thresholds() -> None:
+    for case in AS_PUBLISHED:
+        made = variant(case.name, **case.settings).config
+        assert made.estimator == "perturbation-vote", case.label
+        assert made.threshold in (0.073, 0.43, 0.081, 0.81), case.label
+
+
+def test_the_papers_schemes_may_draft_ahead_and_write_the_same_text_sooner(pair: Pair) -> None:
+    where = world(pair, delay=0.1)
+    for name in ("u-hlm", "cu-hlm-offline", "cu-hlm-online"):
+        waiting, ahead = (run(pair, name, where, threshold=0.02, window=window) for window in (1, 4))
+        assert texts(ahead) == texts(waiting), name
+        assert sum(one.seconds for one in ahead) < sum(one.seconds for one in waiting), name
+
+
+def test_rand_hlm_sends_as_large_a_share_as_the_scheme_it_is_compared_with(pair: Pair) -> None:
+    study = Study.of(pair, held_out(NUM_PROMPTS, first=FIRST), FIRST, {"temperature": 1.0}, PLAIN)
+    case = at_rate_of(study, Case("u-hlm", "u-hlm", {"threshold": 0.05}), "matched")
+    assert case.settings["uplink_probability"] == 1 - study.worth("u-hlm", threshold=0.05).skipped
+
+
+def test_a_peers_block_is_tuned_on_other_commands_and_short_where_rows_are_slow(pair: Pair) -> None:
+    study = Study.of(pair, held_out(NUM_PROMPTS, first=FIRST), FIRST, {"temperature": 1.0}, PLAIN)
+    assert not {prompt.tokens for prompt in study.tuning} & {prompt.tokens for prompt in study.prompts}
+    study.tuning = study.tuning[:2]
+    slow = study.simulation_in("sd", world(pair, rate_bps=1e4, compute=PLAIN))
+    far = study.simulation_in("dssd", world(pair, delay=0.5, compute=PLAIN))
+    assert slow.variant.gamma < far.variant.gamma
+
+
+def test_policies_that_differ_in_their_gate_share_their_drafts_and_decide_for_themselves(pair: Pair) -> None:
+    known: Known = {}
+    alone, shared = (
+        [
+            Simulation(pair, variant("u-hlm", temperature=1.0, threshold=threshold), store)
+            for threshold in (-1.0, 0.05, 1.0)
+        ]
+        for store in (None, known)
+    )
+    outcomes = [[each.run_alone(prompts(pair, 2), world(pair)) for each in made] for made in (alone, shared)]
+    assert [[one.times for one in each] for each in outcomes[0]] == [
+        [one.times for one in each] for each in outcomes[1]
+    ]
+    assert len(known) == 2  # one for each seed
+
+
+def test_one_run_gives_a_scheme_s_replies_at_every_threshold_window_and_world(pair: Pair) -> None:
+    study = Study.of(pair, held_out(2, first=FIRST), FIRST, {"temperature": 1.0}, PLAIN)
+    family = Family(
+        "cu-hlm-offline",
+        {"waiting": None, "ahead": 4},
+        {"max_ids": 1},
+        knobs=(-1.0, 0.1, 1.0),
+    )
+    waiting, ahead = run_family(study, family, {"far": world(pair, delay=0.1, compute=PLAIN)})
+    assert waiting.columns[SKIPPED].sum(axis=1)[0] == 0
+    assert (np.diff(waiting.columns[SKIPPED].sum(axis=1)) > 0).all()
+    assert (waiting.columns[DRIFT] == ahead.columns[DRIFT]).all()
+    assert (waiting.columns[TRUNCATION][0] > 0).all()
+    assert (waiting.columns[TRUNCATION][-1] == 0).all()
+    assert waiting.columns[PAYLOAD][0] == pytest.approx(waiting.columns[TOKENS][0] * 23 / 8)
 
 
 # -- the command ---------------------------------------------------------------------------------------

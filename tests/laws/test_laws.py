@@ -23,7 +23,6 @@ from common.sampling.distribution import (
     Sampling,
     TopK,
     densify,
-    encode_probs,
     quantise,
     softmax,
     top_ids,
@@ -31,6 +30,7 @@ from common.sampling.distribution import (
     warped,
 )
 from common.sampling.randomness import Purpose, uniform
+from common.sampling.shares import encode_shares
 from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES
 from tests.support.fakes import FakeModel
@@ -99,7 +99,7 @@ def test_skipping_drifts_by_exactly_the_rejection_mass_of_the_skipped_tokens(
 def test_the_bias_of_cu_hlms_order_is_bounded_by_the_truncation_error(seed: int, size: int, k: int) -> None:
     x, y = random_probs(seed, size), random_probs(seed + 1, size)
     ids = top_ids(x, k)
-    rebuilt = TopK(ids, encode_probs(x[ids]), 1.0).dense(size)
+    rebuilt = TopK(ids, encode_shares(x[ids]), 1.0).dense(size)
     accept = np.minimum(1, y / x)
     biased = output_law(x, accept, residual(y, rebuilt))
     assert total_variation(biased, y) <= total_variation(x, rebuilt) + 1e-9
@@ -108,7 +108,7 @@ def test_the_bias_of_cu_hlms_order_is_bounded_by_the_truncation_error(seed: int,
 def test_cu_hlms_order_is_really_biased() -> None:
     x, y = random_probs(3, 30), random_probs(4, 30)
     ids = top_ids(x, 3)
-    rebuilt = TopK(ids, encode_probs(x[ids]), 1.0).dense(30)
+    rebuilt = TopK(ids, encode_shares(x[ids]), 1.0).dense(30)
     biased = output_law(x, np.minimum(1, y / x), residual(y, rebuilt))
     assert total_variation(biased, y) > 0.01
 

@@ -28,6 +28,7 @@ from common.sampling.distribution import (
     encode_probs,
     quantise,
 )
+from common.sampling.shares import encode_shares
 
 VOCAB_SIZE = 300
 OPENING = Opening(bytes(range(8)), VOCAB_SIZE, Sampling(0.7, 50, 0.95), seed=2**64 - 1)
@@ -78,7 +79,9 @@ def draft_tokens(draw: st.DrawFn, vocab_size: int) -> DraftToken:
         ids = draw(st.lists(st.integers(0, vocab_size - 1), min_size=1, max_size=20, unique=True))
         probs = np.random.default_rng(draw(numbers)).dirichlet(np.ones(len(ids) + 1))[:-1]
         draft_prob = draw(st.floats(2.0**-20, 1.0, width=32))
-        distribution = TopK(np.array(ids, dtype=np.int64), encode_probs(probs), draft_prob)
+        is_logarithmic = draw(st.booleans())
+        codes = encode_probs(probs) if is_logarithmic else encode_shares(probs)
+        distribution = TopK(np.array(ids, dtype=np.int64), codes, draft_prob, is_logarithmic)
     return DraftToken(token, distribution)
 
 

@@ -100,14 +100,17 @@ steps = st.one_of(
     st.tuples(drafts(), st.booleans()),
     st.sampled_from(["begin", "finish", "finish", "fail"]),
 )
-ALL_ZERO = TopK(np.arange(VOCAB_SIZE), np.full(VOCAB_SIZE, 255, np.uint8), 1e-45)
-NOTHING = Draft(
-    0, 0, 0, (1,), (DraftToken(3, ALL_ZERO),), opening=Opening(TOKENIZER, VOCAB_SIZE, Sampling(), 1)
+ALL_ZERO = TopK(np.arange(VOCAB_SIZE), np.full(VOCAB_SIZE, 255, np.uint8), 1e-45, is_logarithmic=True)
+NO_SHARES = TopK(np.arange(VOCAB_SIZE), np.zeros(VOCAB_SIZE, np.uint8), 1e-45)
+NOTHING, NONE = (
+    Draft(0, 0, 0, (1,), (DraftToken(3, zeros),), opening=Opening(TOKENIZER, VOCAB_SIZE, Sampling(), 1))
+    for zeros in (ALL_ZERO, NO_SHARES)
 )
 
 
 @given(st.lists(steps, max_size=40))
 @example([(NOTHING, False), "begin", "finish"])
+@example([(NONE, False), "begin", "finish"])
 @settings(max_examples=80, deadline=None)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_no_sequence_of_valid_messages_makes_a_session_raise_or_grow(

@@ -4,7 +4,8 @@ Law: a form that no token uses is left out; a token without that form has an emp
 distributions. Decoding enforces law 1: the draft token could have been drawn from its distribution.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -37,16 +38,17 @@ def encode_distributions(block: Sequence[DraftToken], id_bytes: int) -> dict[int
         forms[DraftKey.LATTICES] = [_lattice_entry(entry, id_bytes) for entry in distributions]
     if any(isinstance(distribution, Dense) for distribution in distributions):
         forms[DraftKey.DENSES] = [_dense_entry(entry) for entry in distributions]
-    if any(isinstance(distribution, TopK) for distribution in distributions):
-        forms[DraftKey.TOP_KS] = [_top_k_entry(entry, id_bytes) for entry in distributions]
+    for key, is_logarithmic in ((DraftKey.TOP_KS, True), (DraftKey.TOP_K_SHARES, False)):
+        top_ks = [_if_coded(distribution, is_logarithmic) for distribution in distributions]
+        if any(top_ks):
+            forms[key] = [_top_k_entry(entry, id_bytes) for entry in top_ks]
     return dict(forms)
 
 
 def decode_distributions(fields: Fields, tokens: IntArray, id_bytes: int) -> list[Distribution | None]:
     """A distribution or None for each of the block's `tokens`; CodecError names the token that is wrong."""
     found: list[Distribution | None] = [None] * len(tokens)
-    readers = {DraftKey.LATTICES: _read_lattice, DraftKey.DENSES: _read_dense, DraftKey.TOP_KS: _read_top_k}
-    for key, read in readers.items():
+    for key, read in _READERS.items():
         for index, entry in enumerate(fields.entries(key, len(tokens))):
             try:
                 distribution = read(entry, int(tokens[index]), id_bytes)
@@ -131,11 +133,26 @@ def _read_dense(entry: object, token: int, _id_bytes: int) -> Dense | None:
 # -- CU-HLM's top-k: [ids, one-byte probabilities, the draft token's own probability] ------------------
 
 
-def _top_k_entry(distribution: Distribution | None, id_bytes: int) -> list[object]:
-    if not isinstance(distribution, TopK):
+def _if_coded(distribution: Distribution | None, is_logarithmic: bool) -> TopK | None:
+    if isinstance(distribution, TopK) and distribution.is_logarithmic == is_logarithmic:
+        return distribution
+    return None
+
+
+def _top_k_entry(distribution: TopK | None, id_bytes: int) -> list[object]:
+    if distribution is None:
         return [b"", b"", 0.0]
     codes = distribution.codes.astype(np.uint8).tobytes()
     return [encode_ids(distribution.ids, id_bytes), codes, float(np.float32(distribution.draft_prob))]
+
+
+def _read_logarithmic(entry: object, token: int, id_bytes: int) -> TopK | None:
+    top_k = _read_top_k(entry, token, id_bytes)
+    if top_k is None:
+        return None
+    if float(decode_probs(top_k.codes).sum()) > MAX_TOP_K_SUM:
+        raise CodecError("the probabilities sum to more than 1")
+    return replace(top_k, is_logarithmic=True)
 
 
 def _read_top_k(entry: object, _token: int, id_bytes: int) -> TopK | None:
@@ -153,9 +170,15 @@ def _read_top_k(entry: object, _token: int, id_bytes: int) -> TopK | None:
         raise CodecError(f"{len(codes)} probabilities for {len(ids)} ids")
     if not 0.0 < draft_prob <= 1.0:
         raise CodecError("the draft probability must be above 0 and at most 1")
-    if float(decode_probs(codes).sum()) > MAX_TOP_K_SUM:
-        raise CodecError("the probabilities sum to more than 1")
     return TopK(ids, codes, draft_prob)
+
+
+_READERS: Mapping[DraftKey, Callable[[object, int, int], Distribution | None]] = {
+    DraftKey.LATTICES: _read_lattice,
+    DraftKey.DENSES: _read_dense,
+    DraftKey.TOP_KS: _read_logarithmic,
+    DraftKey.TOP_K_SHARES: _read_top_k,
+}
 
 
 def _in_order(ids: IntArray, counts: IntArray) -> bool:

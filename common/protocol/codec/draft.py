@@ -59,7 +59,13 @@ _OPENING_KEYS = (
     DraftKey.MIN_P,
     DraftKey.PENALTIES,
 )
-_PLAIN_KEYS = (DraftKey.BLOCK, DraftKey.LATTICES, DraftKey.DENSES, DraftKey.TOP_KS)
+_PLAIN_KEYS = (
+    DraftKey.BLOCK,
+    DraftKey.LATTICES,
+    DraftKey.DENSES,
+    DraftKey.TOP_KS,
+    DraftKey.TOP_K_SHARES,
+)
 
 
 def encode_draft(draft: Draft, *, may_pack: bool = True) -> dict[int, object]:

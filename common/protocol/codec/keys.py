@@ -18,7 +18,7 @@ class DraftKey(IntEnum):
     BLOCK = 5
     LATTICES = 6
     DENSES = 7
-    TOP_KS = 8
+    TOP_KS = 8  # with logarithmic codes, as version 0.1.0 wrote them
     ID_BYTES = 9
     BONUS = 10
     NUM_CONTEXT_PROBS = 11
@@ -30,6 +30,7 @@ class DraftKey(IntEnum):
     TOP_K = 17
     TOP_P = 18
     PACKED = 19  # instead of the block and its distributions
+    TOP_K_SHARES = 20
     MIN_P = 21  # this key and the next may come with an opening, too
     PENALTIES = 22
 

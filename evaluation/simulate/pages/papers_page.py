@@ -1,17 +1,16 @@
-"""The sections of papers.md: the papers' table for two vocabularies, the audit, the claims.
+"""The sections of papers.md: the papers' table for two vocabularies, the audit, slow links.
 
 Law: a table shows the given figures and computes none of its own.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
-from evaluation.reporting.resampling import Estimate
 from evaluation.reporting.results import Cell, markdown_table, write_csv, write_section
-from evaluation.simulate.measures import Speed
-from evaluation.simulate.pages import pictures
+from evaluation.simulate.measures import Reply, Speed
 from evaluation.simulate.pages.cells import percent
-from evaluation.simulate.papers import CLAIM_MHZ, AuditRow, Claim, PapersRow, SlowRow
+from evaluation.simulate.papers import AuditRow, PapersRow, SlowRow
 
 PAGE = "papers.md"
 
@@ -29,10 +28,25 @@ def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRo
         "exactly right",
         "of the target's",
         "drift/token",
+        "R(u_th)",
+        "drift by truncation",
     ]
     published: list[list[Cell]] = [
-        ["U-HLM as published", "45.9 %", "0 %", "-", "-", "2.54x", "-", "-", "97.54 %", "-"],
-        ["CU-HLM as published (up to)", "74.8 %", "97.4 %", "-", "-", "206x", "-", "-", "97.4 %", "-"],
+        ["U-HLM as published", "45.9 %", "0 %", "-", "-", "2.54x", "-", "-", "97.54 %", "-", "-", "-"],
+        [
+            "CU-HLM as published (up to)",
+            "74.8 %",
+            "97.4 %",
+            "-",
+            "-",
+            "206x",
+            "-",
+            "-",
+            "97.4 %",
+            "-",
+            "-",
+            "-",
+        ],
     ]
     table: list[list[Cell]] = [
         [
@@ -45,13 +59,34 @@ def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRo
             f"{row.papers_throughput:.3g}x",
             percent(row.worth.right),
             percent(row.accuracy),
-            percent(row.worth.drift),
+            _mass(row.worth.drift),
+            _mass(row.bound),
+            _mass(row.worth.truncation) if row.worth.truncation else "-",
         ]
         for row in rows
     ]
     write_csv(folder / f"papers-{name}.csv", shown, [*published, *table])
     text = markdown_table(shown, [*published, *table])
     write_section(folder / PAGE, name, f"{header}\n\n{text}")
+
+
+def replies_file(folder: Path, rows: Sequence[PapersRow]) -> None:
+    """Write what each reply of the table is worth, so that its intervals can be derived again."""
+    names = [field.name for field in fields(Reply)]
+    lines = [
+        (row.label, command, *(_plain(getattr(reply, name)) for name in names))
+        for row in rows
+        for command, reply in enumerate(row.worth.replies)
+    ]
+    write_csv(folder / "papers-replies.csv", ("scheme", "command", *names), lines)
+
+
+def _plain(value: float) -> Cell:
+    return int(value) if isinstance(value, bool | int) else f"{value:.6g}"
+
+
+def _mass(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.3f} %"
 
 
 def audit_section(folder: Path, header: str, scheme: str, rows: Sequence[AuditRow]) -> None:
@@ -79,24 +114,9 @@ def audit_section(folder: Path, header: str, scheme: str, rows: Sequence[AuditRo
     write_section(folder / PAGE, "audit", "\n\n".join([header, markdown_table(shown, table)]))
 
 
-def claims_section(folder: Path, header: str, found: Sequence[Claim], slow: Sequence[SlowRow]) -> None:
-    """Write which claims hold, and by how much."""
-    bandwidths = [f"speed at {mhz:g} MHz" for mhz in CLAIM_MHZ]
-    shown = ["counted", "ours", "against", "exactly right", "uplink bytes", *bandwidths, "reached"]
-    table = [
-        [
-            pictures.COUNTED[one.counting],
-            one.ours,
-            one.baseline,
-            f"{points(one.accuracy_gain):+.1f} points",
-            f"{one.bytes_ratio:.2f}x",
-            *(f"{ratio:.2f}x" for ratio in one.throughput_ratios.values()),
-            one.reached,
-        ]
-        for one in found
-    ]
-    write_csv(folder / "papers-claims.csv", shown, table)
-    slow_headings = [
+def slow_section(folder: Path, header: str, slow: Sequence[SlowRow]) -> None:
+    """Write the bytes of the lossless schemes on slow links."""
+    headings = [
         "link",
         "blocks",
         "opportunistic: B/token",
@@ -108,7 +128,7 @@ def claims_section(folder: Path, header: str, found: Sequence[Claim], slow: Sequ
         "ratio",
         "tokens/s",
     ]
-    slow_table = [
+    table = [
         [
             f"{row.kbps:g} kbit/s",
             "adaptive" if row.block_length is None else f"of {row.block_length}, window 1",
@@ -119,14 +139,8 @@ def claims_section(folder: Path, header: str, found: Sequence[Claim], slow: Sequ
         ]
         for row in slow
     ]
-    write_csv(folder / "papers-slow-links.csv", slow_headings, slow_table)
-    text = [header, markdown_table(shown, table), "Uplink bytes per token, everything counted:"]
-    write_section(folder / PAGE, "claims", "\n\n".join([*text, markdown_table(slow_headings, slow_table)]))
-
-
-def points(share: Estimate) -> Estimate:
-    """Convert a share to percentage points."""
-    return Estimate(100 * share.value, 100 * share.low, 100 * share.high)
+    write_csv(folder / "papers-slow-links.csv", headings, table)
+    write_section(folder / PAGE, "slow-links", "\n\n".join([header, markdown_table(headings, table)]))
 
 
 def _over(one: Speed, other: Speed) -> tuple[Cell, ...]:

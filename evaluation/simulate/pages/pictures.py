@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edge_agent.policy.schemes import SCHEMES
-from evaluation.simulate.sweeps import PAPERS, WIRE, SnrPoint, ThresholdPoint, WindowPoint
+from evaluation.simulate.sweeps import PAPERS, WIRE, SnrPoint, WindowPoint
 
 _PAPERS_SCHEMES = ("slm", "llm", "hlm", "rand-hlm", "u-hlm", "cu-hlm-offline", "cu-hlm-online")
 COUNTED = {PAPERS: "the papers' payload", WIRE: "everything counted"}
@@ -26,36 +26,12 @@ def throughput_over_snr(points: Sequence[SnrPoint]) -> Figure:
             chosen = [one for one in points if (one.counting, one.bandwidth_mhz) == (counting, mhz)]
             for name in dict.fromkeys(one.variant for one in chosen):
                 line = [one for one in chosen if one.variant == name]
-                _line(axes, name, [one.snr_db for one in line], [one.speed.tokens_per_second for one in line])
+                add_line(
+                    axes, name, [one.snr_db for one in line], [one.speed.tokens_per_second for one in line]
+                )
             axes.set(yscale="log", title=f"{mhz:g} MHz, {COUNTED[counting]}")
             axes.set(xlabel="mean SNR (dB)", ylabel="tokens/s")
-    _finish(figure, panels[0][-1])
-    return figure
-
-
-def throughput_over_accuracy(points: Sequence[ThresholdPoint]) -> Figure:
-    """Draw throughput over accuracy, one line per scheme through its thresholds; up and right is better."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name in dict.fromkeys(point.variant for point in points):
-        line = [point for point in points if point.variant == name]
-        _line(
-            axes, name, [100 * one.worth.right for one in line], [one.speed.tokens_per_second for one in line]
-        )
-    axes.set(xlabel="replies that are exactly right (%)", ylabel="tokens/s")
-    _finish(figure, axes)
-    return figure
-
-
-def skips(points: Sequence[ThresholdPoint]) -> Figure:
-    """Draw what is skipped against what it costs, one line per scheme with a gate."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name in dict.fromkeys(point.variant for point in points if point.threshold is not None):
-        line = [point for point in points if point.variant == name]
-        _line(axes, name, [100 * one.worth.skipped for one in line], [100 * one.worth.drift for one in line])
-    axes.set(xlabel="tokens skipped (%)", ylabel="drift: skipped rejection mass per token (%)")
-    _finish(figure, axes)
+    finish(figure, panels[0][-1])
     return figure
 
 
@@ -89,7 +65,7 @@ def throughput_over_round_trip(points: Sequence[WindowPoint]) -> Figure:
             label=f"window {window}",
         )
     axes.set(xscale="log", xlabel="round trip (ms)", ylabel="tokens/s")
-    _finish(figure, axes)
+    finish(figure, axes)
     return figure
 
 
@@ -101,25 +77,29 @@ def middle(points: Sequence[SnrPoint]) -> list[SnrPoint]:
     return [point for point in points if (point.bandwidth_mhz, point.snr_db) == chosen]
 
 
-def _line(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Draw the papers' schemes dashed, ours solid, peers dotted; hollow marks are other settings."""
+def add_line(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Draw the papers' schemes dashed, ours solid, peers dotted; hollow or smaller marks: other settings."""
     base, _, settings = name.partition(",")
     number = _NAMES.index(base.partition("-")[0] if base.startswith(_PEERS) else base)
-    kind = "--" if base in _PAPERS_SCHEMES else ":" if base.startswith(_PEERS) else "-"
+    kind = "--" if base in _PAPERS_SCHEMES else ":" if base in ("sd", "dssd") else "-"
+    shade = 0.45 if "window" in settings else 1.0
+    mark = sum(settings.encode()) + number if settings else number
     axes.plot(
         xs,
         ys,
         label=name,
         color=f"C{number % 10}",
         linestyle=kind,
-        marker=_MARKS[number % len(_MARKS)],
+        marker=_MARKS[mark % len(_MARKS)],
         markersize=4.0,
         markerfacecolor="none" if settings else f"C{number % 10}",
         linewidth=2.0 if kind == "-" else 1.2,
+        alpha=shade,
     )
 
 
-def _finish(figure: Figure, axes: Axes) -> None:
+def finish(figure: Figure, axes: Axes) -> None:
+    """Add grids, and the legend beside `axes`."""
     for each in figure.axes:
         each.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))

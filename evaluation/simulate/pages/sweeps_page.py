@@ -10,7 +10,7 @@ from evaluation.reporting.results import markdown_table, write_csv, write_sectio
 from evaluation.simulate.links import LinkPoint
 from evaluation.simulate.pages import pictures
 from evaluation.simulate.pages.cells import SPEED_HEADINGS, percent, speed_cells
-from evaluation.simulate.sweeps import PAPERS, WIRE, SnrPoint, ThresholdPoint, WindowPoint
+from evaluation.simulate.sweeps import PAPERS, WIRE, SnrPoint, WindowPoint
 
 PAGE = "simulation.md"
 
@@ -18,9 +18,17 @@ PAGE = "simulation.md"
 def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
     """Write throughput against SNR, and the bytes of every scheme."""
     rows = [
-        (one.counting, one.bandwidth_mhz, one.snr_db, one.variant, *speed_cells(one.speed)) for one in points
+        (
+            one.counting,
+            one.bandwidth_mhz,
+            one.snr_db,
+            one.variant,
+            one.block_length,
+            *speed_cells(one.speed),
+        )
+        for one in points
     ]
-    headings = ("counting", "bandwidth_mhz", "snr_db", "scheme", *SPEED_HEADINGS)
+    headings = ("counting", "bandwidth_mhz", "snr_db", "scheme", "block length", *SPEED_HEADINGS)
     write_csv(folder / "simulation-snr.csv", headings, rows)
     write_svg(folder / "simulation-snr.svg", pictures.throughput_over_snr(points))
     write_svg(folder / "simulation-bytes.svg", pictures.bytes_per_token(points))
@@ -38,6 +46,7 @@ def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
     write_section(
         folder / PAGE, "snr", "\n\n".join([*tables, "![throughput against SNR](simulation-snr.svg)"])
     )
+    _tuned_section(folder, points)
     middle = pictures.middle(points)
     found = {(one.counting, one.variant): one.speed for one in middle}
     names = list(dict.fromkeys(one.variant for one in middle))
@@ -59,64 +68,26 @@ def snr_section(folder: Path, header: str, points: Sequence[SnrPoint]) -> None:
     write_section(folder / PAGE, "bytes", "\n\n".join(text))
 
 
-def accuracy_section(folder: Path, header: str, points: Sequence[ThresholdPoint]) -> None:
-    """Write throughput against accuracy, and what skipping costs."""
-    headings = (
-        "scheme",
-        "threshold",
-        "replies",
-        "right",
-        "same as greedy",
-        "skipped",
-        "truly skipped",
-        "drift",
-        *SPEED_HEADINGS,
-    )
-    rows = [
-        (
-            one.variant,
-            one.threshold,
-            one.worth.num_replies,
-            one.worth.right,
-            one.worth.same_as_greedy,
-            one.worth.skipped,
-            one.worth.truly_skipped,
-            one.worth.drift,
-            *speed_cells(one.speed),
-        )
-        for one in points
-    ]
-    write_csv(folder / "simulation-accuracy.csv", headings, rows)
-    write_svg(folder / "simulation-accuracy.svg", pictures.throughput_over_accuracy(points))
-    write_svg(folder / "simulation-skips.svg", pictures.skips(points))
+def _tuned_section(folder: Path, points: Sequence[SnrPoint]) -> None:
+    """Write the block lengths that were chosen for the peers."""
+    tuned = [one for one in points if one.block_length is not None]
+    snrs = list(dict.fromkeys(one.snr_db for one in tuned))
+    keys = list(dict.fromkeys((one.counting, one.bandwidth_mhz, one.variant) for one in tuned))
     table = [
         [
-            one.variant,
-            one.threshold,
-            percent(one.worth.right),
-            percent(one.worth.same_as_greedy),
-            one.speed.tokens_per_second,
-            one.speed.bytes_up,
+            pictures.COUNTED[counting],
+            f"{mhz:g} MHz",
+            name,
+            *(
+                one.block_length
+                for one in tuned
+                if (one.counting, one.bandwidth_mhz, one.variant) == (counting, mhz, name)
+            ),
         ]
-        for one in points
+        for counting, mhz, name in keys
     ]
-    shown = ["scheme", "threshold", "exactly right", "same as greedy", "tokens/s", "B up/token"]
-    picture = "![throughput against accuracy](simulation-accuracy.svg)"
-    write_section(folder / PAGE, "accuracy", "\n\n".join([header, markdown_table(shown, table), picture]))
-    gated = [one for one in points if one.threshold is not None]
-    table = [
-        [
-            one.variant,
-            one.threshold,
-            percent(one.worth.skipped),
-            percent(one.worth.truly_skipped),
-            percent(one.worth.drift),
-        ]
-        for one in gated
-    ]
-    shown = ["scheme", "threshold", "skipped", "rightly skipped", "drift/token"]
-    picture = "![tokens skipped and their cost](simulation-skips.svg)"
-    write_section(folder / PAGE, "skips", "\n\n".join([markdown_table(shown, table), picture]))
+    shown = ["counted", "bandwidth", "scheme", *(f"{snr:g} dB" for snr in snrs)]
+    write_section(folder / PAGE, "block-lengths", markdown_table(shown, table))
 
 
 def window_section(folder: Path, header: str, points: Sequence[WindowPoint]) -> None:

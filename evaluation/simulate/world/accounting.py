@@ -19,6 +19,7 @@ from common.protocol.codec import encode
 from common.protocol.messages import Correction, Draft, ToDevice, ToWorker
 from common.sampling.distribution import Dense, Distribution, Lattice, TopK
 
+PAPERS_VOCAB_SIZE = 32_000  # Llama 2's, on which the papers' payloads are based
 TCP_IP_HEADER = 52  # IPv4 (20) and TCP with timestamps (32)
 SEGMENT_BYTES = 1448  # of payload in an Ethernet frame
 PROBABILITY_BITS = 8  # as the papers count

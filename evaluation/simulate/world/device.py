@@ -4,8 +4,8 @@ Law: it sends, waits and gives up as an agent does. The clock is the simulation'
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, cast
 
 import simpy
 
@@ -25,7 +25,7 @@ from edge_agent.session.transcript import Fate, FinalToken
 from edge_agent.tuning.tuner import Numbers, Tuner
 from evaluation.models.cached_logits import prefix_keys
 from evaluation.simulate.variants import Variant
-from evaluation.simulate.world.accounting import Accounting
+from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE, Accounting, Papers
 from evaluation.simulate.world.channel import Channel, Line
 from evaluation.simulate.world.compute import Compute
 from evaluation.simulate.world.virtual_time import later
@@ -42,6 +42,7 @@ class Traffic:
     bytes_up: float = 0.0
     bytes_down: float = 0.0
     payload_bytes: int = 0  # going up, as encoded
+    papers_bytes: float = 0.0  # going up, as the papers count them, whatever the accounting
     num_sent: int = 0  # draft tokens that went up to be verified, the void ones too
 
 
@@ -72,12 +73,24 @@ class Outcome:
         return [final.fate for final in self.finals]
 
 
-class Proposals:
-    """A policy with the draft model behind it; what it proposed for a prefix is proposed again."""
+Known: TypeAlias = dict[Policy, dict[bytes, Proposal]]  # by policy without its gate, then by prefix
 
-    def __init__(self, policy: Policy, model: NextTokenModel, vocab_size: int) -> None:
-        self._policy, self._model, self._vocab_size = policy, model, vocab_size
-        self._known: dict[bytes, Proposal] = {}
+
+def without_gate(policy: Policy) -> Policy:
+    """Return what the draft token and its uncertainty depend on, equal for policies with other gates."""
+    return replace(policy, threshold=0.0, uplink_probability=0.0)
+
+
+class Proposals:
+    """A policy with the draft model behind it; what it proposed for a prefix is proposed again.
+
+    `known` may be shared by policies that differ in their gate: the decision is made here.
+    """
+
+    def __init__(
+        self, policy: Policy, model: NextTokenModel, vocab_size: int, known: dict[bytes, Proposal]
+    ) -> None:
+        self._policy, self._model, self._vocab_size, self._known = policy, model, vocab_size, known
 
     def propose(self, tokens: Sequence[int]) -> Proposal:
         """For the position after `tokens`."""
@@ -85,7 +98,9 @@ class Proposals:
         if key not in self._known:
             logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
             self._known[key] = self._policy.propose(logits, len(tokens))
-        return self._known[key]
+        found = self._known[key]
+        decision = self._policy.decide(found.uncertainty, len(tokens))
+        return found if found.decision is decision else replace(found, decision=decision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +133,7 @@ class Device:
         self.tuner = tuner
         self._env, self._variant, self._compute = env, variant, compute
         self._accounting, self._deliver = accounting, deliver
+        self._papers = Papers(PAPERS_VOCAB_SIZE)
         self._topics = Topics()
         self._up = Line(channel.up, channel.seed)
         self._down = Line(channel.down, channel.seed + 1)
@@ -201,6 +217,7 @@ class Device:
         self._traffic.num_up += 1
         self._traffic.bytes_up += num_bytes
         self._traffic.payload_bytes += len(written)
+        self._traffic.papers_bytes += self._papers.up(counted, written, topic, int(is_open), extra)
         arrives = self._up.send(num_bytes, self._env.now)
         later(self._env, arrives - self._env.now, lambda: self._deliver(topic, decode_to_worker(payload)))
 
