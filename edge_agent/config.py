@@ -72,7 +72,7 @@ class AgentConfig(BrokerConfig):
     )
     resolution: int = _scheme(LATTICE_TOTALS[0], f"what quantised counts sum to: {LATTICE_TOTALS}")
     uplink_probability: float = _scheme(0.5, "rand-hlm: the share of tokens sent to be verified")
-    theta: float = _scheme(0.1, "cu-hlm-online: the tolerated truncation error")
+    theta: float = _scheme(0.1, "cu-hlm-online: the tolerated truncation error (the papers publish no value)")
     window: int | None = _scheme(None, "drafts in flight (default: 1 for the papers' schemes, 4 for ours)")
     block_length: int | None = _scheme(
         None, "lossless and coupled: tokens in one draft (default: chosen from the measured times)"
