@@ -92,7 +92,7 @@ class Policy:
     byte_price: float = DEFAULT_BYTE_PRICE  # for that choice: the time of a byte over that of a rejection
     resolution: int = LATTICE_TOTALS[0]  # the sum of a lattice distribution's counts
     uplink_probability: float = 0.5  # Rand-HLM's coin
-    theta: float = 0.1  # CU-HLM online: the tolerated truncation error
+    theta: float = 0.1  # CU-HLM online: the tolerated truncation error; the papers publish no value
     fit: Fit = PUBLISHED_FIT  # CU-HLM online: the line from uncertainty to rejection
     estimator: Estimator = field(default=ESTIMATORS["perturbation-mean"])
 

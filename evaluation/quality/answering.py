@@ -7,13 +7,16 @@ test compares the texts with those of both state machines.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from cloud_worker.session.verification import verify_token
 from common.sampling.distribution import Certain, Sampling, TopK, Warped, fit_vocabulary, warp, warped
 from edge_agent.assembly import build_policy, choose_sampling
 from edge_agent.policy.policy import Decision, Policy, Proposal
+from edge_agent.policy.uncertainty import ESTIMATORS, Estimator
 from evaluation.calibrate.truncation_costs import bias
 from evaluation.models.pair import Pair
 from evaluation.models.undelayed import write
@@ -26,7 +29,8 @@ MAX_TOKENS = 256
 FAST_REFERENCE = "coupled"  # the target's text too, for every seed (tests/evaluation/test_demo_pair.py)
 BY_STATE_MACHINES = ("lossless", FAST_REFERENCE)  # schemes that verify in blocks
 
-Tokens = tuple[int, ...]
+Tokens: TypeAlias = tuple[int, ...]
+Row: TypeAlias = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +55,15 @@ class Desk:
     proposals: dict[tuple[Policy, Tokens], Proposal] = field(default_factory=dict)
     targets: dict[Tokens, Warped | Certain] = field(default_factory=dict)
     biases: dict[tuple[Policy, Tokens], float] = field(default_factory=dict)
+    logits: dict[Tokens, Row] = field(default_factory=dict)
+    estimators: dict[str, Estimator] = field(
+        default_factory=lambda: {name: _remembering(each) for name, each in ESTIMATORS.items()}
+    )
 
     def text(self, setting: Setting) -> Text:
         """Write the text of a setting."""
         policy = build_policy(setting.config(MAX_TOKENS), self.sampling, self.seed)
-        policy = replace(policy, fit=setting.fit)
+        policy = replace(policy, fit=setting.fit, estimator=self.estimators[setting.estimator])
         kind = replace(policy, threshold=0.0, uplink_probability=0.5)  # what the draws depend on
         stops = self.pair.info.eos_ids | self.pair.target.eos_ids
         tokens, skipped, drift, bound, wrong = self.prompt, 0, 0.0, 0.0, 0.0
@@ -86,10 +94,15 @@ class Desk:
     def _proposal(self, kind: Policy, tokens: Tokens) -> Proposal:
         found = self.proposals.get((kind, tokens))
         if found is None:
-            logits = fit_vocabulary(self.pair.draft.logits(tokens), self.pair.vocab_size)
-            found = kind.propose(logits, len(tokens))
+            found = kind.propose(self._logits(tokens), len(tokens))
             self.proposals[kind, tokens] = found
         return found
+
+    def _logits(self, tokens: Tokens) -> Row:
+        if tokens not in self.logits:
+            found = fit_vocabulary(self.pair.draft.logits(tokens), self.pair.vocab_size)
+            self.logits[tokens] = found
+        return self.logits[tokens]
 
     def _target(self, tokens: Tokens) -> Warped | Certain:
         found = self.targets.get(tokens)
@@ -104,13 +117,25 @@ class Desk:
         if not isinstance(sent, TopK):
             return 0.0
         if (kind, tokens) not in self.biases:
-            logits = fit_vocabulary(self.pair.draft.logits(tokens), self.pair.vocab_size)
-            probs = warp(logits, self.sampling)
+            probs = warp(self._logits(tokens), self.sampling)
             target_probs = self._target(tokens).dense()
             self.biases[kind, tokens] = bias(
                 probs, target_probs, sent.dense(len(probs)), proposal.draft.token
             )
         return self.biases[kind, tokens]
+
+
+def _remembering(estimator: Estimator) -> Estimator:
+    """Return an estimator that computes once for a row of logits, which must stay in memory, and a token."""
+    known: dict[tuple[int, int], float] = {}
+
+    def remembered(logits: Row, token: int, seed: int, position: int) -> float:
+        key = id(logits), token
+        if key not in known:
+            known[key] = estimator(logits, token, seed, position)
+        return known[key]
+
+    return remembered
 
 
 def replies(

@@ -24,7 +24,8 @@ class Reply:
     """One text. `edits` is its edit distance to the target's text for the same command and seed.
 
     `drift` is the sum of the rejection probabilities of all skipped tokens, `bound` what a line expected it
-    to be, and `bias` the sum over verified tokens of the probability of a correction that truncation made wrong.
+    to be, and `bias` the sum over verified tokens of the probability of a correction that truncation
+    made wrong.
     """
 
     command: int

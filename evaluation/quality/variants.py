@@ -122,8 +122,9 @@ def matched(rates: Iterable[tuple[str, float]], sampling: str) -> list[Setting]:
 def _calibrated(name: str, calibration: Calibration | None, sampling: str) -> list[Setting]:
     if calibration is None:
         return []
-    fit = calibration.fit
-    averse, prone = fit.risk_averse, min(1.0, max(0.0, calibration.risk_prone))
+    fit = _rounded(calibration.fit)
+    averse = float(f"{fit.risk_averse:.4g}")
+    prone = min(1.0, max(0.0, float(f"{calibration.risk_prone:.4g}")))
     chosen = [("risk-averse, calibrated", averse), ("risk-prone, calibrated", prone)]
     if sampling == SAMPLED:
         chosen += [(CURVE, threshold) for threshold in CURVE_THRESHOLDS]
@@ -138,13 +139,20 @@ def _calibrated(name: str, calibration: Calibration | None, sampling: str) -> li
     return [*found, *(Setting.papers(sampling, name, CURVE, threshold) for threshold in extra)]
 
 
+def _rounded(fit: Fit) -> Fit:
+    """The line with four digits, so that the last bits of a calibration do not make other settings."""
+    return Fit(float(f"{fit.slope:.4g}"), float(f"{fit.intercept:.4g}"))
+
+
 def _opportunistic(calibration: Calibration | None, budgets: Sequence[float], sampling: str) -> list[Setting]:
-    name, fit = "opportunistic", calibration.fit if calibration else PUBLISHED_FIT
+    name, fit = "opportunistic", _rounded(calibration.fit) if calibration else PUBLISHED_FIT
     chosen = [("default", SCHEMES[name].threshold)]
     if calibration is not None:
         chosen += [(f"risk budget {budget:g}", calibration.threshold_for(budget)) for budget in budgets]
         if sampling == SAMPLED:
-            chosen += [(CURVE, threshold) for threshold in (fit.risk_averse, *CURVE_THRESHOLDS)]
+            chosen += [
+                (CURVE, threshold) for threshold in (float(f"{fit.risk_averse:.4g}"), *CURVE_THRESHOLDS)
+            ]
     return [
         Setting(sampling, name, choice, threshold, slope=fit.slope, intercept=fit.intercept)
         for choice, threshold in chosen

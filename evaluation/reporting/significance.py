@@ -1,8 +1,8 @@
 """Paired tests and Holm's correction for many claims. Pure.
 
 A paired test asks whether differences by command are 0 on average: if so, each may as well have the other
-sign (Fisher 1935). Holm's correction (1979) holds for claims that depend on each other, as those about schemes
-with the same commands and seeds do.
+sign (Fisher 1935). Holm's correction (1979) holds for claims that depend on each other, as those about
+schemes with the same commands and seeds do.
 """
 
 from collections.abc import Sequence
