@@ -123,6 +123,7 @@ def beside(scene: Scene, kind: str, flags: argparse.Namespace) -> Part:
     shed = Counts.read(scene.metrics).over_rate - shed
     process.kill()
     process.join()
+    process.close()
     return Part(part.latencies, part.num_refusals, part.failure, cores, shed)
 
 

@@ -54,14 +54,15 @@ class Intake:
             count_error(self._tally, ErrorKind.TOPIC, str(error))
             return ()
         self._tally.num_uplinks[uplink.way] += 1
-        began = time.thread_time()
+        began, entered = time.thread_time(), time.perf_counter()
         self._costs.hear(uplink.device, now)
         try:
             with about(device=uplink.device, session=uplink.session):
                 return self._read(uplink, received.payload, now)
         finally:
-            seconds = LINK_SECONDS + time.thread_time() - began
-            self._costs.charge(uplink.device, CostKind.READING, seconds, now)
+            seconds = time.thread_time() - began
+            self._costs.observe_loop(seconds, time.perf_counter() - entered)
+            self._costs.charge(uplink.device, CostKind.READING, LINK_SECONDS + seconds, now)
 
     def _read(self, uplink: Uplink, payload: bytes, now: float) -> Sequence[Answer]:
         key = SessionKey(uplink.device, uplink.session)

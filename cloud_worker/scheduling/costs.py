@@ -26,6 +26,7 @@ LONG_SECONDS = 0.001  # a message that takes longer is long: all others wait for
 LIGHT_BURST = 0.01  # seconds of the worker that a light device may owe, apart from a few passes
 LIGHT_PASSES = 2.0
 RISE = 1 / 64  # of the seconds that a light task takes
+MAX_SLOWDOWN = 50.0
 EVERYONE = ""
 
 
@@ -66,6 +67,7 @@ class Costs:
         self._whole_loop = Allowances(LOOP_SHARE)
         self._full_loop = Allowances(FULL_SHARE)
         self._long = Allowances(LONG_SHARE)
+        self._slowdown = 1.0  # of the event loop, by what else runs on its processor
         self._light_at = float("-inf")  # when a light device was last heard
         self._light_task: float | None = None  # seconds that a short task of a light device takes
 
@@ -97,9 +99,9 @@ class Costs:
         self.clock.charge(device, seconds)
         self._work.charge(device, weight * seconds, now)
         if kind in LOOP_KINDS:
-            self._loop.charge(device, seconds, now)
-            self._whole_loop.charge(EVERYONE, seconds, now)
-            self._full_loop.charge(EVERYONE, seconds, now)
+            self._loop.charge(device, seconds * self._slowdown, now)
+            self._whole_loop.charge(EVERYONE, seconds * self._slowdown, now)
+            self._full_loop.charge(EVERYONE, seconds * self._slowdown, now)
             self._long.charge(device, max(0.0, seconds - LONG_SECONDS), now)
 
     def charge_pass(self, work: Sequence[Work], forward_seconds: float, now: float) -> None:
@@ -126,6 +128,12 @@ class Costs:
         """A short task counts at once and a long one hardly: hostile devices, too, are light at first."""
         usual = self._light_task or seconds
         self._light_task = min(seconds, usual + RISE * (min(seconds, 2 * usual) - usual))
+
+    def observe_loop(self, processor_seconds: float, seconds: float) -> None:
+        """The event loop took `seconds` for what needs this processor time: others use the processor, too."""
+        if processor_seconds > 0.0:
+            ratio = min(MAX_SLOWDOWN, max(1.0, seconds / processor_seconds))
+            self._slowdown += RISE * (ratio - self._slowdown)
 
     def is_light(self, device: str) -> bool:
         """Whether a device stays within its share."""

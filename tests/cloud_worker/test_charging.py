@@ -234,6 +234,17 @@ def test_messages_are_shed_only_of_who_keeps_the_event_loop_busy() -> None:
     assert not costs.sheds("unknown", 1.0)
 
 
+def test_a_slow_processor_makes_the_event_loop_busy_with_fewer_messages() -> None:
+    costs = Costs()
+    for number in range(1000):
+        now = number / 1000
+        costs.observe_loop(1e-4, 1e-3)
+        costs.charge("flood", CostKind.READING, 0.0002, now)
+        beside_good(costs, now) if number % 20 == 0 else None
+    assert costs.sheds("flood", 1.0)
+    assert not costs.sheds(GOOD, 1.0)
+
+
 def test_few_messages_that_take_long_are_shed_though_the_event_loop_has_time() -> None:
     costs = Costs()
     for number in range(100):
