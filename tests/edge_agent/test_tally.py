@@ -20,8 +20,11 @@ def test_skipped_tokens_that_were_not_measured_count_like_those_that_were() -> N
 
 def test_without_a_measurement_there_is_no_risk_and_without_a_test_no_rate() -> None:
     tally = Tally(num_by_fate=dict.fromkeys(Fate, 2))
-    assert (tally.measured_risk, tally.acceptance_rate) == (None, None)
-    assert Tally(num_tested=8, num_accepted=6).acceptance_rate == 0.75
+    assert tally.measured_risk is None
+    tally = Tally(num_by_fate={**dict.fromkeys(Fate, 0), Fate.LOCAL: 2})
+    assert tally.acceptance_rate is None
+    tally.num_by_fate |= {Fate.VERIFIED: 6, Fate.CORRECTED: 2}
+    assert (tally.num_tested, tally.num_accepted, tally.acceptance_rate) == (8, 6, 0.75)
 
 
 def test_a_measured_token_risks_what_the_draft_model_gave_it_beyond_the_target() -> None:

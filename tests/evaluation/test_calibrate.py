@@ -22,6 +22,7 @@ from common.sampling.distribution import Sampling, softmax
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO_FOLDER
 from edge_agent.errors import CalibrationError
+from edge_agent.policy.head import Head
 from edge_agent.policy.policy import Decision, Policy
 from edge_agent.policy.rejection_fit import Fit
 from edge_agent.policy.schemes import SCHEMES
@@ -163,7 +164,9 @@ def test_an_operating_point_costs_what_the_policys_own_gate_would_skip() -> None
             1,
             point.threshold,
             # logits that say their uncertainty themselves
-            estimator=lambda logits, _1, _2, _3: float(logits[0]),
+            estimator=lambda logits, _1, _2, _3: float(
+                (logits.logits if isinstance(logits, Head) else logits)[0]
+            ),
         )
         skipped = np.array(
             [policy.propose(np.array([u, 0.0]), 0).decision is Decision.SKIP for u in uncertainty]
