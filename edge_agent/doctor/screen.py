@@ -5,7 +5,8 @@ import json
 from collections.abc import Sequence
 
 from edge_agent.doctor.facts import Facts
-from edge_agent.doctor.findings import Finding, can_run
+from edge_agent.doctor.finding import Finding
+from edge_agent.doctor.findings import can_run
 
 
 def as_lines(found: Sequence[Finding]) -> list[str]:

@@ -11,7 +11,9 @@ from edge_agent.__main__ import main
 from edge_agent.device.processor import parse_cpuinfo
 from edge_agent.device.readings import MIB, Heat, Load, Memory
 from edge_agent.doctor.facts import Cloud, Facts, Machine, Model, Runtime
-from edge_agent.doctor.findings import Finding, Level, can_run, findings, needed_bytes
+from edge_agent.doctor.finding import Finding, Level
+from edge_agent.doctor.findings import can_run, findings
+from edge_agent.doctor.machine_findings import needed_bytes
 from edge_agent.doctor.screen import as_json, as_lines
 from edge_agent.draft_model.precision import precision_of
 from evaluation.local.broker import LocalBroker, free_port
