@@ -60,7 +60,7 @@ class Analysis:
     samples: Mapping[str, Samples]  # by kind of text: HYBRID or TARGET
     levels: Mapping[str, Level]
     lines: Mapping[str, Line]
-    associations: Mapping[str, Associations]
+    associations: Associations
     curve: Curve
     bins_of_line: Sequence[Bin]
     bins_of_curve: Sequence[Bin]
@@ -102,7 +102,7 @@ def analyse(
         samples=samples,
         levels={name: _level(each) for name, each in samples.items()},
         lines=lines,
-        associations={name: associate(each, progress=progress) for name, each in samples.items()},
+        associations=associate(hybrid, progress=progress),
         curve=isotonic_curve(hybrid.uncertainty[estimator], hybrid.rejection),
         bins_of_line=by_line,
         bins_of_curve=by_curve,

@@ -207,7 +207,7 @@ def _print_summary(found: Analysis, out: Path, page: Path) -> None:
     level = found.levels[HYBRID]
     print(f"{level.num_tokens} draft tokens; mean rejection probability {level.rejection:.4f}")
     print(f"beta ~ {line.slope:.3f} u + {line.intercept:.4f}, with u of {found.estimator}")
-    print(f"best by AUROC: {found.associations[HYBRID].best('auroc')}")
+    print(f"best by AUROC: {found.associations.best('auroc')}")
     for each in found.choices:
         print(
             f"{each.name}: threshold {each.threshold:.4f}, risk {each.risk:.4f}, "

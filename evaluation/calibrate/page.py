@@ -64,7 +64,7 @@ def _levels(found: Analysis) -> list[Block]:
 
 
 def _estimators(found: Analysis) -> list[Block]:
-    associations = found.associations[HYBRID]
+    associations = found.associations
     rows: list[Sequence[Cell]] = [
         (name, *(f"{associations.of(name, figure):.3f}" for figure in FIGURES))
         for name in associations.estimators

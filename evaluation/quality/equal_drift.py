@@ -18,7 +18,8 @@ from evaluation.quality.scores import Score
 from evaluation.quality.variants import SAMPLED, Setting
 from evaluation.reporting.resampling import Estimate, resample
 
-LEVELS = (0.001, 0.003, 0.01)  # drift per token
+LEVELS = (0.001, 0.003, 0.008)  # drift per token
+MAX_GAP = 8.0  # the largest ratio of two drifts between which is interpolated
 OURS = "opportunistic"
 
 Curves: TypeAlias = Mapping[str, Sequence[Score]]
@@ -50,10 +51,11 @@ def curves(scored: Sequence[Score]) -> Curves:
 
 
 def at(drifts: FloatArray, values: FloatArray, level: float) -> float:
-    """Return `values` [m] at a level between `drifts` [m] by their logarithm; nan outside or without two."""
+    """Return `values` [m] at a level between `drifts` [m], by logarithm; nan outside or in a large gap."""
     order = np.argsort(drifts, kind="stable")
     positive = order[drifts[order] > 0.0]
-    if len(positive) < 2 or not drifts[positive[0]] <= level <= drifts[positive[-1]]:
+    above = int(np.searchsorted(drifts[positive], level))
+    if not 0 < above < len(positive) or drifts[positive[above]] > MAX_GAP * drifts[positive[above - 1]]:
         return float("nan")
     return float(np.interp(np.log(level), np.log(drifts[positive]), values[positive]))
 

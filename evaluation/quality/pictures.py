@@ -12,7 +12,7 @@ STYLES = ("o-", "s--", "^:", "v-.", "D-", "P--", "X:")
 
 def tradeoff(scored: Sequence[Score]) -> Figure:
     """Draw exact match with its interval; the grey line is the target model's."""
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots()
     for scheme in dict.fromkeys(each.setting.scheme for each in scored):
         of_scheme = [each for each in scored if each.setting.scheme == scheme]
@@ -37,7 +37,7 @@ def tradeoff(scored: Sequence[Score]) -> Figure:
     axes.set_xlabel("share of tokens that the target model verifies or writes")
     axes.set_ylabel("exact match, %")
     axes.grid(visible=True, linewidth=0.3)
-    axes.legend(fontsize="small", ncols=2)
+    figure.legend(loc="outside lower center", fontsize="small", ncols=5)
     return figure
 
 

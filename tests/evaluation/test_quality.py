@@ -129,12 +129,13 @@ def test_only_the_rows_of_the_table_are_claims() -> None:
 
 
 def test_a_level_between_two_drifts_is_interpolated_and_one_outside_is_not() -> None:
-    drifts, values = np.array([0.1, 0.001, 0.0]), np.array([1.0, 3.0, 9.0])
-    assert at(drifts, values, 0.01) == pytest.approx(2.0)
-    assert at(drifts, values, 0.1) == 1.0
-    assert np.isnan(at(drifts, values, 0.2))
-    assert np.isnan(at(drifts, values, 0.0001))
-    assert np.isnan(at(drifts[:1], values[:1], 0.1))
+    drifts, values = np.array([0.04, 0.01, 0.0, 0.9]), np.array([1.0, 3.0, 9.0, 0.0])
+    assert at(drifts, values, 0.02) == pytest.approx(2.0)
+    assert at(drifts, values, 0.04) == 1.0
+    assert np.isnan(at(drifts, values, 0.95))
+    assert np.isnan(at(drifts, values, 0.005))
+    assert np.isnan(at(drifts, values, 0.2))  # too far from both of its neighbours
+    assert np.isnan(at(drifts[:1], values[:1], 0.04))
 
 
 def test_schemes_are_compared_where_their_drift_is_equal() -> None:
