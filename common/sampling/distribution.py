@@ -214,7 +214,7 @@ def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> Float
     return _softmax(logits, temperature).dense()
 
 
-def top_ids(probs: FloatArray, count: int) -> IntArray:
+def top_ids(probs: npt.NDArray[np.floating], count: int) -> IntArray:
     """The `count` most probable ids, most probable first, ties by the lower id."""
     if count >= len(probs):
         return np.argsort(-probs, kind="stable")
