@@ -2,11 +2,12 @@
 
     python -m benchmarks.draft_step --model FOLDER [--gguf FILE]
 
-For every token, one after the other: a bare run of the graph, our whole step (the run, the choice, the session,
-the text, messages up to their bytes; a worker in this process accepts everything), and where the packages are
-installed a step of onnxruntime-genai on the same folder and of llama.cpp on the same weights as a GGUF file.
-Printed are medians per token, and the medians of the ratios within a token. "around" is our step less the run
-within it. FOLDER must hold a graph that onnxruntime-genai's builder made.
+For every token, one after the other: a bare run of the graph, our whole step (the run, the choice, the
+session, the text, messages up to their bytes; a worker in this process accepts everything), and where the
+packages are installed a step of onnxruntime-genai on the same folder and of llama.cpp on the same weights as a
+GGUF file. Printed are medians per token in milliseconds, and the medians of the ratios within a token. "around"
+is our step less the run within it, "share" its ratio to that run. FOLDER must hold a graph that
+onnxruntime-genai's builder made.
 """
 
 import argparse
@@ -54,9 +55,9 @@ def line(scheme: str, sampling: str, steps: Steps) -> str:
     wall, cpu = steps.ratio(steps.whole, steps.bare)
     wall_share, cpu_share = steps.ratio(around, steps.inside)
     return (
-        f"{scheme:14} {sampling:14} {steps.wall(steps.bare):7.2f} {steps.wall(steps.whole):7.2f} {wall:6.3f} "
-        f"{steps.wall(around):7.3f} {wall_share:6.1%} {steps.cpu(steps.bare):9.2f} {steps.cpu(steps.whole):7.2f} "
-        f"{cpu:6.3f} {steps.cpu(around):7.3f} {cpu_share:6.1%}"
+        f"{scheme:14} {sampling:14} {steps.wall(steps.bare):7.2f} {steps.wall(steps.whole):7.2f} "
+        f"{wall:6.3f} {steps.wall(around):7.3f} {wall_share:6.1%} {steps.cpu(steps.bare):9.2f} "
+        f"{steps.cpu(steps.whole):7.2f} {cpu:6.3f} {steps.cpu(around):7.3f} {cpu_share:6.1%}"
     )
 
 
