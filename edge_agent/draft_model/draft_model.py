@@ -6,7 +6,7 @@ run. (A graph that quantises activations over a whole call, as dynamic int8 does
 the tokens were split into calls. That can only cost acceptance: what is sent is what was drawn from.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -77,7 +77,7 @@ class DraftModel:
 
         Raises ModelError when `tokens` is longer than `max_positions`, and ValueError when it is empty.
         """
-        wanted = list(tokens)
+        wanted = tokens if isinstance(tokens, list) else list(tokens)
         if not wanted:
             raise ValueError("There is nothing to continue: give at least one token.")
         if len(wanted) > self.max_positions:
@@ -101,7 +101,8 @@ class DraftModel:
         logits = self._session.run(binding, arrays)
         self._cache.keep(binding, len(tokens))
         self._tokens += tokens
-        self._last = logits[0, -1].astype(np.float32)
+        # one position's logits are a new buffer of their own; a row of many would keep all of them
+        self._last = logits[0, -1].astype(np.float32, copy=logits.shape[1] > 1)
         self._last.flags.writeable = False
 
 
@@ -123,20 +124,34 @@ def writes_in_place(session: OnnxSession, graph: Graph) -> bool:
 
 def _inputs(graph: Graph, tokens: list[int], length: int) -> dict[str, Array]:
     """All inputs except the cache, for `tokens` that follow `length` positions."""
-    values: dict[str, npt.NDArray[np.int64]] = {
-        "input_ids": np.array([tokens]),
-        "attention_mask": np.ones((1, length + len(tokens)), np.int64),
-        "position_ids": np.arange(length, length + len(tokens))[np.newaxis],
-        "num_logits_to_keep": np.array(1),
-        "logits_to_keep": np.array(1),
-        "use_cache_branch": np.array([length > 0]),
-    }
-    return {name: values[name].astype(dtype or np.bool_) for name, dtype in graph.inputs.items()}
+    return {name: _INPUTS[name](tokens, length, dtype or np.bool_) for name, dtype in graph.inputs.items()}
+
+
+def _all_positions(tokens: list[int], length: int, dtype: type[np.generic]) -> Array:
+    return np.ones((1, length + len(tokens)), dtype)
+
+
+def _new_positions(tokens: list[int], length: int, dtype: type[np.generic]) -> Array:
+    return np.arange(length, length + len(tokens), dtype=dtype)[np.newaxis]
+
+
+def _one(_tokens: list[int], _length: int, dtype: type[np.generic]) -> Array:
+    return np.array(1, dtype)
+
+
+_INPUTS: dict[str, Callable[[list[int], int, type[np.generic]], Array]] = {
+    "input_ids": lambda tokens, _, dtype: np.array([tokens], dtype),
+    "attention_mask": _all_positions,
+    "position_ids": _new_positions,
+    "num_logits_to_keep": _one,
+    "logits_to_keep": _one,
+    "use_cache_branch": lambda _, length, dtype: np.array([length > 0], dtype),
+}
 
 
 def _common_length(left: list[int], right: list[int]) -> int:
     """How many leading tokens two sequences share."""
     shorter = min(len(left), len(right))
-    if left[:shorter] == right[:shorter]:
+    if left[:shorter] == (right if shorter == len(right) else right[:shorter]):
         return shorter
     return next(index for index, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)

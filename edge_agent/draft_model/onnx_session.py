@@ -72,6 +72,7 @@ class OnnxSession:
         self.outputs = tuple(
             Tensor(node.name, tuple(node.shape), node.type) for node in session.get_outputs()
         )
+        self._logits = next((i for i, output in enumerate(self.outputs) if output.name == "logits"), 0)
 
     @classmethod
     def open(cls, path: Path, *, num_threads: int, providers: Sequence[str]) -> "OnnxSession":
@@ -127,8 +128,7 @@ class OnnxSession:
             self._session.run_with_iobinding(binding.io)
         except _FAILURES as error:
             raise ModelError(f"The draft model failed to run ({_reason(error)}).") from error
-        index = next(index for index, output in enumerate(self.outputs) if output.name == "logits")
-        return binding.io.get_outputs_as_ortvaluevector()[index].numpy()
+        return binding.io.get_outputs_as_ortvaluevector()[self._logits].numpy()
 
     def present(self, binding: Binding) -> dict[str, Buffer]:
         """Return all outputs of the last run by name."""

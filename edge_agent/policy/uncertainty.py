@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from common.sampling.randomness import FloatArray, Purpose, uniforms
 from edge_agent.policy.head import Head, Logits
-from edge_agent.policy.normalisers import Normalisers, normalisers
+from edge_agent.policy.normalisers import Temperatures, normalisers
 from edge_agent.policy.sums import total, weighted
 
 Estimator: TypeAlias = Callable[[Logits | Head, int, int, int], float]
@@ -26,6 +26,7 @@ CACHED = 1 << 16  # numbers at once: few enough for a core's cache, many enough 
 
 _STEPS = (np.arange(NUM_TEMPERATURES) + 0.5) / NUM_TEMPERATURES
 GRID = MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * _STEPS
+_PREPARED = Temperatures.of(GRID)
 
 
 def token_probs_at(
@@ -53,9 +54,9 @@ def perturbation_vote(logits: Logits | Head, token: int, seed: int, position: in
     temperatures = MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * numbers[:NUM_TEMPERATURES]
     coins, head = numbers[NUM_TEMPERATURES:], Head.of(logits)
     if not head.is_whole:
-        probs = _token_probs_between(head, token, temperatures)
-        certain = coins >= probs.high
-        if (certain == (coins >= probs.low)).all():
+        highest, _, lowest = token_probs_between(head, token, Temperatures.of(temperatures))
+        certain = coins >= highest
+        if (certain == (coins >= lowest)).all():
             return float(np.mean(certain))
     return float(np.mean(coins >= token_probs_at(head.logits, token, temperatures)))
 
@@ -67,11 +68,16 @@ def perturbation_mean(logits: Logits | Head, token: int, seed: int = 0, position
     """
     head = Head.of(logits)
     if not head.is_whole:
-        probs = _token_probs_between(head, token, GRID)
-        low, mean, high = (float(each.mean()) for each in (probs.low, probs.estimate, probs.high))
+        high, mean, low = token_probs_between(head, token, _PREPARED).mean(axis=1).tolist()
         if max(high - mean, mean - low) <= TOLERANCE:
             return 1.0 - mean
     return float(1.0 - np.mean(token_probs_at(head.logits, token, GRID)))
+
+
+def token_probs_between(head: Head, token: int, temperatures: Temperatures) -> FloatArray:
+    """softmax(logits / theta)[token] for each theta: upper bound, estimate, lower bound, [3, n]."""
+    own = np.exp((float(head.logits[token]) - head.largest) * temperatures.inverse)
+    return own / normalisers(head, temperatures)
 
 
 def entropy(logits: Logits | Head, token: int = 0, seed: int = 0, position: int = 0) -> float:
@@ -103,13 +109,6 @@ def margin(logits: Logits | Head, token: int = 0, seed: int = 0, position: int =
         return float(1.0 - (first - second))
     second = float(np.partition(head.values, -2)[-2]) - head.largest
     return float(1.0 - (1.0 - np.exp(second)) / _mass(head))
-
-
-def _token_probs_between(head: Head, token: int, temperatures: FloatArray) -> Normalisers:
-    """softmax(logits / theta)[token] for each theta: its bounds, and an estimate between them."""
-    own = np.exp((float(head.logits[token]) - head.largest) / temperatures)
-    found = normalisers(head, temperatures)
-    return Normalisers(own / found.high, own / found.estimate, own / found.low)
 
 
 def _mass(head: Head) -> float:

@@ -22,7 +22,7 @@ from common.sampling.distribution import (
 from common.sampling.randomness import MAX_SEED, Purpose, gumbel_noise, gumbel_noise_at, least_word, uniform
 from edge_agent.policy.cheapest_k import cheapest_num_ids
 from edge_agent.policy.head import NUM_LISTED, SMALL, Head
-from edge_agent.policy.normalisers import normalisers
+from edge_agent.policy.normalisers import Temperatures, normalisers
 from edge_agent.policy.policy import Decision, Policy
 from edge_agent.policy.reach import draw_any
 from edge_agent.policy.schemes import SCHEMES
@@ -34,6 +34,7 @@ from edge_agent.policy.uncertainty import (
     perturbation_mean,
     perturbation_vote,
     token_probs_at,
+    token_probs_between,
 )
 from tests.support.narrowing import expect
 
@@ -216,11 +217,14 @@ def exact_normalisers(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarra
 @rows
 def test_the_denominators_lie_between_their_bounds(row: str) -> None:
     logits = ROWS[row]()
-    exact, found = exact_normalisers(logits, GRID), normalisers(Head.of(logits), GRID)
-    assert (found.low <= exact * (1 + 1e-5)).all()
-    assert (found.high >= exact * (1 - 1e-5)).all()
-    assert (found.low <= found.estimate * (1 + 1e-12)).all()
-    assert (found.estimate <= found.high * (1 + 1e-12)).all()
+    exact = exact_normalisers(logits, GRID)
+    low, estimate, high = np.broadcast_to(
+        normalisers(Head.of(logits), Temperatures.of(GRID)), (3, NUM_TEMPERATURES)
+    )
+    assert (low <= exact * (1 + 1e-5)).all()
+    assert (high >= exact * (1 - 1e-5)).all()
+    assert (low <= estimate * (1 + 1e-12)).all()
+    assert (estimate <= high * (1 + 1e-12)).all()
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0, 6.0])
@@ -237,9 +241,9 @@ def test_the_mean_is_within_its_tolerance_of_the_mean_over_all_ids(scale: float,
 
 def test_a_row_whose_bounds_are_far_apart_is_summed_whole() -> None:
     logits = normal(1.0, 5.0)
-    token, found = int(np.argmax(logits)), normalisers(Head.of(logits), GRID)
-    own = np.exp((float(logits[token]) - float(logits.max())) / GRID)
-    assert (own / found.low).mean() - (own / found.high).mean() > TOLERANCE
+    token = int(np.argmax(logits))
+    high, _, low = token_probs_between(Head.of(logits), token, Temperatures.of(GRID)).mean(axis=1)
+    assert high - low > TOLERANCE
     assert perturbation_mean(logits, token) == float(1.0 - token_probs_at(logits, token, GRID).mean())
 
 

@@ -114,7 +114,9 @@ def _read_lattice(entry: object, token: int, id_bytes: int) -> Lattice | None:
 
 
 def _dense_entry(distribution: Distribution | None) -> bytes:
-    return distribution.weights.astype("<f2").tobytes() if isinstance(distribution, Dense) else b""
+    return (
+        distribution.weights.astype("<f2", copy=False).tobytes() if isinstance(distribution, Dense) else b""
+    )
 
 
 def _read_dense(entry: object, token: int, _id_bytes: int) -> Dense | None:

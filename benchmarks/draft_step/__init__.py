@@ -1,0 +1,1 @@
+"""What a device pays for a draft token beside the draft model itself."""
