@@ -4,10 +4,10 @@
 
 For every token, one after the other: a bare run of the graph, our whole step (the run, the choice, the
 session, the text, messages up to their bytes; a worker in this process accepts everything), and where the
-packages are installed a step of onnxruntime-genai on the same folder and of llama.cpp on the same weights as a
-GGUF file. Printed are medians per token in milliseconds, and the medians of the ratios within a token. "around"
-is our step less the run within it, "share" its ratio to that run. FOLDER must hold a graph that
-onnxruntime-genai's builder made.
+packages are installed a step of onnxruntime-genai on the same folder and of llama.cpp on the same weights as
+a GGUF file. Printed are medians per token in milliseconds, and the medians of the ratios within a token.
+"around" is our step less the run within it, "share" its ratio to that run. Processor time counts all threads.
+FOLDER must hold a graph that onnxruntime-genai's builder made.
 """
 
 import argparse
