@@ -21,8 +21,8 @@ from edge_agent.policy.online_k import error_weight, truncation_errors
 from edge_agent.policy.policy import Decision, Proposal
 from edge_agent.policy.uncertainty import ESTIMATORS
 from evaluation.calibrate.samples import COSTED_KS, COSTS, HYBRID, SENT_LEVELS, TARGET, Seen, Walk
-from evaluation.calibrate.truncation_costs import distance, truncation_costs
 from evaluation.models.pair import Pair
+from evaluation.models.truncation_costs import distance, truncation_costs
 from evaluation.models.undelayed import write
 
 NUM_EVERY_K = 128  # every k up to here, then about 12 per octave

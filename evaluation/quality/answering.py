@@ -18,12 +18,13 @@ from edge_agent.assembly import build_policy, choose_sampling
 from edge_agent.policy.head import Head, Logits
 from edge_agent.policy.policy import Decision, Policy, Proposal
 from edge_agent.policy.uncertainty import ESTIMATORS, Estimator
-from evaluation.calibrate.truncation_costs import bias
 from evaluation.models.pair import Pair
+from evaluation.models.truncation_costs import bias
 from evaluation.models.undelayed import write
 from evaluation.quality.agreement import edit_distance
-from evaluation.quality.replies import PARTS, Reply
-from evaluation.quality.variants import REFERENCE, Setting
+from evaluation.quality.reply import PARTS, Reply
+from evaluation.quality.setting import REFERENCE, Setting
+from evaluation.quality.variants import agent_config
 from evaluation.smart_home.held_out import HeldOut
 
 MAX_TOKENS = 256
@@ -63,7 +64,7 @@ class Desk:
 
     def text(self, setting: Setting) -> Text:
         """Write the text of a setting."""
-        policy = build_policy(setting.config(MAX_TOKENS), self.sampling, self.seed)
+        policy = build_policy(agent_config(setting, MAX_TOKENS), self.sampling, self.seed)
         policy = replace(policy, fit=setting.fit, estimator=self.estimators[setting.estimator])
         kind = replace(policy, threshold=0.0, uplink_probability=0.5)  # what the draws depend on
         stops = self.pair.info.eos_ids | self.pair.target.eos_ids
@@ -144,7 +145,7 @@ def replies(
 ) -> list[Reply]:
     """Return the reply of each setting; all have the same sampling, and `draw_seed` for random numbers."""
     prompt = tuple(pair.prompt(command.command))
-    config = settings[0].config(MAX_TOKENS)
+    config = agent_config(settings[0], MAX_TOKENS)
     reference = write(pair, replace(config, scheme=FAST_REFERENCE), list(prompt), draw_seed).tokens
     desk = Desk(pair, prompt, draw_seed, choose_sampling(config, pair.info.sampling))
     desk.know(reference)
@@ -154,7 +155,7 @@ def replies(
         if setting.scheme == REFERENCE:
             text = Text(reference)
         elif setting.scheme in BY_STATE_MACHINES:
-            text = Text(write(pair, setting.config(MAX_TOKENS), list(prompt), draw_seed).tokens)
+            text = Text(write(pair, agent_config(setting, MAX_TOKENS), list(prompt), draw_seed).tokens)
         else:
             text = desk.text(setting)
         if text.tokens not in distances:

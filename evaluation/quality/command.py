@@ -30,9 +30,11 @@ from edge_agent.tuning.calibration import FILE_NAME, Calibration
 from evaluation.models.pair import Pair, add_pair_flags, default_cache, open_pair
 from evaluation.quality.answering import MAX_TOKENS, replies
 from evaluation.quality.page import table, write_page
-from evaluation.quality.replies import Replies, Reply, read_replies, write_replies
+from evaluation.quality.replies import read_replies, write_replies
+from evaluation.quality.reply import Replies, Reply
 from evaluation.quality.scores import scores
-from evaluation.quality.variants import GREEDY, REFERENCE, SAMPLED, Setting, matched, settings
+from evaluation.quality.setting import GREEDY, REFERENCE, SAMPLED, Setting
+from evaluation.quality.variants import matched, settings
 from evaluation.reporting.finished import Finished
 from evaluation.reporting.results import header
 from evaluation.smart_home.held_out import HeldOut, held_out

@@ -13,9 +13,9 @@ import numpy as np
 
 from common.sampling.randomness import FloatArray
 from edge_agent.policy.schemes import SCHEMES
-from evaluation.quality.replies import PARTS, Replies
+from evaluation.quality.reply import PARTS, Replies
 from evaluation.quality.scores import Score
-from evaluation.quality.variants import SAMPLED, Setting
+from evaluation.quality.setting import SAMPLED, Setting
 from evaluation.reporting.resampling import Estimate, resample
 
 LEVELS = (0.001, 0.003, 0.008)  # drift per token

@@ -7,9 +7,9 @@ from pathlib import Path
 from edge_agent.policy.schemes import SCHEMES, Form, Gate
 from evaluation.quality.equal_drift import OURS, AtLevel, compare, curves
 from evaluation.quality.pictures import equal_drift, tradeoff
-from evaluation.quality.replies import Replies
+from evaluation.quality.reply import Replies
 from evaluation.quality.scores import Score
-from evaluation.quality.variants import CURVE, GREEDY, SAMPLED, VOTE, Setting
+from evaluation.quality.setting import CURVE, GREEDY, SAMPLED, VOTE, Setting
 from evaluation.reporting.resampling import Estimate
 from evaluation.reporting.results import Cell, markdown_table, write_csv, write_section, write_svg
 from evaluation.reporting.significance import LEVEL

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from evaluation.quality.scores import Score
-from evaluation.quality.variants import REFERENCE
+from evaluation.quality.setting import REFERENCE
 
 STYLES = ("o-", "s--", "^:", "v-.", "D-", "P--", "X:")
 

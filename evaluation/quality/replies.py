@@ -1,4 +1,4 @@
-"""What became of each reply, and the file that keeps it: quality-replies.csv. Pure values.
+"""What became of each reply, and the file that keeps it: quality-replies.csv.
 
 Law: the page follows from the two files alone (`evaluation quality --replies`), so anyone can derive other
 figures and intervals without the models.
@@ -6,40 +6,17 @@ figures and intervals without the models.
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TypeAlias, get_type_hints
+from typing import get_type_hints
 
 from common.process.settings import SettingsError
-from evaluation.quality.variants import Setting
+from evaluation.quality.reply import Replies, Reply
+from evaluation.quality.setting import Setting
 from evaluation.reporting.results import Cell, write_csv
 
 REPLIES, SETTINGS = "quality-replies.csv", "quality-settings.csv"
-PARTS = 10_000  # drift, bound and bias are written in ten-thousandths of a token
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One text. `edits` is its edit distance to the target's text for the same command and seed.
-
-    `drift` is the sum of the rejection probabilities of all skipped tokens, `bound` what a line expected it
-    to be, and `bias` the sum over verified tokens of the probability of a correction that truncation
-    made wrong.
-    """
-
-    command: int
-    seed: int
-    is_right: int
-    edits: int
-    tokens: int
-    skipped: int
-    drift: int
-    bound: int
-    bias: int
-
-
-Replies: TypeAlias = Mapping[Setting, Sequence[Reply]]
 
 _COLUMNS = tuple(field.name for field in fields(Reply))
 _TYPES = get_type_hints(Setting)

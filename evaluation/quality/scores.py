@@ -12,8 +12,8 @@ import numpy as np
 
 from common.sampling.randomness import FloatArray
 from evaluation.quality.agreement import agreement
-from evaluation.quality.replies import PARTS, Replies, Reply
-from evaluation.quality.variants import CURVE, REFERENCE, Setting
+from evaluation.quality.reply import PARTS, Replies, Reply
+from evaluation.quality.setting import CURVE, REFERENCE, Setting
 from evaluation.reporting.resampling import Estimate, resample
 from evaluation.reporting.significance import holm, paired_p_value
 

@@ -6,91 +6,32 @@ schemes can be compared where their drift is equal.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Self
 
 from edge_agent.config import AgentConfig
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
-from edge_agent.policy.schemes import SCHEMES, Form, Gate
+from edge_agent.policy.schemes import SCHEMES
 from edge_agent.tuning.calibration import Calibration
+from evaluation.quality.setting import CURVE, GREEDY, MEAN, NUM_IDS, SAMPLED, Setting
 
 PAPERS = ("u-hlm", "cu-hlm-offline", "cu-hlm-online")
-NUM_IDS = 32  # ids that a truncated distribution keeps, unless the papers or the calibration have a k*
-REFERENCE = "llm"  # the target model alone
-MEAN, VOTE = "perturbation-mean", "perturbation-vote"
 
-U_HLM_FIT = Fit(0.82, -0.06)  # as published; PUBLISHED_FIT is CU-HLM's
-PUBLISHED_K = 30
 RISK_PRONE = {"u-hlm": 0.43, "cu-hlm-offline": 0.81, "cu-hlm-online": 0.81}  # as published
-CURVE = "more thresholds"
 CURVE_THRESHOLDS = (0.03, 0.2, 0.6)
 CURVE_VOTES = (0.2, 0.65)  # between votes, which are multiples of 0.05
 CURVE_RATES = (0.2, 0.03)
-GREEDY, SAMPLED = "greedy", "sampled"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A scheme with its numbers; `choice` names their origin.
-
-    The line `slope` and `intercept` predicts rejections: for the papers' risk bound, and for CU-HLM online.
-    """
-
-    sampling: str
-    scheme: str
-    choice: str
-    threshold: float
-    max_ids: int = NUM_IDS
-    estimator: str = MEAN
-    uplink_probability: float = 0.5
-    slope: float = PUBLISHED_FIT.slope
-    intercept: float = PUBLISHED_FIT.intercept
-
-    @property
-    def key(self) -> str:
-        """What the text and its figures depend on, apart from prompt and seed."""
-        return (
-            f"{self.sampling} {self.scheme} {self.threshold} {self.max_ids} {self.estimator} "
-            f"{self.uplink_probability} {self.fit}"
-        )
-
-    @property
-    def fit(self) -> Fit:
-        """The line from uncertainty to rejection."""
-        return Fit(self.slope, self.intercept)
-
-    def config(self, max_tokens: int) -> AgentConfig:
-        """Return the agent's config; it sets the threshold, so the model's calibration file is not used."""
-        return AgentConfig(
-            scheme=self.scheme,
-            threshold=self.threshold,
-            temperature=0.0 if self.sampling == GREEDY else None,
-            max_tokens=max_tokens,
-            max_ids=self.max_ids,
-            estimator=self.estimator,
-            uplink_probability=self.uplink_probability,
-        )
-
-    @property
-    def family(self) -> str:
-        """The curve that a setting belongs to: all but the threshold."""
-        scheme = SCHEMES[self.scheme]
-        if scheme.form is Form.TOP_K and not scheme.adaptive_k:
-            return f"{self.scheme}, k = {self.max_ids}" + (", 20 votes" if self.estimator == VOTE else "")
-        return self.scheme + (", 20 votes" if self.estimator == VOTE else "")
-
-    @property
-    def has_threshold(self) -> bool:
-        """Whether a threshold decides what goes up."""
-        return SCHEMES[self.scheme].gate is Gate.UNCERTAIN
-
-    @classmethod
-    def papers(cls, sampling: str, scheme: str, choice: str, threshold: float) -> Self:
-        """Return a scheme of the papers as published, at one threshold."""
-        fit = U_HLM_FIT if scheme == "u-hlm" else PUBLISHED_FIT
-        return cls(
-            sampling, scheme, choice, threshold, PUBLISHED_K, VOTE, slope=fit.slope, intercept=fit.intercept
-        )
+def agent_config(setting: Setting, max_tokens: int) -> AgentConfig:
+    """Return the agent's config; it sets the threshold, so the model's calibration file is not used."""
+    return AgentConfig(
+        scheme=setting.scheme,
+        threshold=setting.threshold,
+        temperature=0.0 if setting.sampling == GREEDY else None,
+        max_tokens=max_tokens,
+        max_ids=setting.max_ids,
+        estimator=setting.estimator,
+        uplink_probability=setting.uplink_probability,
+    )
 
 
 def settings(calibration: Calibration | None, budgets: Sequence[float], sampling: str) -> list[Setting]:

@@ -36,6 +36,7 @@ CALIBRATION = Calibration(
     risk_prone=0.4,
     offline_k=7,
     operating_points=(OperatingPoint(0.0, 0.0, 1.0), OperatingPoint(0.3, 0.02, 0.2)),
+    sent_ks=((0.01, 8), (0.2, 12)),
 )
 
 
@@ -63,6 +64,16 @@ def write(path: Path, **changes: object) -> Path:
     fields = json.loads(CALIBRATION.to_json()) | changes
     path.write_text(json.dumps(fields))
     return path
+
+
+def test_k_from_the_sent_tokens_is_that_of_the_next_lower_threshold_measured() -> None:
+    assert [CALIBRATION.sent_k(threshold) for threshold in (0.005, 0.01, 0.1, 0.9)] == [7, 8, 8, 12]
+
+
+def test_a_file_without_k_from_the_sent_tokens_is_read() -> None:
+    fields = json.loads(CALIBRATION.to_json())
+    del fields["sent_ks"]
+    assert Calibration.from_json(json.dumps(fields)).sent_k(0.5) == CALIBRATION.offline_k
 
 
 # -- finding it ------------------------------------------------------------------------------------------
@@ -132,6 +143,9 @@ def test_a_broken_file_is_refused_with_one_sentence(tmp_path: Path, text: str) -
         ({"fit": {"slope": 1, "intercept": float("nan")}}, "intercept is not a number"),
         ({"risk_prone": True}, "risk_prone is not a number"),
         ({"offline_k": 0}, "offline_k is not a whole number above 0"),
+        ({"sent_ks": [[0.1, 0]]}, "one of its sent_ks is not a whole number above 0"),
+        ({"sent_ks": [[0.1, 2.5]]}, "one of its sent_ks is not a whole number above 0"),
+        ({"sent_ks": [3]}, "it is not a calibration"),
         ({"operating_points": [{"threshold": 2, "risk": 0, "uplink_rate": 0}]}, "threshold outside 0 to 1"),
         (
             {"operating_points": [{"threshold": 0.1, "risk": None, "uplink_rate": 0}]},

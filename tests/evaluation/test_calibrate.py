@@ -34,11 +34,11 @@ from evaluation.calibrate.prompts import fresh_commands
 from evaluation.calibrate.rejection_line import fit_line, isotonic_curve
 from evaluation.calibrate.samples import COSTED_KS, COSTS, HYBRID, SENT_LEVELS, TARGET, Samples, Seen, Walk
 from evaluation.calibrate.tradeoff import cost, offline_k, operating_points, papers_bound, sent_ks, thresholds
-from evaluation.calibrate.truncation_costs import bias, rebuilt, truncation_costs
 from evaluation.calibrate.walking import _Notes, walk_both
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.models.pair import load_pair
+from evaluation.models.truncation_costs import bias, rebuilt, truncation_costs
 from evaluation.models.undelayed import write
 from evaluation.reporting.finished import Finished
 from evaluation.smart_home.held_out import held_out

@@ -21,9 +21,10 @@ from evaluation.models.undelayed import write
 from evaluation.quality.agreement import agreement, edit_distance
 from evaluation.quality.answering import MAX_TOKENS, Desk, replies
 from evaluation.quality.equal_drift import at, compare
-from evaluation.quality.replies import PARTS, Reply
+from evaluation.quality.reply import PARTS, Reply
 from evaluation.quality.scores import score, scores, wilson
-from evaluation.quality.variants import CURVE, GREEDY, SAMPLED, VOTE, Setting, matched, settings
+from evaluation.quality.setting import CURVE, GREEDY, SAMPLED, VOTE, Setting
+from evaluation.quality.variants import agent_config, matched, settings
 from evaluation.reporting.significance import NUM_FLIPS, holm, paired_p_value
 from evaluation.smart_home.held_out import held_out
 from tests.support.small_models import FolderOf
@@ -181,7 +182,7 @@ def test_every_scheme_is_judged_as_published_and_with_the_calibrations_numbers()
     assert averse[0].threshold == pytest.approx(calibration.fit.risk_averse, rel=1e-2)
     assert {each.threshold for each in averse} == {averse[0].threshold}
     assert averse[0].fit.slope == pytest.approx(calibration.fit.slope, rel=1e-3)
-    policy = build_policy(averse[0].config(9), calibration.sampling, 1)
+    policy = build_policy(agent_config(averse[0], 9), calibration.sampling, 1)
     assert policy.threshold == averse[0].threshold
     assert [each.max_ids for each in averse if each.scheme == "cu-hlm-offline"] == [calibration.offline_k, 2]
     budget = next(each for each in found if each.choice == "risk budget 0.01")
@@ -213,10 +214,10 @@ def test_texts_and_skips_are_those_of_agent_and_worker(sampling: str) -> None:
         prompt = pair.prompt(command.command)
         found = replies(pair, chosen, 0, command, 1, 7)
         shown = random.Random(1).sample(list(zip(chosen, found, strict=True)), 10)
-        desk = Desk(pair, tuple(prompt), 7, choose_sampling(chosen[0].config(9), pair.info.sampling))
+        desk = Desk(pair, tuple(prompt), 7, choose_sampling(agent_config(chosen[0], 9), pair.info.sampling))
         for setting, one in shown:
             calibration = replace(CALIBRATION, fit=setting.fit)
-            written = write(pair, setting.config(MAX_TOKENS), prompt, 7, calibration=calibration)
+            written = write(pair, agent_config(setting, MAX_TOKENS), prompt, 7, calibration=calibration)
             assert one.tokens == len(written.tokens)
             assert one.skipped == written.tally.num_skipped
             assert one.is_right == command.is_right(written.text)
@@ -231,10 +232,10 @@ def test_the_drift_is_what_audits_would_measure() -> None:
     command = held_out(3)[2]
     with load_pair() as pair:
         prompt = pair.prompt(command.command)
-        sampling = choose_sampling(setting.config(9), pair.info.sampling)
+        sampling = choose_sampling(agent_config(setting, 9), pair.info.sampling)
         for seed in range(8):
             text = Desk(pair, tuple(prompt), seed, sampling).text(setting)
-            tally = write(pair, setting.config(MAX_TOKENS), prompt, seed).tally
+            tally = write(pair, agent_config(setting, MAX_TOKENS), prompt, seed).tally
             assert tally.measured_risk_sum <= text.drift + 0.03 * tally.num_measured + 1e-9
 
 
@@ -247,7 +248,7 @@ def test_greedy_schemes_that_lose_nothing_write_the_targets_text() -> None:
         texts = {}
         for setting in settings(None, (), GREEDY):
             if setting.scheme in ("llm", "hlm", "lossless", "coupled"):
-                config = setting.config(256)
+                config = agent_config(setting, 256)
                 texts[setting.scheme] = [write(pair, config, prompt, 1).tokens for prompt in prompts]
     assert all(each == texts["llm"] for each in texts.values())
 
