@@ -41,7 +41,7 @@ from edge_agent.policy.reach import (
 )
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 from edge_agent.policy.schemes import Form, Gate, Scheme
-from edge_agent.policy.uncertainty import ESTIMATORS, Estimator
+from edge_agent.policy.uncertainty import ESTIMATORS, Estimator, estimate
 
 DEFAULT_MAX_IDS = 32
 MAX_IDS = 65536  # of one truncated distribution, by the protocol
@@ -107,7 +107,7 @@ class Policy:
             token, prob, distribution = self._draw(head, position)
             uncertainty = 0.0
             if self.scheme.gate is Gate.UNCERTAIN:
-                uncertainty = self.estimator(head, token, self.seed, position)
+                uncertainty = estimate(self.estimator, head, token, self.seed, position)
         if self.scheme.form is Form.TOP_K and not self.sampling.greedy:
             distribution = self._top_k(head, prob, uncertainty)
         return Proposal(

@@ -16,7 +16,8 @@ from edge_agent.policy.head import Head, Logits
 from edge_agent.policy.normalisers import Temperatures, normalisers
 from edge_agent.policy.sums import total, weighted
 
-Estimator: TypeAlias = Callable[[Logits | Head, int, int, int], float]
+Estimator: TypeAlias = Callable[[Logits, int, int, int], float]
+HeadEstimator: TypeAlias = Callable[[Logits | Head, int, int, int], float]
 
 NUM_TEMPERATURES = 20
 MIN_TEMPERATURE = 0.05
@@ -121,10 +122,16 @@ def _probs(logits: Logits) -> FloatArray:
     return weights / weights.sum()
 
 
-ESTIMATORS: dict[str, Estimator] = {
+ESTIMATORS: dict[str, HeadEstimator] = {
     "perturbation-mean": perturbation_mean,
     "perturbation-vote": perturbation_vote,
     "entropy": entropy,
     "max-probability": doubt,
     "margin": margin,
 }
+
+
+def estimate(estimator: Estimator, head: Head, token: int, seed: int, position: int) -> float:
+    """What an estimator returns. Those of this module take the head, which is found once; others a row."""
+    known = next((one for one in ESTIMATORS.values() if one is estimator), None)
+    return known(head, token, seed, position) if known else estimator(head.logits, token, seed, position)

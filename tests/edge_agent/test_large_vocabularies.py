@@ -277,3 +277,14 @@ def test_an_uncertainty_that_no_gate_asks_for_is_not_measured() -> None:
     for scheme in ("slm", "hlm", "rand-hlm"):
         logits = np.zeros(SMALL, np.float32)
         assert replace(policy(scheme, QWEN), estimator=fail).propose(logits, 3).uncertainty == 0.0
+
+
+def test_an_estimator_of_ones_own_gets_the_row() -> None:
+    logits = np.zeros(SIZE, np.float32)
+    logits[0] = 0.25
+
+    def first(row: np.ndarray, *_: object) -> float:
+        return float(row[0])
+
+    own = replace(policy("lossless", QWEN), estimator=first)
+    assert own.propose(logits, 3).uncertainty == 0.25
