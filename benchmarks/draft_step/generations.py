@@ -106,7 +106,7 @@ class Bench:
         return Generation(
             session=EdgeSession(prompt, settings),
             mailbox=Mailbox("bench", AcceptingWorker()),
-            drafting=Drafting(self.model, self.thread, policy, self.text.vocab_size),
+            drafting=Drafting(self.model, self.thread, policy, opening),
             decoder=Decoder(self.text.stream(prompt), StopStrings(())),
             turn=turn,
         )
