@@ -40,6 +40,7 @@ from common.link.will import will_of
 MAX_BACKLOG_BYTES = 1024 * 1024  # queued for the network; above this QoS 0 is dropped
 CLOSE_TIMEOUT = 1.0
 LOOK_INTERVAL = 1.0  # seconds
+PACKETS_PER_TURN = 32  # read at once: under load a turn of the event loop costs more than a packet
 NO_ANSWER = 0x8D  # MQTT's code for a side that does not answer within the keepalive
 
 _OVERHEAD = 32  # more than a PUBLISH has besides topic and payload
@@ -338,7 +339,10 @@ class Connection(aiomqtt.Client):
         is_understood = False
         self._watch.heard(self._loop.time())
         try:
-            self._client.loop_read()
+            for _ in range(PACKETS_PER_TURN):
+                self._client.loop_read()
+                if not num_unread(self._client.socket()):
+                    break
             while isinstance(sock := self._client.socket(), ssl.SSLSocket) and sock.pending() > 0:
                 self._client.loop_read()
             is_understood = True
@@ -349,10 +353,19 @@ class Connection(aiomqtt.Client):
 
 def num_unacknowledged(sock: object) -> int:
     """Bytes that the kernel still holds because the other side has not acknowledged them; 0 if unknown."""
+    return _asked_of_kernel(sock, termios.TIOCOUTQ)
+
+
+def num_unread(sock: object) -> int:
+    """Bytes that have arrived and not been read yet; 0 if unknown."""
+    return _asked_of_kernel(sock, termios.FIONREAD)
+
+
+def _asked_of_kernel(sock: object, request: int) -> int:
     if not isinstance(sock, socket.socket) or sock.fileno() < 0:
         return 0
     try:
-        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        answer = fcntl.ioctl(sock.fileno(), request, b"\0\0\0\0")
     except OSError:  # not on this system
         return 0
     return int.from_bytes(answer, sys.byteorder)
