@@ -80,7 +80,7 @@ def test_the_lowest_versions_that_are_tried_are_those_of_the_package(
     tried = dict(line.split("==") for line in lines if "==" in line)
     assert tried.keys() == lowest.keys() - left_out
     for name, version in tried.items():
-        assert version.removesuffix(".0") == lowest[name].removesuffix(".0")
+        assert re.sub(r"(\.0)+$", "", version) == re.sub(r"(\.0)+$", "", lowest[name])
 
 
 def optional(project: dict[str, Any], extra: str) -> list[str]:
