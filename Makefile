@@ -25,7 +25,8 @@ mutation: $(VENV)/.mutation
 	$(BIN)/python -m benchmarks.mutation --mutants $(MUTANTS)
 
 # an agent with the lowest versions that pyproject.toml allows, without torch: its tests that need no target model,
-# and an answer of the demo's draft model
+# and an answer of the demo's draft model; then the demo and one command of the evaluation with the lowest versions of both
+# ends
 test-lowest: LOWEST := $(VENV)-lowest
 test-lowest:
 	./mosquitto/install
@@ -36,6 +37,12 @@ test-lowest:
 	  tests/common/test_codec.py tests/common/test_packed.py tests/common/test_dead_line.py \
 	  tests/common/test_strange_packets.py tests/edge_agent/test_audit.py
 	$(LOWEST)/bin/edge-agent generate --scheme slm --max-tokens 8 "turn on the kitchen light"
+	$(PYTHON) -m venv --clear $(LOWEST)-eval
+	$(LOWEST)-eval/bin/python -m pip install --quiet --constraint deploy/lowest-eval.txt $(TORCH)
+	$(LOWEST)-eval/bin/python -m pip install --quiet --constraint deploy/lowest-eval.txt --editable '.[edge,cloud]' \
+	  scipy matplotlib simpy tqdm
+	$(LOWEST)-eval/bin/python -m evaluation.demo
+	$(LOWEST)-eval/bin/python -m evaluation bytes --num 20 --commands 4 --out $(LOWEST)-eval/results
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -105,4 +112,4 @@ $(VENV)/.torch:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-lowest-eval build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

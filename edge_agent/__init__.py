@@ -10,9 +10,10 @@ that library's telemetry, which must happen before it is loaded (`common.process
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from common.process.telemetry import decline_telemetry
+
+TYPE_CHECKING = False  # that of typing, which takes a while to import, before Ctrl-C is handled
 
 if TYPE_CHECKING:
     from edge_agent.agent import EdgeAgent

@@ -19,6 +19,8 @@ An answer that ends early because the cloud is away raises nothing: see `Generat
 from collections.abc import Generator
 from contextlib import contextmanager
 
+SHORTEN = "shorten the prompt"  # the advice in each message about a prompt that is too long for a worker
+
 
 class AgentError(Exception):
     """The base of every error of an agent."""

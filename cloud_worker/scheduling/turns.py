@@ -15,6 +15,7 @@ from cloud_worker.scheduling.task import Task
 from cloud_worker.session.job import Job
 
 LIGHT_ROOM = 2.0  # plain passes that one task of a light device may take at once, while others are active
+LONG_ROOM = 3.0  # plain passes for all tasks of light devices that take longer than a plain pass
 HEAVY_ROOM = 1.0  # plain passes that heavy devices may add to a pass of their own
 SHARED_ROOM = 0.5  # the same in a pass with a light one
 PASS_SECONDS = 0.1  # that a pass may take beside no light device: one may arrive any moment
@@ -31,6 +32,7 @@ class Turns:
         self._is_protecting = costs.protects(now)
         self._num_taken = 0
         self._spent = 0.0  # on heavy tasks
+        self._spent_on_long = 0.0  # on long tasks of light devices
         self._has_light = False
 
     def __iter__(self) -> Iterator[SessionKey]:
@@ -62,12 +64,24 @@ class Turns:
         self._num_taken += 1
         if self._is_protecting and costs.is_light(device):
             self._has_light = True
-            return max(1, int(min(LIGHT_ROOM * costs.plain_pass, self._longest()) / one))
+            return self._light_room(task, one, is_first=is_first)
         left = self._room() - self._spent - TASK_SECONDS
         wanted = num_positions(task.job) - task.judging.num_rows
         count = min(wanted, max(0, math.floor(left / one)))
         self._spent += TASK_SECONDS + count * one
         return max(count, int(is_first))
+
+    def _light_room(self, task: Task, one: float, *, is_first: bool) -> int:
+        """Short tasks run whole. Long ones, such as prompts, share the pass: many may come at once."""
+        plain = self._costs.plain_pass
+        room = min(LIGHT_ROOM * plain, self._longest())
+        wanted = num_positions(task.job) - task.judging.num_rows
+        if wanted * one <= plain:
+            return max(1, int(room / one))
+        count = int(min(room, LONG_ROOM * plain - self._spent_on_long) / one)
+        count = max(int(is_first), min(wanted, count))
+        self._spent_on_long += count * one
+        return count
 
     def _room(self) -> float:
         """The seconds for all tasks that are not of a protected device."""

@@ -11,13 +11,13 @@ from common.process.log import printable
 from common.process.settings import with_flags
 from edge_agent.agent import EdgeAgent
 from edge_agent.cli.asks import Ask, Form, Unreadable, asks
+from edge_agent.cli.conversation import Conversation
 from edge_agent.cli.input import open_input, read_lines
 from edge_agent.cli.terminal import legend, painter
 from edge_agent.config import AgentConfig
-from edge_agent.errors import AgentError, ModelError
+from edge_agent.errors import SHORTEN, AgentError, ModelError
 from edge_agent.generation.events import Emitted
 from edge_agent.report import Report
-from edge_agent.text.prompts import Message
 
 
 def generate(config: AgentConfig, flags: argparse.Namespace) -> int:
@@ -41,7 +41,8 @@ async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
             try:
                 if isinstance(ask, Unreadable):
                     raise ask.error
-                succeeded, _ = await _answer(agent, ask, flags, as_json=as_json)
+                _, failure = await _answer(agent, ask, flags, as_json=as_json)
+                succeeded = failure is None
             except AgentError as error:
                 if form is Form.WHOLE:
                     raise
@@ -52,8 +53,8 @@ async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
 
 async def _answer(
     agent: EdgeAgent, ask: Ask, flags: argparse.Namespace, *, as_json: bool = False
-) -> tuple[bool, str]:
-    """Stream one answer; returns whether it succeeded, and its text."""
+) -> tuple[Report, str | None]:
+    """Stream one answer; returns its report, and why it failed if it did."""
     generation = agent.generate(ask.prompt, seed=ask.seed)
     before = agent.link_statistics
     paint = painter(sys.stdout, shows_tokens=flags.show_tokens, shows_tentative=flags.tentative)
@@ -73,8 +74,8 @@ async def _answer(
     if not (as_json or flags.quiet):
         print("\n".join(f"[{line}]" for line in report.lines()), file=sys.stderr)
     if explained:
-        print(f"edge-agent: {printable(explained)}", file=sys.stderr)
-    return failure is None, report.text
+        _note(explained)
+    return report, failure
 
 
 def _pass_over(ask: Ask | Unreadable, error: AgentError, *, as_json: bool) -> bool:
@@ -82,7 +83,7 @@ def _pass_over(ask: Ask | Unreadable, error: AgentError, *, as_json: bool) -> bo
     message = with_flags(str(error), AgentConfig)
     if as_json:
         print(json.dumps({**_asked(ask), "text": "", "error": message}), flush=True)
-    print(f"edge-agent: {printable(message)}", file=sys.stderr)
+    _note(message)
     return False
 
 
@@ -105,11 +106,37 @@ async def _chat(config: AgentConfig, flags: argparse.Namespace) -> int:
         print(
             "Ctrl-D ends the conversation." + (f" {legend()}" if flags.show_tokens else ""), file=sys.stderr
         )
-        messages: list[Message] = []
+        conversation = Conversation()
         async for line in read_lines(open_input(), "> "):
             if line.strip():
-                messages.append({"role": "user", "content": line})
-                _, text = await _answer(agent, Ask(messages), flags)
-                messages.append({"role": "assistant", "content": text})
+                try:
+                    await _reply(agent, conversation, line, flags)
+                except AgentError as error:
+                    _note(with_flags(str(error), AgentConfig))
     print()
     return 0
+
+
+async def _reply(
+    agent: EdgeAgent, conversation: Conversation, question: str, flags: argparse.Namespace
+) -> None:
+    """Answer one line of a chat, without the oldest turns if they do not fit into the models."""
+    if conversation.fit(question, agent.generate):
+        _note(_OUTGROWN)
+    while True:
+        report, failure = await _answer(agent, Ask(conversation.messages(question)), flags)
+        is_too_long = failure is not None and SHORTEN in failure and not report.text
+        if not (is_too_long and conversation.forget()):  # a worker may take less than the draft model
+            break
+        _note(_OUTGROWN)
+    if report.text or failure is None:
+        conversation.add(question, report.text)
+    if report.finish_reason == "length" and report.num_tokens < agent.config.max_tokens:
+        _note("this answer is cut off: the conversation has become as long as the models take")
+
+
+_OUTGROWN = "the conversation is longer than the models take: its oldest part is left out from now on"
+
+
+def _note(message: str) -> None:
+    print(f"edge-agent: {printable(message)}", file=sys.stderr)

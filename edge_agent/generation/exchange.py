@@ -18,7 +18,7 @@ from common.protocol.messages import Correction, Draft
 from common.protocol.summary import summarise
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
-from edge_agent.errors import BrokerError, GenerationError, raised_as
+from edge_agent.errors import SHORTEN, BrokerError, GenerationError, raised_as
 from edge_agent.generation.mailbox import Inbox
 from edge_agent.monitoring.totals import Totals
 from edge_agent.session.events import Connecting, LinkEvent
@@ -97,16 +97,14 @@ class Exchange:
         try:
             payload = encode(outgoing.message)
         except ValueError as error:
-            raise GenerationError(
-                f"a draft cannot be sent: {error}; shorten the prompt, or use lossless"
-            ) from error
+            raise GenerationError(f"a draft cannot be sent: {error}; {SHORTEN}, or use lossless") from error
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s, to %s", summarise(outgoing.message), outgoing.worker or "any worker")
         topic, qos = self._topics.open(self._pool, self._device, session), 1
         if outgoing.worker is not None:
             topic, qos = self._topics.draft(self._pool, outgoing.worker, self._device, session), 0
         if excess := self._link.excess(topic, payload, qos=qos, expiry=EXPIRY):
-            raise GenerationError(f"a draft cannot be sent: {excess}, or shorten the prompt")
+            raise GenerationError(f"a draft cannot be sent: {excess}, or {SHORTEN}")
         if isinstance(outgoing.message, Draft):
             self._estimate.sent((session, outgoing.message.n), len(payload), time.monotonic())
         if outgoing.worker is None:

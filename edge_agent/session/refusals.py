@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from common.protocol.messages import Reason, Refusal
+from edge_agent.errors import SHORTEN
 
 FIRST_PAUSE = 1.0  # seconds; the longest pause after a first refusal
 LONGEST_PAUSE = 20.0
@@ -19,7 +20,7 @@ SHORT_PAUSE = 0.1  # after such a refusal; one that comes several times counts o
 
 ADVICE = {
     Reason.TOKENIZER_MISMATCH: "use a draft and a target model of one family",
-    Reason.TOO_LONG: "shorten the prompt or ask for fewer tokens",
+    Reason.TOO_LONG: f"{SHORTEN} or ask for fewer tokens",
     Reason.UNSUPPORTED_VERSION: "upgrade the older of the two sides",
 }
 

@@ -31,7 +31,7 @@ from cloud_worker.monitoring.tally import WorkerTally
 from common.link import Link, LinkError, LinkSettings, LinkStatistics
 from common.process.settings import CommandLine, add_flags, load
 from common.protocol.worker_status import State
-from edge_agent.__main__ import _parser as agent_parser  # pyright: ignore[reportPrivateUsage]
+from edge_agent.cli.command_line import _parser as agent_parser  # pyright: ignore[reportPrivateUsage]
 from edge_agent.config import AgentConfig
 from evaluation.local.broker import LocalBroker, free_port, mosquitto_path
 from tests.support.small_models import FolderOf

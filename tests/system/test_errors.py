@@ -507,6 +507,42 @@ def test_ctrl_c_while_nothing_is_typed_is_one_sentence(
     agent.communicate()
 
 
+def test_a_chat_that_outgrows_the_worker_goes_on_without_its_beginning(
+    served: LocalBroker, draft_folder: FolderOf
+) -> None:
+    flags = ("--model", str(draft_folder("llama")), "--broker", served.url, "--max-tokens", "5", "--quiet")
+    line = "turn on the light " * 6 + "\n"
+    done = run("chat", *flags, "--scheme", "hlm", input=line * 5 + "hello\n")
+    assert done.returncode == 0
+    assert done.stdout.count("> ") == 7
+    assert "its oldest part is left out" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_chat_that_outgrows_the_draft_model_goes_on_without_its_beginning() -> None:
+    lines = ["turn on the kitchen light and the lamp in the bedroom please"] * 30
+    done = run("chat", "--scheme", "slm", "--max-tokens", "60", "--quiet", input="\n".join(lines))
+    assert done.returncode == 0
+    assert done.stdout.count("> ") == 31
+    complaints = set(done.stderr.splitlines())
+    outgrown = "the conversation is longer than the models take: its oldest part is left out from now on"
+    assert f"edge-agent: {outgrown}" in complaints
+    assert complaints <= {
+        "Ctrl-D ends the conversation.",
+        f"edge-agent: {outgrown}",
+        "edge-agent: this answer is cut off: the conversation has become as long as the models take",
+    }
+
+
+def test_a_line_that_no_model_takes_does_not_end_a_chat() -> None:
+    lines = ["light " * 3000, "turn on the light", "<\ud800"]
+    text = "\n".join(lines).encode(errors="surrogatepass")
+    arguments = command("edge_agent", "chat", "--scheme", "slm", "--max-tokens", "9", "--quiet")
+    done = subprocess.run(arguments, input=text, capture_output=True, timeout=TIMEOUT, check=True)
+    assert done.stdout.decode().count("> ") == 4
+    check_sentence(done.stderr.decode().removeprefix("Ctrl-D ends the conversation.\n"), "shorten it")
+
+
 def test_a_chat_ends_with_its_input(served: LocalBroker, draft_folder: FolderOf) -> None:
     flags = ("--model", str(draft_folder("llama")), "--broker", served.url, "--max-tokens", "5", "--quiet")
     done = run("chat", *flags, input="hello\n\nwhat is the time?\n")
