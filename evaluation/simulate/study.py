@@ -8,7 +8,6 @@ world, with its prompts one after another on one device, as in real use.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from evaluation.calibrate.prompts import fresh_commands
 from evaluation.models.pair import Pair
 from evaluation.simulate.measures import Speed, Worth, greedy_reply, speed, worth
 from evaluation.simulate.running import Prompt, Simulation, World
@@ -17,6 +16,7 @@ from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE, Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate
 from evaluation.simulate.world.compute import Compute
 from evaluation.simulate.world.device import Known, Outcome
+from evaluation.smart_home.fresh import fresh_commands
 from evaluation.smart_home.held_out import HeldOut
 
 BROKER_SECONDS = 0.25e-3  # half of what the path adds to a round trip (docs/measurements.md, "The path")
