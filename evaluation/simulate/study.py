@@ -21,7 +21,7 @@ from evaluation.smart_home.held_out import HeldOut
 
 BROKER_SECONDS = 0.25e-3  # half of what the path adds to a round trip (docs/measurements.md, "The path")
 NUM_TUNING, NUM_TIMED = 40, 12  # commands on which things are tuned; of these, how many are timed
-SEEDS_APART = 1_000_000  # more than the number of commands, so that no two texts share random numbers
+SEEDS_APART = 10_000  # more than the number of commands, so that no two texts share random numbers
 DOWN_SEED = 1_000_003  # so that the downlink fades differently from the uplink
 
 
@@ -59,6 +59,19 @@ class Study:
         ]
         asked = [*self.asked] * num_seeds
         return Study(self.pair, asked, prompts, self.settings, self.compute, self.tuning)
+
+    @property
+    def num_commands(self) -> int:
+        """The number of commands; each is asked as often."""
+        return len({prompt.tokens for prompt in self.prompts})
+
+    @property
+    def described(self) -> str:
+        """What is asked, for the head of a page."""
+        num_seeds = len(self.prompts) // self.num_commands
+        return f"{self.num_commands} held-out commands" + (
+            f", {num_seeds} seeds each" if num_seeds > 1 else ""
+        )
 
     def simulation(self, name: str, **settings: object) -> Simulation:
         """Return the simulation of a scheme with `settings` that differ from the study's; made once."""
