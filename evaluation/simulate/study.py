@@ -20,7 +20,7 @@ from evaluation.smart_home.fresh import fresh_commands
 from evaluation.smart_home.held_out import HeldOut
 
 BROKER_SECONDS = 0.25e-3  # half of what the path adds to a round trip (docs/measurements.md, "The path")
-NUM_TUNING, NUM_TIMED = 40, 12  # commands on which things are tuned; of these, how many are timed
+NUM_TUNED = 6  # commands on which a peer's block length is chosen
 SEEDS_APART = 10_000  # more than the number of commands, so that no two texts share random numbers
 DOWN_SEED = 1_000_003  # so that the downlink fades differently from the uplink
 
@@ -46,7 +46,7 @@ class Study:
     ) -> "Study":
         """Give each command its own seed, counted up from `seed`."""
         prompts = [Prompt(tuple(pair.prompt(one.command)), seed + i) for i, one in enumerate(asked)]
-        fresh = enumerate(fresh_commands(NUM_TUNING), seed)
+        fresh = enumerate(fresh_commands(NUM_TUNED), seed)
         tuning = [Prompt(tuple(pair.prompt(command)), number) for number, command in fresh]
         return cls(pair, asked, prompts, settings, compute, tuning)
 
@@ -89,9 +89,7 @@ class Study:
         if name not in PEERS:
             return self.simulation(name, **settings)
         rates = {
-            gamma: speed(
-                self.simulation(f"{name}-{gamma}", **settings).run_alone(self.tuning[:NUM_TIMED], world)
-            )
+            gamma: speed(self.simulation(f"{name}-{gamma}", **settings).run_alone(self.tuning, world))
             for gamma in GAMMAS
         }
         gamma = best_length({gamma: rate.tokens_per_second for gamma, rate in rates.items()})
