@@ -20,7 +20,7 @@ from evaluation.smart_home.fresh import fresh_commands
 from evaluation.smart_home.held_out import HeldOut
 
 BROKER_SECONDS = 0.25e-3  # half of what the path adds to a round trip (docs/measurements.md, "The path")
-NUM_TUNED = 6  # commands on which a peer's block length is chosen
+NUM_TUNED = 4  # commands on which a peer's block length is chosen
 SEEDS_APART = 10_000  # more than the number of commands, so that no two texts share random numbers
 DOWN_SEED = 1_000_003  # so that the downlink fades differently from the uplink
 
