@@ -29,13 +29,14 @@ from edge_agent.tuning.calibration import FILE_NAME, Calibration
 from evaluation.calibrate.analysis import Analysis, analyse
 from evaluation.calibrate.blocks import to_html, to_markdown
 from evaluation.calibrate.page import page_blocks
-from evaluation.calibrate.prompts import NUM_FRESH, fresh_commands, read_prompts
+from evaluation.calibrate.prompts import read_prompts
 from evaluation.calibrate.samples import HYBRID, TARGET, Walk
 from evaluation.calibrate.tradeoff import THETA
 from evaluation.calibrate.walking import walk_both
 from evaluation.models.pair import Pair, add_pair_flags, default_cache, open_pair
 from evaluation.reporting.finished import Finished
 from evaluation.reporting.results import CHECKOUT, header, write_csv, write_section
+from evaluation.smart_home.fresh import NUM_FRESH, fresh_commands
 
 SCHEME = "opportunistic"  # writes the hybrid's text, and draws from the distribution that it would send
 RISKS = (0.001, 0.01, 0.02, 0.05)

@@ -1,7 +1,6 @@
-"""The prompts that a pair is calibrated on: a file of the user's, or newly drawn commands for the demo pair.
+"""The prompts of the user's file that a pair is calibrated on.
 
-Law: the demo's default prompts share no command with the published held-out ones, which quality is scored on,
-nor with the training data of its models.
+Law: bad input is a one-line error that names the file and the line.
 """
 
 import json
@@ -9,18 +8,6 @@ from pathlib import Path
 from typing import cast
 
 from common.process.settings import SettingsError
-from evaluation.smart_home import held_out_commands
-from evaluation.smart_home.held_out import held_out
-
-NUM_FRESH = 400
-FRESH_SEED = 11  # differs from those of training, the published commands and their scores
-
-
-def fresh_commands(num: int = NUM_FRESH) -> list[str]:
-    """Draw `num` held-out commands that are not among the published ones."""
-    published = {each.command for each in held_out()}
-    drawn = held_out_commands(num + len(published), FRESH_SEED)
-    return [command.text for command in drawn if command.text not in published][:num]
 
 
 def read_prompts(path: Path, field: str) -> list[str]:

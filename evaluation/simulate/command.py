@@ -60,6 +60,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="schemes and peers (sd-4; sd and dssd: the block length that is fastest), separated by commas",
     )
     parser.add_argument("--commands", type=int, default=200, help="held-out commands to answer")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="times that each command is asked, for papers and curves"
+    )
     parser.add_argument("--seed", type=int, default=1, help="seed of the first command; the others count up")
     parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature")
     parser.add_argument(
@@ -118,7 +121,8 @@ def run(flags: argparse.Namespace) -> int:
             else:
                 about = f"{header(_command(flags))}\n\nModel times: {study.compute.source}"
                 for write in PAGES[flags.what]:
-                    write(study, variants, flags.out, about, flags.sweep_commands, flags.delay_ms / 1000)
+                    asked = study if write is write_sweeps else study.repeated(flags.seeds)
+                    write(asked, variants, flags.out, about, flags.sweep_commands, flags.delay_ms / 1000)
     except (ValueError, ResultsError, AgentError, TargetModelError) as error:
         raise SettingsError(str(error)) from error
     return 0
@@ -127,6 +131,8 @@ def run(flags: argparse.Namespace) -> int:
 def _study(flags: argparse.Namespace, pair: Pair) -> Study:
     settings: dict[str, object] = {"temperature": flags.temperature}
     settings |= {name: getattr(flags, name) for name in SETTINGS if getattr(flags, name) is not None}
+    if flags.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {flags.seeds}")
     asked = held_out(flags.commands)
     return Study.of(pair, asked, flags.seed, settings, _compute(flags))
 

@@ -96,12 +96,11 @@ def run_family(study: Study, family: Family, where: Mapping[str, World]) -> list
         {label: _point(study, family, knob, window, where) for label, window in family.windows.items()}
         for knob in knobs
     ]
-    num_commands = len({prompt.tokens for prompt in study.prompts})
     return [
         Curve(
             label=label,
             knobs=tuple(knobs),
-            commands=np.arange(len(study.prompts)) % num_commands,
+            commands=np.arange(len(study.prompts)) % study.num_commands,
             seeds=np.array([prompt.seed for prompt in study.prompts]),
             columns={name: np.stack([point[label][name] for point in points]) for name in points[0][label]},
         )

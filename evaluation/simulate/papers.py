@@ -11,7 +11,6 @@ import numpy as np
 from edge_agent.policy.schemes import RISK_AVERSE_CU_HLM, RISK_AVERSE_U_HLM
 from edge_agent.tuning.calibration import Calibration
 from evaluation.simulate.measures import Speed, Worth, speed
-from evaluation.simulate.sent_k import sent_k
 from evaluation.simulate.study import Study
 from evaluation.simulate.sweeps import fixed, progress
 from evaluation.simulate.variants import Case, Variant
@@ -99,21 +98,9 @@ def at_rate_of(study: Study, case: Case, label: str) -> Case:
     return Case(label, "rand-hlm", {"uplink_probability": share})
 
 
-def ks_of_what_is_sent(study: Study) -> list[int]:
-    """Return k* from the tokens that CU-HLM sends at the pair's thresholds: risk-averse, and risk-prone.
-
-    On the tuning commands, as k* of all tokens is from other commands than those that are compared.
-    """
-    found: list[int] = []
-    for settings in ({}, *(case.settings for case in _prone_thresholds(study))):
-        simulation = study.simulation("cu-hlm-offline", **settings)
-        found.append(sent_k(simulation, simulation.run_alone(study.tuning, study.free())))
-    return found
-
-
-def _prone_thresholds(study: Study) -> list[Case]:
-    calibration = study.simulation("cu-hlm-offline").calibration
-    return risk_prone(calibration, ())[:1] if calibration else []
+def ks_of_what_is_sent(calibration: Calibration) -> list[int]:
+    """Return k* from the tokens that CU-HLM sends at the pair's thresholds: risk-averse, and risk-prone."""
+    return [calibration.sent_k(each) for each in (calibration.fit.risk_averse, calibration.risk_prone)]
 
 
 def skipping(study: Study, name: str, share: float, **settings: object) -> Case:

@@ -8,7 +8,6 @@ world, with its prompts one after another on one device, as in real use.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from evaluation.calibrate.prompts import fresh_commands
 from evaluation.models.pair import Pair
 from evaluation.simulate.measures import Speed, Worth, greedy_reply, speed, worth
 from evaluation.simulate.running import Prompt, Simulation, World
@@ -17,11 +16,12 @@ from evaluation.simulate.world.accounting import PAPERS_VOCAB_SIZE, Papers, Wire
 from evaluation.simulate.world.channel import Channel, Direction, FadingRate
 from evaluation.simulate.world.compute import Compute
 from evaluation.simulate.world.device import Known, Outcome
+from evaluation.smart_home.fresh import fresh_commands
 from evaluation.smart_home.held_out import HeldOut
 
 BROKER_SECONDS = 0.25e-3  # half of what the path adds to a round trip (docs/measurements.md, "The path")
-NUM_TUNING, NUM_TIMED = 40, 12  # commands on which things are tuned; of these, how many are timed
-SEEDS_APART = 1_000_000  # more than the number of commands, so that no two texts share random numbers
+NUM_TUNED = 4  # commands on which a peer's block length is chosen
+SEEDS_APART = 10_000  # more than the number of commands, so that no two texts share random numbers
 DOWN_SEED = 1_000_003  # so that the downlink fades differently from the uplink
 
 
@@ -46,7 +46,7 @@ class Study:
     ) -> "Study":
         """Give each command its own seed, counted up from `seed`."""
         prompts = [Prompt(tuple(pair.prompt(one.command)), seed + i) for i, one in enumerate(asked)]
-        fresh = enumerate(fresh_commands(NUM_TUNING), seed)
+        fresh = enumerate(fresh_commands(NUM_TUNED), seed)
         tuning = [Prompt(tuple(pair.prompt(command)), number) for number, command in fresh]
         return cls(pair, asked, prompts, settings, compute, tuning)
 
@@ -59,6 +59,19 @@ class Study:
         ]
         asked = [*self.asked] * num_seeds
         return Study(self.pair, asked, prompts, self.settings, self.compute, self.tuning)
+
+    @property
+    def num_commands(self) -> int:
+        """The number of commands; each is asked as often."""
+        return len({prompt.tokens for prompt in self.prompts})
+
+    @property
+    def described(self) -> str:
+        """What is asked, for the head of a page."""
+        num_seeds = len(self.prompts) // self.num_commands
+        return f"{self.num_commands} held-out commands" + (
+            f", {num_seeds} seeds each" if num_seeds > 1 else ""
+        )
 
     def simulation(self, name: str, **settings: object) -> Simulation:
         """Return the simulation of a scheme with `settings` that differ from the study's; made once."""
@@ -76,9 +89,7 @@ class Study:
         if name not in PEERS:
             return self.simulation(name, **settings)
         rates = {
-            gamma: speed(
-                self.simulation(f"{name}-{gamma}", **settings).run_alone(self.tuning[:NUM_TIMED], world)
-            )
+            gamma: speed(self.simulation(f"{name}-{gamma}", **settings).run_alone(self.tuning, world))
             for gamma in GAMMAS
         }
         gamma = best_length({gamma: rate.tokens_per_second for gamma, rate in rates.items()})

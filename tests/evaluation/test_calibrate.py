@@ -30,7 +30,6 @@ from edge_agent.tuning.calibration import Calibration
 from evaluation.__main__ import main
 from evaluation.calibrate.analysis import analyse
 from evaluation.calibrate.association import Groups, associate, correlation
-from evaluation.calibrate.prompts import fresh_commands
 from evaluation.calibrate.rejection_line import fit_line, isotonic_curve
 from evaluation.calibrate.samples import COSTED_KS, COSTS, HYBRID, SENT_LEVELS, TARGET, Samples, Seen, Walk
 from evaluation.calibrate.tradeoff import cost, offline_k, operating_points, papers_bound, sent_ks, thresholds
@@ -41,6 +40,7 @@ from evaluation.models.pair import load_pair
 from evaluation.models.truncation_costs import bias, rebuilt, truncation_costs
 from evaluation.models.undelayed import write
 from evaluation.reporting.finished import Finished
+from evaluation.smart_home.fresh import fresh_commands
 from evaluation.smart_home.held_out import held_out
 from tests.support.narrowing import present
 from tests.support.processes import answers, generate

@@ -23,7 +23,6 @@ from evaluation.simulate.curves import (
 from evaluation.simulate.measures import truncation_drift
 from evaluation.simulate.pages.curves_page import write_curve_sections
 from evaluation.simulate.replies import FILE_NAME, read_replies, write_replies
-from evaluation.simulate.sent_k import least_k
 from evaluation.simulate.variants import best_length
 
 WORLD = "a link"
@@ -123,10 +122,3 @@ def test_truncation_moves_a_verified_token_and_sending_all_does_not() -> None:
 def test_the_fastest_block_is_chosen_and_of_equal_ones_the_shortest() -> None:
     assert best_length({1: 20.0, 2: 30.0, 3: 25.0}) == 2
     assert best_length({1: 20.0, 2: 30.0, 3: 30.0}) == 2
-
-
-def test_the_least_number_of_ids_within_the_tolerated_mean_error_is_taken() -> None:
-    certain, uncertain = np.array([0.0, 0.0, 0.0]), np.array([0.9, 0.3, 0.1])
-    assert least_k([certain] * 9 + [uncertain], theta=0.1) == 1
-    assert least_k([certain, uncertain], theta=0.1) == 3
-    assert least_k([uncertain], theta=0.05) == 4

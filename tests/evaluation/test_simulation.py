@@ -285,6 +285,18 @@ def test_rand_hlm_sends_as_large_a_share_as_the_scheme_it_is_compared_with(pair:
     assert case.settings["uplink_probability"] == 1 - study.worth("u-hlm", threshold=0.05).skipped
 
 
+def test_every_command_is_asked_again_with_other_seeds(pair: Pair) -> None:
+    once = Study.of(pair, held_out(NUM_PROMPTS, first=FIRST), FIRST, {"temperature": 1.0}, PLAIN)
+    study = once.repeated(2)
+    assert [one.tokens for one in study.prompts] == [one.tokens for one in once.prompts] * 2
+    assert study.prompts[:NUM_PROMPTS] == once.prompts
+    assert len({one.seed for one in study.prompts}) == 2 * NUM_PROMPTS
+    (found,) = run_family(study, Family("slm", {"slm": None}, knobs=()), {"near": world(pair)})
+    assert found.commands.tolist() == [*range(NUM_PROMPTS)] * 2
+    assert (found.columns[TOKENS][0, :NUM_PROMPTS] > 0).all()
+    assert study.described == f"{NUM_PROMPTS} held-out commands, 2 seeds each"
+
+
 def test_a_peers_block_is_tuned_on_other_commands_and_short_where_rows_are_slow(pair: Pair) -> None:
     study = Study.of(pair, held_out(NUM_PROMPTS, first=FIRST), FIRST, {"temperature": 1.0}, PLAIN)
     assert not {prompt.tokens for prompt in study.tuning} & {prompt.tokens for prompt in study.prompts}

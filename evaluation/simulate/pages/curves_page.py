@@ -39,7 +39,7 @@ from evaluation.simulate.pages.cells import percent
 SWEEPS_PAGE, PAPERS_PAGE = "simulation.md", "papers.md"
 SHOWN_LEVEL = 0.001  # of the claims on the page; the CSV file has all
 SHOWN_OURS = ("opportunistic", "opportunistic, k = 2", "opportunistic, window 1", "lossless")
-SHOWN_SKIPS = ("u-hlm", "u-hlm, 20 votes", "opportunistic")  # CU-HLM skips as U-HLM does
+SHOWN_SKIPS = ("u-hlm", "opportunistic")  # CU-HLM skips as U-HLM does
 
 
 def write_curve_sections(folder: Path, header: str, curves: Sequence[Curve]) -> None:

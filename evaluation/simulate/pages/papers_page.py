@@ -11,6 +11,7 @@ from evaluation.reporting.results import Cell, markdown_table, write_csv, write_
 from evaluation.simulate.measures import Reply, Speed
 from evaluation.simulate.pages.cells import percent
 from evaluation.simulate.papers import AuditRow, PapersRow, SlowRow
+from evaluation.simulate.running import Prompt
 
 PAGE = "papers.md"
 
@@ -70,15 +71,17 @@ def papers_section(folder: Path, name: str, header: str, rows: Sequence[PapersRo
     write_section(folder / PAGE, name, f"{header}\n\n{text}")
 
 
-def replies_file(folder: Path, rows: Sequence[PapersRow]) -> None:
+def replies_file(
+    folder: Path, rows: Sequence[PapersRow], prompts: Sequence[Prompt], num_commands: int
+) -> None:
     """Write what each reply of the table is worth, so that its intervals can be derived again."""
     names = [field.name for field in fields(Reply)]
     lines = [
-        (row.label, command, *(_plain(getattr(reply, name)) for name in names))
+        (row.label, number % num_commands, prompt.seed, *(_plain(getattr(reply, name)) for name in names))
         for row in rows
-        for command, reply in enumerate(row.worth.replies)
+        for number, (prompt, reply) in enumerate(zip(prompts, row.worth.replies, strict=True))
     ]
-    write_csv(folder / "papers-replies.csv", ("scheme", "command", *names), lines)
+    write_csv(folder / "papers-replies.csv", ("scheme", "command", "seed", *names), lines)
 
 
 def _plain(value: float) -> Cell:

@@ -13,6 +13,7 @@ COUNTED = {PAPERS: "the papers' payload", WIRE: "everything counted"}
 _PEERS = ("sd-", "dssd-")
 _NAMES = (*SCHEMES, "sd", "dssd")
 _MARKS = "osv^D*PXhp<>d"
+_COLOURS = (*(f"C{number}" for number in range(10)), "black", "dimgrey")  # one for each name
 
 
 def throughput_over_snr(points: Sequence[SnrPoint]) -> Figure:
@@ -47,7 +48,7 @@ def bytes_per_token(points: Sequence[SnrPoint]) -> Figure:
         axes.bar([i + shift for i in range(len(names))], heights, 0.38, label=COUNTED[counting])
     axes.set(yscale="log", ylabel="uplink bytes per token")
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     axes.grid(alpha=0.3, axis="y")
     return figure
 
@@ -88,11 +89,11 @@ def add_line(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float]) ->
         xs,
         ys,
         label=name,
-        color=f"C{number % 10}",
+        color=_COLOURS[number],
         linestyle=kind,
         marker=_MARKS[mark % len(_MARKS)],
         markersize=4.0,
-        markerfacecolor="none" if settings else f"C{number % 10}",
+        markerfacecolor="none" if settings else _COLOURS[number],
         linewidth=2.0 if kind == "-" else 1.2,
         alpha=shade,
     )

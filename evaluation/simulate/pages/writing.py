@@ -47,7 +47,7 @@ def write_sweeps(
     at = f"{LINK_ROUND_TRIP_MS:g} ms round trip, everything counted"
     link_section(
         folder,
-        f"{header}\n\n{len(study.prompts)} held-out commands, one after another on one device; {at}.",
+        f"{header}\n\n{study.described}, one after another on one device; {at}.",
         over_links(study, round_trip_ms=LINK_ROUND_TRIP_MS),
     )
 
@@ -59,14 +59,14 @@ def write_curves(
     del variants, count
     curves = run_all(study, delay, offline_ks(study))
     write_replies(folder / FILE_NAME, curves)
-    write_curve_sections(folder, f"{header}\n\n{len(study.prompts)} held-out commands.", curves)
+    write_curve_sections(folder, f"{header}\n\n{study.described}.", curves)
 
 
 def offline_ks(study: Study) -> list[int]:
     """Return the k* of CU-HLM offline that are compared: of all tokens, of those sent, as published."""
-    simulation = study.simulation("cu-hlm-offline")
-    calibrated = [simulation.calibration.offline_k] if simulation.calibration else []
-    return [*calibrated, *ks_of_what_is_sent(study), PAPERS_K]
+    calibration = study.simulation("cu-hlm-offline").calibration
+    calibrated = [calibration.offline_k, *ks_of_what_is_sent(calibration)] if calibration else []
+    return [*calibrated, PAPERS_K]
 
 
 def plain_cases(study: Study, variants: Sequence[str]) -> list[Case]:
@@ -83,13 +83,14 @@ def write_papers(
 ) -> None:
     """Write papers.md but for the claims; the audit and the slow links time `count` prompts."""
     del delay
-    about = f"{header}\n\n{len(study.prompts)} held-out commands"
+    about = f"{header}\n\n{study.described}"
     skipping_as_published = (
         skipping(study, "u-hlm", U_HLM_SKIPS),
         skipping(study, "cu-hlm-offline", CU_HLM_SKIPS, max_ids=PAPERS_K),
         skipping(study, "cu-hlm-online", CU_HLM_SKIPS),
     )
-    sent, calibration = ks_of_what_is_sent(study), study.simulation("cu-hlm-offline").calibration
+    calibration = study.simulation("cu-hlm-offline").calibration
+    sent = ks_of_what_is_sent(calibration) if calibration else []
     averse = {calibration.offline_k} if calibration else set[int]()
     cases = [
         *plain_cases(study, variants),
@@ -107,7 +108,7 @@ def write_papers(
         rows = papers_table(study, cases, bandwidth_mhz=BANDWIDTH_MHZ, snr_db=SNR_DB, vocab_size=size)
         at = f"{BANDWIDTH_MHZ:g} MHz, {SNR_DB:g} dB; payloads for a vocabulary of {size:,}"
         papers_section(folder, name, f"{about}; {at}.", rows)
-        replies_file(folder, rows)
+        replies_file(folder, rows, study.prompts, study.num_commands)
     audited, size = skipping_as_published[1], study.pair.vocab_size
     rows = audit(
         study,
