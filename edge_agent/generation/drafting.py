@@ -58,7 +58,7 @@ class Drafting:
     ) -> None:
         """The opening's vocabulary is the tokenizer's: the model's logits may be wider or narrower.
 
-        `num_prompt` is the length of the prompt, where the opening may have 0.
+        `num_prompt` is the length of the prompt; 0 leaves it to the model how to read.
         """
         self._pace = pace or Pace()
         self._model, self._thread = model, thread
@@ -98,7 +98,7 @@ class Drafting:
         if rest := self._pace.rest(time.monotonic()):
             time.sleep(rest)
         began = time.monotonic()
-        if isinstance(self._model, PromptReader):
+        if self._num_prompt and isinstance(self._model, PromptReader):
             self._model.begin_text(self._num_prompt)
         logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
         position = len(tokens)

@@ -1,5 +1,6 @@
 """Quantised graphs: what was read before, and in which runs, never changes a number."""
 
+import asyncio
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent import AgentConfig, EdgeAgent
 from edge_agent.draft_model.canonical_runs import RUN, kept, runs
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.export.graphs import build_with_genai
@@ -55,6 +57,22 @@ def test_windows_rewinds_and_earlier_texts_leave_the_logits_of_a_quantised_graph
 
 def test_float_graphs_keep_their_free_runs(twin_folder: FolderOf) -> None:
     assert not DraftModel.load(twin_folder("llama"), num_threads=1).splits_matter
+
+
+def test_an_agent_gives_its_model_the_length_of_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+
+    def noted(_: DraftModel, num_prompt: int) -> None:
+        lengths.append(num_prompt)
+
+    async def answer() -> int:
+        async with EdgeAgent.open(AgentConfig(scheme="slm", max_tokens=3, raw=True)) as agent:
+            assert [token async for token in agent.generate("turn on the light", seed=1)]
+            return len(agent.text.encode("turn on the light"))
+
+    monkeypatch.setattr(DraftModel, "begin_text", noted)
+    expected = asyncio.run(answer())
+    assert set(lengths) == {expected}
 
 
 def ends_of(num_prompt: int, length: int) -> list[int]:
