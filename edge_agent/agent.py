@@ -137,7 +137,7 @@ class EdgeAgent:
         return Generation(
             session=EdgeSession(tokens, settings),
             mailbox=Mailbox(secrets.token_hex(4), self._exchange),
-            drafting=Drafting(self._model, self._thread, policy, opening, self._pace),
+            drafting=Drafting(self._model, self._thread, policy, opening, self._pace, len(tokens)),
             decoder=Decoder(self.text.stream(tokens), StopStrings(self.config.stop)),
             turn=self._turn,
         )

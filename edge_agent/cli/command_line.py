@@ -169,6 +169,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help="fp16 is for CUDA (default: int8)",
     )
     parser.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="check the graph on the model's answers to these prompts, one per line (default: six)",
+    )
+    parser.add_argument(
         "--providers",
         action="append",
         default=[],
@@ -219,9 +225,30 @@ def _bundle(flags: argparse.Namespace) -> int:
 def _export(flags: argparse.Namespace) -> int:
     from edge_agent.export import export
 
+    stderr = sys.stderr  # the exporters' own output is silenced
+    prompts = _prompts_of(flags.prompts) if flags.prompts else ()
     with interrupts_raised():
-        print(export(flags.source, flags.out, flags.precision, providers=flags.providers))
+        report = export(
+            flags.source,
+            flags.out,
+            flags.precision,
+            providers=flags.providers,
+            prompts=prompts,
+            progress=lambda line: print(line, file=stderr, flush=True),
+        )
+        print(report)
     return 0
+
+
+def _prompts_of(path: Path) -> list[str]:
+    """The lines of a file that are not empty."""
+    try:
+        prompts = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--prompts {path} cannot be read ({error}): give a text file") from error
+    if not prompts:
+        raise SettingsError(f"--prompts {path} has no prompt: give one per line")
+    return prompts
 
 
 _WITHOUT_SETTINGS = {"export": _export, "pull": _pull, "bundle": _bundle}

@@ -1,9 +1,12 @@
 """The draft model: tokens in, the logits of the next token out, with a key/value cache that it hides.
 
-Law: `logits(tokens)` is a function of `tokens` alone. Callers pass the whole sequence each time and never
-manage the cache: the part shared with the previous call is kept, the rest is rewound, and only new tokens are
-run. (A graph that quantises activations over a whole call, as dynamic int8 does, also depends slightly on how
-the tokens were split into calls. That can only cost acceptance: what is sent is what was drawn from.)
+Law: `logits(tokens)` is a function of `tokens`, and of the length of the prompt where `begin_text` gives it.
+Callers pass the whole sequence each time and never manage the cache: the part shared with the previous call
+is kept, the rest is rewound, and only new tokens are run.
+
+The numbers of a quantised graph depend on how tokens are split into runs: a run of one token takes another
+kernel than a run of several, and dynamic int8 scales activations over a whole run. `canonical_runs` has the
+split that restores the law for such a graph.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from edge_agent.draft_model.canonical_runs import kept, runs
 from edge_agent.draft_model.files import read_info
 from edge_agent.draft_model.graph import Graph, read_graph
 from edge_agent.draft_model.kv_cache import Cache, GrowingCache, SharedCache, empty
@@ -23,24 +27,31 @@ Logits: TypeAlias = npt.NDArray[np.float32]
 
 CHUNK = 128  # tokens per run: bounds the logits of a long prompt, 75 MB with a vocabulary of 150,000
 _PROBE_CAPACITY = 8
+_PROBE_TOKENS = 4
+_FLOAT_NOISE = 1e-4  # of the largest logit: what the order of float32 sums explains
 
 
 class DraftModel:
     """A causal language model in ONNX Runtime; one sequence at a time, and not thread-safe.
 
     `logits_size` is the width of the logits, which may exceed the tokenizer's vocabulary (padding);
-    `max_positions` is the longest sequence.
+    `max_positions` is the longest sequence, and `splits_matter` is true of a graph whose numbers depend on
+    how tokens are split into runs.
     """
 
     def __init__(self, session: OnnxSession, graph: Graph, cache: Cache, max_positions: int) -> None:
-        """Run one token to learn the width of the logits. Use `load` instead."""
+        """Run a few tokens to learn the logits' width, and whether splits matter. Use `load` instead."""
         self._session = session
         self._graph = graph
         self._cache = cache
         self._tokens: list[int] = []
         self._last: Logits = np.zeros(0, np.float32)
         self.max_positions = max_positions
+        self._num_prompt: int | None = None  # of the texts to come
+        self._prompt_in_cache: int | None = None  # with which the cache was read
+        self.splits_matter = False
         self.logits_size = len(self.logits([0]))
+        self.splits_matter = self._differs_between_splits()
 
     @classmethod
     def load(
@@ -84,11 +95,37 @@ class DraftModel:
             raise ModelError(
                 f"The draft model takes {self.max_positions} tokens, not {len(wanted)}: shorten the sequence."
             )
-        if wanted != self._tokens:
-            self._rewind(min(_common_length(wanted, self._tokens), len(wanted) - 1))
-            for start in range(len(self._tokens), len(wanted), CHUNK):
-                self._extend(wanted[start : start + CHUNK])
+        num_prompt = None if self._num_prompt is None else min(self._num_prompt, len(wanted))
+        if wanted != self._tokens or num_prompt != self._prompt_in_cache:
+            self._read(wanted, num_prompt)
         return self._last
+
+    def begin_text(self, num_prompt: int) -> None:
+        """The first `num_prompt` tokens of the sequences to come are the prompt, until the next call."""
+        self._num_prompt = num_prompt if self.splits_matter else None
+
+    def _read(self, wanted: list[int], num_prompt: int | None) -> None:
+        """Make the cache hold `wanted`, of which the last token has just been run."""
+        common = _common_length(wanted, self._tokens)
+        if num_prompt is None:
+            self._rewind(min(common, len(wanted) - 1))
+            ends = [*range(len(self._tokens) + CHUNK, len(wanted), CHUNK), len(wanted)]
+        else:
+            self._rewind(kept(common, len(wanted), num_prompt, self._prompt_in_cache))
+            ends = runs(len(self._tokens), len(wanted), num_prompt)
+        self._prompt_in_cache = num_prompt
+        for end in ends:
+            self._extend(wanted[len(self._tokens) : end])
+
+    def _differs_between_splits(self) -> bool:
+        """Whether a few tokens read in one run give other numbers than one by one."""
+        tokens = [index % self.logits_size for index in range(min(_PROBE_TOKENS, self.max_positions))]
+        one_by_one = self._last
+        for length in range(1, len(tokens) + 1):
+            one_by_one = self.logits(tokens[:length])
+        self._rewind(0)
+        moved = np.abs(self.logits(tokens) - one_by_one).max()
+        return bool(moved > _FLOAT_NOISE * max(1.0, np.abs(one_by_one).max()))
 
     def _rewind(self, length: int) -> None:
         self._cache.rewind(length)

@@ -6,7 +6,7 @@ and appears under its name only when both agree. Needs the extra `export`, which
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,10 +17,16 @@ from edge_agent.draft_model.source import TEXT_FILES, fetch, local_folder
 from edge_agent.errors import ModelError
 
 if TYPE_CHECKING:
-    from edge_agent.export.agreement import Reference
+    from edge_agent.export.agreement import Written
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
+
+GOOD_ACCEPTANCE = 0.85
+BAD = (
+    "This graph is far from its original, which costs acceptance: export it with a higher --precision, "
+    "unless size or speed matter more."
+)
 
 _NEEDED = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime_genai")
 _WEIGHT_FILES = ("*.safetensors", "*.model")
@@ -31,8 +37,8 @@ class Agreement:
     """How a graph compares with torch over `num_positions` next-token distributions.
 
     The largest difference of two logits (and the largest logit, for scale), the share of positions where
-    both have the same most probable token, and the mean total variation of the distributions (0 to 1), which
-    is also the share of draft tokens that the original model would reject.
+    both have the same most probable token, the mean total variation of the distributions (0 to 1), which
+    is also the share of draft tokens that the original model would reject, and the median time of a token.
     """
 
     num_positions: int
@@ -40,6 +46,12 @@ class Agreement:
     max_logit: float
     same_argmax: float
     total_variation: float
+    step_seconds: float = 0.0
+
+    @property
+    def acceptance(self) -> float:
+        """The share of draft tokens that the original model would accept."""
+        return 1.0 - self.total_variation
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +67,14 @@ class ExportReport:
     def __str__(self) -> str:
         """The lines to print."""
         agreement = self.agreement
-        return (
-            f"{self.folder}: {self.precision}, {self.num_bytes / 1e6:.1f} MB, graph by {self.maker}\n"
-            f"against torch over {agreement.num_positions} positions: largest difference of logits "
-            f"{agreement.max_difference:.2g} (of {agreement.max_logit:.3g}), same first choice "
-            f"{agreement.same_argmax:.1%}, mean total variation {agreement.total_variation:.4f}"
+        lines = (
+            f"{self.folder}: {self.precision}, {self.num_bytes / 1e6:.1f} MB, "
+            f"{1000 * agreement.step_seconds:.1f} ms per token here, graph by {self.maker}",
+            f"Against the original, over {agreement.num_positions} tokens of text: "
+            f"total variation {agreement.total_variation:.3f}, "
+            f"same first choice {agreement.same_argmax:.1%}, expected acceptance {agreement.acceptance:.1%}",
         )
+        return "\n".join([*lines, BAD] if agreement.acceptance < GOOD_ACCEPTANCE else lines)
 
 
 def export(
@@ -70,16 +84,19 @@ def export(
     *,
     num_threads: int = 0,
     providers: Sequence[str] = (),
+    prompts: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda _: None,
 ) -> ExportReport:
     """Write model `source` (a local folder or hub name with torch weights) as a draft model to folder `out`.
 
-    fp32 is exact, int8 is a quarter of its size and int4 an eighth; fp16 is for GPUs. `num_threads` and
-    `providers` are those of `DraftModel.load`: the graph is built for them and checked with them.
+    fp32 is exact; int8 and int4 are smaller, quantised by block; fp16 is for GPUs. `num_threads` and
+    `providers` are those of `DraftModel.load`: the graph is built for them and checked with them. The check
+    uses the original's answers to `prompts`, or to some of its own. `progress` gets a line per stage.
     Raises ModelError when a package is missing, `out` is not empty, the model cannot be exported, or the
     result differs from torch by more than its precision explains.
     """
     _require_packages()
-    from edge_agent.export.agreement import reference
+    from edge_agent.export.agreement import PROMPTS, reference
     from edge_agent.export.graphs import MAKERS, one_line
     from edge_agent.export.quiet import quiet
 
@@ -89,10 +106,11 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     refusals: list[str] = []
     with quiet():
-        expected = reference(folder)
+        progress("Loading the original, which writes the text of the check ...")
+        expected = reference(folder, prompts or PROMPTS)
         for maker in MAKERS:
             try:
-                agreement = _make(maker, folder, out, precision, num_threads, providers, expected)
+                agreement = _make(maker, folder, out, precision, num_threads, providers, expected, progress)
             except Exception as error:  # noqa: BLE001 (each fails in its own ways; try the next)
                 refusals.append(f"{maker}: {one_line(error)}")
             else:
@@ -112,7 +130,8 @@ def _make(
     precision: Precision,
     num_threads: int,
     providers: Sequence[str],
-    expected: "Reference",
+    expected: "Sequence[Written]",
+    progress: Callable[[str], None],
 ) -> Agreement:
     """Build beside `out`, check, and only then move the folder there."""
     from edge_agent.export.agreement import compare, judge
@@ -121,8 +140,10 @@ def _make(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         made = Path(scratch) / "model"
         made.mkdir()
+        progress(f"Building the {precision} graph with {maker} ...")
         MAKERS[maker](source, made, precision, precision == "fp16" or bool(ON_CUDA & set(providers)))
         _copy_text_files(source, made)
+        progress("Comparing it with the original ...")
         agreement = compare(expected, made, num_threads=num_threads, providers=providers)
         judge(agreement, precision)
         if out.exists():

@@ -1,18 +1,20 @@
 """The check of an export: does DraftModel, on the new graph, compute what torch computes?
 
-Law: the sequences are sampled from the model itself, and the positions are visited in random order, so that
-rewinding and catching up over several tokens are part of the check.
+Law: the text is real: the original's own answers, sampled at temperature 1, to fixed prompts or the user's.
+Every position is read as a device reads it, and some again after a rewind.
 """
 
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from common.sampling.distribution import softmax
-from common.sampling.randomness import FloatArray
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.errors import ModelError
 from edge_agent.export import Agreement
@@ -21,8 +23,17 @@ from edge_agent.export.graphs import one_line
 if TYPE_CHECKING:
     from edge_agent.export import Precision
 
-NUM_SEQUENCES = 2
-NUM_START, NUM_SAMPLED = 8, 40  # tokens: drawn uniformly, then by the model
+PROMPTS = (
+    "The kitchen light stays on all night because",
+    "Question: How do I keep bread fresh for a week?\nAnswer:",
+    "def read_temperatures(path):\n    ",
+    "A train leaves at 9:40 and takes 2 hours and 35 minutes. It arrives at",
+    "Dear Ms Keller,\nthank you for your letter of 3 May.",
+    "In 1969, the first people on the Moon",
+)
+MAX_PROMPTS, MAX_PROMPT_TOKENS = 16, 128
+NUM_SAMPLED = 48  # tokens per prompt
+NUM_REWINDS = 4  # per prompt
 FP32_TOLERANCE = 1e-3  # of the largest logit, or of 1
 
 # The largest mean total variation that a precision explains; that of a broken graph is near 1.
@@ -30,46 +41,82 @@ _TOLERATED = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.3, "int4": 0.6}
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """The result of torch: token sequences, each with its logits [tokens, vocabulary] after every token."""
+class Written:
+    """A prompt of `num_prompt` tokens with the original's answer, and its logits [answer, vocabulary]."""
 
-    sequences: list[list[int]]
-    logits: list[FloatArray]
+    tokens: list[int]
+    num_prompt: int
+    logits: npt.NDArray[np.float32]
 
 
-def reference(source: Path, seed: int = 0) -> Reference:
-    """Sample sequences from the torch model in folder `source`; raises ModelError if there is none."""
+def reference(source: Path, prompts: Sequence[str] = PROMPTS, seed: int = 0) -> list[Written]:
+    """Let the torch model in folder `source` answer the prompts; raises ModelError if there is none."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # every architecture fails in its own way
         raise ModelError(f"transformers cannot load the model in {source} ({one_line(error)}).") from error
-    num_ids = int(model.config.get_text_config().vocab_size)
+    generate = cast("Any", model).generate
+    written: list[Written] = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        tokens = torch.randint(num_ids, (NUM_SEQUENCES, NUM_START))
-        for _ in range(NUM_SAMPLED):
-            probs = model(tokens).logits[:, -1].softmax(-1)
-            tokens = torch.cat([tokens, torch.multinomial(probs, 1)], dim=1)
-        logits = model(tokens).logits.double().numpy()
-    return Reference(tokens.tolist(), list(logits))
+        for prompt in prompts[:MAX_PROMPTS]:
+            asked = torch.tensor([list(tokenizer(prompt)["input_ids"])[:MAX_PROMPT_TOKENS]])
+            tokens = generate(
+                asked,
+                attention_mask=torch.ones_like(asked),
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                repetition_penalty=1.0,
+                min_new_tokens=NUM_SAMPLED,
+                max_new_tokens=NUM_SAMPLED,
+                pad_token_id=0,
+            )
+            logits = model(tokens).logits[0, asked.shape[1] - 1 : -1]
+            written.append(Written(tokens[0].tolist(), asked.shape[1], logits.numpy().copy()))
+    return written
 
 
 def compare(
-    expected: Reference, made: Path, *, num_threads: int = 0, providers: Sequence[str] = (), seed: int = 0
+    expected: Sequence[Written],
+    made: Path,
+    *,
+    num_threads: int = 0,
+    providers: Sequence[str] = (),
+    seed: int = 0,
 ) -> Agreement:
     """Compare the graph in folder `made` with torch."""
     draft = DraftModel.load(made, num_threads=num_threads, providers=providers)
     rng = np.random.default_rng(seed)
-    wanted: list[FloatArray] = []
-    found: list[FloatArray] = []
-    for tokens, rows in zip(expected.sequences, expected.logits, strict=True):
-        for position in rng.permutation(len(tokens)):
-            wanted.append(rows[position])
-            found.append(draft.logits(tokens[: position + 1])[: rows.shape[1]].astype(np.float64))
-    return _agreement(np.array(wanted), np.array(found))
+    differences: list[float] = []
+    distances: list[float] = []
+    same: list[bool] = []
+    steps: list[float] = []
+    for text in expected:
+        draft.begin_text(text.num_prompt)
+        ends = np.arange(text.num_prompt, len(text.tokens))
+        for end in [*ends, *rng.permutation(ends)[:NUM_REWINDS]]:
+            began = time.perf_counter()
+            found = draft.logits(text.tokens[:end])[: text.logits.shape[1]]
+            if end > text.num_prompt:
+                steps.append(time.perf_counter() - began)
+            wanted = text.logits[end - text.num_prompt]
+            differences.append(float(np.abs(wanted - found).max()))
+            distances.append(0.5 * float(np.abs(softmax(wanted) - softmax(found)).sum()))
+            same.append(bool(wanted.argmax() == found.argmax()))
+    return Agreement(
+        num_positions=len(distances),
+        max_difference=max(differences),
+        max_logit=max(float(np.abs(text.logits).max()) for text in expected),
+        same_argmax=statistics.fmean(same),
+        total_variation=statistics.fmean(distances),
+        step_seconds=statistics.median(steps),
+    )
 
 
 def judge(agreement: Agreement, precision: "Precision") -> None:
@@ -81,18 +128,3 @@ def judge(agreement: Agreement, precision: "Precision") -> None:
             f"the {precision} graph does not do what the model does in torch: logits differ by up to "
             f"{agreement.max_difference:.2g}, distributions by {agreement.total_variation:.1%}."
         )
-
-
-def _agreement(wanted: FloatArray, found: FloatArray) -> Agreement:
-    """Both are logits [positions, vocabulary]."""
-    distances = [
-        0.5 * float(np.abs(softmax(one) - softmax(other)).sum())
-        for one, other in zip(wanted, found, strict=True)
-    ]
-    return Agreement(
-        num_positions=len(wanted),
-        max_difference=float(np.abs(wanted - found).max()),
-        max_logit=float(np.abs(wanted).max()),
-        same_argmax=float((wanted.argmax(-1) == found.argmax(-1)).mean()),
-        total_variation=float(np.mean(distances)),
-    )

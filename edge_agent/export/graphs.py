@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 GRAPH = "model.onnx"
 BLOCK_SIZE = 32  # weights that share one int4 scale
 _INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy level: int4 weights times int8 activations
+# the head and the sensitive layers in 8 bits, and blocks with an offset fitted to their weights
+_BUILDER_OPTIONS = {"int4": ("--extra_options", "algo_config=k_quant_mixed")}
 _SAMPLE_PAST, _SAMPLE_NEW = 5, 3  # lengths to trace with: not 0 or 1, which tracing takes for constants
 
 
@@ -32,15 +34,11 @@ def build_with_genai(source: Path, out: Path, precision: "Precision", on_cuda: b
     `on_cuda` fuses attention for NVIDIA GPUs instead of the CPU. The builder's command line is its only
     stable interface. Its errors pass through: NotImplementedError for an architecture it does not know.
     """
-    target = {"fp32": "fp32", "int8": "fp32", "int4": "int4", "fp16": "fp16"}[precision]
     provider = "cuda" if on_cuda else "cpu"
     with TemporaryDirectory(dir=out.parent) as scratch:
-        folder = Path(scratch) / "graph" if precision == "int8" else out
-        arguments = ["-i", str(source), "-o", str(folder), "-p", target, "-e", provider, "-c", scratch]
-        with _arguments("builder", *arguments):
+        arguments = ["-i", str(source), "-o", str(out), "-p", precision, "-e", provider, "-c", scratch]
+        with _arguments("builder", *arguments, *_BUILDER_OPTIONS.get(precision, ())):
             runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__")
-        if precision == "int8":
-            _quantise_int8(folder / GRAPH, out / GRAPH)
 
 
 def build_with_transformers(source: Path, out: Path, precision: "Precision", on_cuda: bool) -> None:

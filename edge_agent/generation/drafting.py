@@ -7,7 +7,7 @@ model waits for `returned`, however often it is cancelled.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,15 @@ class NextTokenModel(Protocol):
         ...
 
 
+@runtime_checkable
+class PromptReader(Protocol):
+    """A draft model whose numbers may depend on where the prompt ends."""
+
+    def begin_text(self, num_prompt: int) -> None:
+        """The first `num_prompt` tokens of the sequences to come are the prompt."""
+        ...
+
+
 class Drafting:
     """The calls of one generation."""
 
@@ -45,11 +54,16 @@ class Drafting:
         policy: Policy,
         opening: Opening,
         pace: Pace | None = None,
+        num_prompt: int = 0,
     ) -> None:
-        """The opening's vocabulary is the tokenizer's: the model's logits may be wider or narrower."""
+        """The opening's vocabulary is the tokenizer's: the model's logits may be wider or narrower.
+
+        `num_prompt` is the length of the prompt; 0 leaves it to the model how to read.
+        """
         self._pace = pace or Pace()
         self._model, self._thread = model, thread
         self.policy, self._vocab_size = policy, opening.vocab_size
+        self._num_prompt = num_prompt
         self._penalties = Penalties(opening.sampling, opening.num_prompt)
         self._running: asyncio.Future[Proposal] | None = None
 
@@ -84,6 +98,8 @@ class Drafting:
         if rest := self._pace.rest(time.monotonic()):
             time.sleep(rest)
         began = time.monotonic()
+        if self._num_prompt and isinstance(self._model, PromptReader):
+            self._model.begin_text(self._num_prompt)
         logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
         position = len(tokens)
         proposal = self.policy.propose(self._penalties.apply(logits, tokens, position), position)

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,12 +60,15 @@ def test_architectures_the_builder_does_not_know_are_quantised_too(
 
 
 def test_the_report_is_for_people() -> None:
-    agreement = Agreement(96, 0.0312, 20.5, 0.9896, 0.0213)
-    assert str(ExportReport(Path("out"), "int8", "somebody", 12_300_000, agreement)) == (
-        "out: int8, 12.3 MB, graph by somebody\n"
-        "against torch over 96 positions: largest difference of logits 0.031 (of 20.5), "
-        "same first choice 99.0%, mean total variation 0.0213"
+    agreement = Agreement(96, 0.0312, 20.5, 0.9896, 0.0213, 0.0123)
+    report = ExportReport(Path("out"), "int8", "somebody", 12_300_000, agreement)
+    assert str(report) == (
+        "out: int8, 12.3 MB, 12.3 ms per token here, graph by somebody\n"
+        "Against the original, over 96 tokens of text: total variation 0.021, same first choice 99.0%, "
+        "expected acceptance 97.9%"
     )
+    bad = replace(report, agreement=replace(agreement, total_variation=0.3))
+    assert str(bad).splitlines()[2] == exporter.BAD
 
 
 def test_a_graph_of_other_weights_is_noticed(family_folder: FolderOf, draft_folder: FolderOf) -> None:
@@ -165,9 +170,27 @@ def test_exporting_leaves_randomness_and_logging_as_they_were(
 def test_providers_have_the_flag_of_the_other_commands_and_keep_the_old_one(
     flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def asked_for(*_: object, providers: list[str]) -> list[str]:
+    def asked_for(*_: object, providers: list[str], **__: object) -> list[str]:
         return providers
 
     monkeypatch.setattr(exporter, "export", asked_for)
     assert main(["export", "source", "out", flag, "First", flag, "Second"]) == 0
     assert capsys.readouterr().out == "['First', 'Second']\n"
+
+
+def test_the_users_prompts_are_read_and_progress_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked_for(
+        *_: object, prompts: Sequence[str], progress: Callable[[str], None], **__: object
+    ) -> Sequence[str]:
+        progress("Working ...")
+        return prompts
+
+    monkeypatch.setattr(exporter, "export", asked_for)
+    (tmp_path / "prompts.txt").write_text("one\n\ntwo\n")
+    assert main(["export", "source", "out", "--prompts", str(tmp_path / "prompts.txt")]) == 0
+    assert capsys.readouterr() == ("['one', 'two']\n", "Working ...\n")
+    (tmp_path / "prompts.txt").write_text("\n")
+    assert main(["export", "source", "out", "--prompts", str(tmp_path / "prompts.txt")]) != 0
+    assert "has no prompt: give one per line" in capsys.readouterr().err
