@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cloud_worker.session.verification import verify_token
 from common.sampling.distribution import Certain, Sampling, TopK, Warped, fit_vocabulary, warp, warped
 from edge_agent.assembly import build_policy, choose_sampling
-from edge_agent.policy.head import Head, Logits
+from edge_agent.policy.head import Logits
 from edge_agent.policy.policy import Decision, Policy, Proposal
 from edge_agent.policy.uncertainty import ESTIMATORS, Estimator
 from evaluation.models.pair import Pair
@@ -131,8 +131,8 @@ def _remembering(estimator: Estimator) -> Estimator:
     """Return an estimator that computes once for a row of logits, which must stay in memory, and a token."""
     known: dict[tuple[int, int], float] = {}
 
-    def remembered(logits: Logits | Head, token: int, seed: int, position: int) -> float:
-        key = id(logits.logits if isinstance(logits, Head) else logits), token
+    def remembered(logits: Logits, token: int, seed: int, position: int) -> float:
+        key = id(logits), token
         if key not in known:
             known[key] = estimator(logits, token, seed, position)
         return known[key]
