@@ -7,9 +7,10 @@ see.
 import argparse
 import hashlib
 import os
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers.utils.hub import cached_file
@@ -119,7 +120,7 @@ def load_pair(
 
     Raises ModelError, TargetModelError, or SettingsError when the vocabularies differ.
     """
-    info = read_info(resolve(draft))
+    info = _without_penalties(read_info(resolve(draft)))
     text = Text.load(info)
     target_model = TargetModel.load(target, dtype=dtype, num_threads=num_threads)
     if fingerprint(target_model.vocabulary) != text.fingerprint:
@@ -142,6 +143,21 @@ def load_pair(
             info=info,
             stores=stores,
         )
+
+
+def _without_penalties(info: ModelInfo) -> ModelInfo:
+    """The same without the penalties that the model recommends: the pages compare plain distributions."""
+    if not info.sampling.has_penalties:
+        return info
+    print("evaluation: the penalties of generation_config.json are not applied here", file=sys.stderr)
+    plain = Sampling()
+    sampling = replace(
+        info.sampling,
+        repetition_penalty=plain.repetition_penalty,
+        presence_penalty=plain.presence_penalty,
+        frequency_penalty=plain.frequency_penalty,
+    )
+    return replace(info, sampling=sampling)
 
 
 def default_cache() -> Path:

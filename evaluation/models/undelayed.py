@@ -12,7 +12,6 @@ from cloud_worker.session.judging import judge
 from cloud_worker.session.session import CloudSession, Target
 from common.protocol.messages import Draft, ToDevice
 from common.sampling.distribution import fit_vocabulary
-from common.sampling.penalties import Penalties
 from edge_agent.assembly import build_policy, build_session_settings, choose_sampling
 from edge_agent.config import AgentConfig
 from edge_agent.policy.policy import Proposal
@@ -57,7 +56,6 @@ def write(
     settings = build_session_settings(config, opening, pair.info.eos_ids, pair.max_positions)
     session = EdgeSession(prompt, settings)
     policy = build_policy(config, sampling, seed, calibration)
-    penalties = Penalties(sampling, opening.num_prompt)
     cloud = CloudSession(
         Target(SESSION, pair.text.fingerprint, pair.vocab_size, pair.max_positions, pair.target.eos_ids)
     )
@@ -67,7 +65,7 @@ def write(
         events: list[Event] = [*_answers(step.messages, cloud, pair)]
         if not events and (context := session.begin_draft()) is not None:
             logits = fit_vocabulary(pair.draft.logits(context), pair.vocab_size)
-            proposal = policy.propose(penalties.apply(logits, context, len(context)), len(context))
+            proposal = policy.propose(logits, len(context))
             if on_proposal is not None:
                 on_proposal(len(context), proposal)
             events.append(Drafted(proposal))

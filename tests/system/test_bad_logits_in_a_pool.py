@@ -105,4 +105,4 @@ def test_the_device_gets_a_clear_error_and_no_worker_of_the_pool_is_harmed(
     assert "the target model gives no finite logits" in failure
     assert "\n" not in failure
     counts = [worker.snapshot().tally.num_errors[ErrorKind.LOGITS] for worker in workers]
-    assert 2 <= sum(counts) <= 3
+    assert 2 <= sum(counts) <= 4  # twice at each worker: two must agree before the device gives up
