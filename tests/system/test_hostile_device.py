@@ -316,9 +316,9 @@ def test_a_device_with_a_thousand_sessions_holds_its_share_of_them_only(
     broker, worker = attacked
     draft = Draft(0, 0, 0, (1, 2, 3), (), bonus=1, opening=opening)
     sent = [(Topics().open("demo", "attacker", f"s{i}"), encode(draft)) for i in range(1000)]
-    asyncio.run(answers_to(broker.url, sent, 100))
+    asyncio.run(answers_to(broker.url, sent, 25))  # evicted sessions are not all answered
     size = resident_mb(worker)
-    asyncio.run(answers_to(broker.url, sent, 100))
+    asyncio.run(answers_to(broker.url, sent, 5))  # it has used up its rate
     assert resident_mb(worker) - size < MAX_GROWTH_MB
     assert asyncio.run(text_of(config(broker.url, draft_folder("llama"))))
 
