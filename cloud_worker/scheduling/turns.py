@@ -64,22 +64,25 @@ class Turns:
         self._num_taken += 1
         if self._is_protecting and costs.is_light(device):
             self._has_light = True
-            return self._light_room(task, one, is_first=is_first)
+            return self._light_room(task, one)
         left = self._room() - self._spent - TASK_SECONDS
         wanted = num_positions(task.job) - task.judging.num_rows
         count = min(wanted, max(0, math.floor(left / one)))
         self._spent += TASK_SECONDS + count * one
         return max(count, int(is_first))
 
-    def _light_room(self, task: Task, one: float, *, is_first: bool) -> int:
-        """Short tasks run whole. Long ones, such as prompts, share the pass: many may come at once."""
+    def _light_room(self, task: Task, one: float) -> int:
+        """Short tasks run whole. Long ones, such as prompts, share the pass: many may come at once.
+
+        Each runs at least in part. To leave it for another pass would end the batch before short ones.
+        """
         plain = self._costs.plain_pass
         room = min(LIGHT_ROOM * plain, self._longest())
         wanted = num_positions(task.job) - task.judging.num_rows
         if wanted * one <= plain:
             return max(1, int(room / one))
         count = int(min(room, LONG_ROOM * plain - self._spent_on_long) / one)
-        count = max(int(is_first), min(wanted, count))
+        count = max(1, min(wanted, count))
         self._spent_on_long += count * one
         return count
 

@@ -346,6 +346,20 @@ def test_the_heavy_device_is_served_in_pieces_while_the_light_one_is_active_and_
     assert held.rooms([task]) == [len(task.job.tokens)]
 
 
+def test_a_short_draft_joins_the_pass_however_many_long_prompts_of_light_devices_come_before_it() -> None:
+    _, costs = pressed()
+    held = Scheduler(TARGET, Limits(max_batch=8), costs)
+    for number in range(6):
+        held.receive(SessionKey(f"new{number}", "s"), draft(0, 400), 1.0)
+    held.receive(SessionKey(GOOD, "s"), draft(0), 1.0)
+    tasks, _ = held.next_batch(1.0)
+    rooms = dict(zip((task.key.device for task in tasks), held.rooms(tasks), strict=True))
+    short = next(task for task in tasks if task.key.device == GOOD)
+    assert (rooms[GOOD] or 0) >= len(short.job.tokens)
+    assert all(rooms[f"new{number}"] for number in range(6))
+    assert sum(rooms[f"new{number}"] or 0 for number in range(6)) < 400
+
+
 def test_without_charges_every_task_runs_whole() -> None:
     held = Scheduler(TARGET, Limits())
     for number in range(5):
