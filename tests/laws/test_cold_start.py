@@ -157,11 +157,7 @@ def answer_first(circle: Circle) -> None:
     """Draft and deliver until a worker has verified something."""
     while not circle.final:
         circle.draft()
-        while circle.to_workers:
-            circle.deliver_to_worker(0)
-        circle.work("w0")
-        while circle.to_device:
-            circle.deliver_to_device(0)
+        circle.exchange()
 
 
 @pytest.mark.parametrize("scheme", ASKING)
@@ -241,11 +237,7 @@ def test_a_worker_that_returns_is_used_after_the_next_pause_and_the_pauses_begin
     num_alone = len(circle.final)
     while circle.edge.tally.num_tested < 3:
         circle.draft()
-        while circle.to_workers:
-            circle.deliver_to_worker(0)
-        circle.work("w0")
-        while circle.to_device:
-            circle.deliver_to_device(0)
+        circle.exchange()
     assert circle.now < 8.5
     assert len(circle.final) > num_alone
     began = circle.now

@@ -158,11 +158,7 @@ def test_a_worker_that_does_not_state_its_limit_ends_the_text_before_the_refused
     circle = Circle(window=1, temperature=1.0)
     while len(circle.final) < 8:
         circle.draft()
-        while circle.to_workers:
-            circle.deliver_to_worker(0)
-        circle.work("w0")
-        while circle.to_device:
-            circle.deliver_to_device(0)
+        circle.exchange()
     text = list(circle.text)
     while not circle.to_workers:
         circle.draft()

@@ -139,11 +139,7 @@ def test_refusals_of_a_worker_that_was_not_asked_count_for_nothing() -> None:
     calm.settle()
     circle.draft()
     for _ in range(400):
-        while circle.to_workers:
-            circle.deliver_to_worker(0)
-        circle.work("w0")
-        while circle.to_device:
-            circle.deliver_to_device(0)
+        circle.exchange()
         circle.draft()
         if circle.edge.worker == "w0":
             for outgoing in circle.to_workers:

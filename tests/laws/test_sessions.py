@@ -139,11 +139,7 @@ def test_a_worker_that_lost_the_session_asks_for_the_context_and_the_text_is_the
     circle = Circle(num_workers=1, window=3)
     for _ in range(200):
         circle.draft()
-        while circle.to_workers:
-            circle.deliver_to_worker(0)
-        circle.work("w0")
-        while circle.to_device:
-            circle.deliver_to_device(0)
+        circle.exchange()
         circle.workers["w0"] = circle.new_worker("w0")  # evicted after every answer
     assert circle.edge.finished
     assert circle.edge.tally.num_resent > 0
@@ -337,11 +333,7 @@ def test_another_worker_gets_the_oldest_draft_first_and_the_others_as_soon_as_it
     circle.draft()
     while circle.edge.worker is None:
         circle.draft()
-        while circle.to_workers:
-            circle.deliver_to_worker(0)
-        circle.work("w0")
-        while circle.to_device:
-            circle.deliver_to_device(0)
+        circle.exchange()
     while circle.edge.wants_draft:
         circle.draft()
     lost = [expect(Draft, outgoing.message).n for outgoing in circle.to_workers]

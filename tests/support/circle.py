@@ -160,6 +160,14 @@ class Circle:
         message = self.to_device[index] if keep else self.to_device.pop(index)
         self.advance(message)
 
+    def exchange(self) -> None:
+        """Worker w0 gets all that was sent and makes one pass; the device gets all answers."""
+        while self.to_workers:
+            self.deliver_to_worker(0)
+        self.work("w0")
+        while self.to_device:
+            self.deliver_to_device(0)
+
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
         self.advance()
