@@ -1,6 +1,6 @@
 """Curves as a file: one line per reply, compressed, so that every interval can be derived again.
 
-Law: what is read is what was written, but for the last digits; equal curves give equal files.
+Law: what is read is what was written, except for the last digits; equal curves give equal files.
 """
 
 import csv

@@ -39,7 +39,7 @@ RAND = "rand-hlm"
 def write_sweeps(
     study: Study, variants: Sequence[str], folder: Path, header: str, count: int, delay: float
 ) -> None:
-    """Write simulation.md but for the curves; each point times `count` prompts."""
+    """Write simulation.md without the curves; each point times `count` prompts."""
     about = f"{header}\n\n{count} held-out commands per point."
     snr_section(folder, about, over_snr(study, plain_cases(study, variants), delay=delay, count=count))
     windows = over_windows(study, rate_bps=WINDOW_RATE_BPS, count=count)
@@ -81,7 +81,7 @@ def plain_cases(study: Study, variants: Sequence[str]) -> list[Case]:
 def write_papers(
     study: Study, variants: Sequence[str], folder: Path, header: str, count: int, delay: float
 ) -> None:
-    """Write papers.md but for the claims; the audit and the slow links time `count` prompts."""
+    """Write papers.md without the claims; the audit and the slow links time `count` prompts."""
     del delay
     about = f"{header}\n\n{study.described}"
     skipping_as_published = (
