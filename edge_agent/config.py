@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from common.process.broker_config import BrokerConfig
 from common.process.log import LOG_FORMATS, LOG_LEVELS
 from common.process.settings import SettingsError, option
+from common.protocol.codec.limits import LEAST_REPETITION_PENALTY, MAX_PENALTY, MAX_REPETITION_PENALTY
 from common.protocol.topics import MAX_NAME_LENGTH, check_name
 from common.sampling.distribution import LATTICE_TOTALS
 from common.sampling.randomness import MAX_SEED
@@ -143,9 +144,9 @@ class AgentConfig(BrokerConfig):
             ("top_k", self.top_k, 0, 10**6),
             ("top_p", self.top_p, 1e-6, 1),
             ("min_p", self.min_p, 0, 1),
-            ("repetition_penalty", self.repetition_penalty, 0.01, 100),
-            ("presence_penalty", self.presence_penalty, -100, 100),
-            ("frequency_penalty", self.frequency_penalty, -100, 100),
+            ("repetition_penalty", self.repetition_penalty, LEAST_REPETITION_PENALTY, MAX_REPETITION_PENALTY),
+            ("presence_penalty", self.presence_penalty, -MAX_PENALTY, MAX_PENALTY),
+            ("frequency_penalty", self.frequency_penalty, -MAX_PENALTY, MAX_PENALTY),
             ("seed", self.seed, 0, MAX_SEED),
             ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
             ("cloud_timeout", self.cloud_timeout, 0.1, 1e6),

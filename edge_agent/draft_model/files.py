@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
+from common.protocol.codec.limits import LEAST_REPETITION_PENALTY, MAX_PENALTY, MAX_REPETITION_PENALTY
 from common.sampling.distribution import Sampling
 from edge_agent.draft_model.choice import GENAI_CONFIG, choose, graphs, has_halves
 from edge_agent.draft_model.unhonoured import unhonoured
@@ -151,10 +152,13 @@ def _eos_ids(*sources: Mapping[str, object]) -> frozenset[int]:
 
 def _sampling(generation: Mapping[str, object]) -> Sampling:
     """What the model recommends: greedy unless do_sample is true; filters it does not name are off."""
+    least, most = LEAST_REPETITION_PENALTY, MAX_REPETITION_PENALTY
     penalties: dict[str, Any] = {
-        "repetition_penalty": _number(generation, "repetition_penalty", 1.0, low=0.01, high=100.0),
-        "presence_penalty": _number(generation, "presence_penalty", 0.0, low=-100.0, high=100.0),
-        "frequency_penalty": _number(generation, "frequency_penalty", 0.0, low=-100.0, high=100.0),
+        "repetition_penalty": _number(generation, "repetition_penalty", 1.0, low=least, high=most),
+        **{
+            name: _number(generation, name, 0.0, low=-MAX_PENALTY, high=MAX_PENALTY)
+            for name in ("presence_penalty", "frequency_penalty")
+        },
     }
     if generation.get("do_sample") is not True:
         return Sampling(temperature=0.0, **penalties)
