@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from common.process.broker_config import BrokerConfig
 from common.process.log import LOG_FORMATS, LOG_LEVELS
 from common.process.settings import SettingsError, option
-from common.protocol.codec.limits import LEAST_REPETITION_PENALTY, MAX_PENALTY, MAX_REPETITION_PENALTY
+from common.protocol.limits import LEAST_REPETITION_PENALTY, MAX_PENALTY, MAX_REPETITION_PENALTY
 from common.protocol.topics import MAX_NAME_LENGTH, check_name
 from common.sampling.distribution import LATTICE_TOTALS
 from common.sampling.randomness import MAX_SEED

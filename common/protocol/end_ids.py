@@ -6,8 +6,8 @@ know them ignores context probabilities of a wrong length.
 
 from collections.abc import Iterable
 
-from common.protocol.codec.limits import MAX_VOCAB_SIZE
 from common.protocol.codec.token_ids import LONG_ID_BYTES, decode_ids, encode_ids
+from common.protocol.limits import MAX_VOCAB_SIZE
 
 
 def with_end_ids(codes: bytes, end_ids: Iterable[int]) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
-from common.protocol.codec.limits import LEAST_REPETITION_PENALTY, MAX_PENALTY, MAX_REPETITION_PENALTY
+from common.protocol.limits import LEAST_REPETITION_PENALTY, MAX_PENALTY, MAX_REPETITION_PENALTY
 from common.sampling.distribution import Sampling
 from edge_agent.draft_model.choice import GENAI_CONFIG, choose, graphs, has_halves
 from edge_agent.draft_model.unhonoured import unhonoured

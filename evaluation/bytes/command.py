@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.process.settings import SettingsError
-from common.protocol.codec.limits import MAX_BLOCK_TOKENS
+from common.protocol.limits import MAX_BLOCK_TOKENS
 from common.protocol.messages import DraftToken
 from common.sampling.distribution import LATTICE_TOTALS, Sampling
 from edge_agent.policy.policy import Policy

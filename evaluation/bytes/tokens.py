@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.protocol.codec.limits import MAX_BLOCK_TOKENS
+from common.protocol.limits import MAX_BLOCK_TOKENS
 from common.protocol.messages import DraftToken
 from common.sampling.distribution import Lattice, fit_vocabulary, quantise, softmax
 from edge_agent.generation.drafting import NextTokenModel

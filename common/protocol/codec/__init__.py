@@ -8,8 +8,8 @@ from common.protocol.codec.answer import decode_correction, decode_refusal, enco
 from common.protocol.codec.draft import check_ids, decode_draft, encode_draft
 from common.protocol.codec.errors import CodecError
 from common.protocol.codec.keys import DraftKey, RefusalKey
-from common.protocol.codec.limits import MAX_PAYLOAD_BYTES, MAX_UINT32
 from common.protocol.codec.strict_cbor import dumps, loads
+from common.protocol.limits import MAX_PAYLOAD_BYTES, MAX_UINT32
 from common.protocol.messages import (
     PROTOCOL_VERSION,
     Close,

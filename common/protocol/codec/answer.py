@@ -6,7 +6,7 @@ Law: the worker id of an answer becomes a level of a topic, so it is accepted on
 from common.protocol.codec.errors import CodecError
 from common.protocol.codec.fields import Fields, shorten
 from common.protocol.codec.keys import CorrectionKey, RefusalKey
-from common.protocol.codec.limits import (
+from common.protocol.limits import (
     MAX_BLOCK_TOKENS,
     MAX_BONUS_TOKENS,
     MAX_DETAIL_CHARS,

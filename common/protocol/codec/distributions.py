@@ -13,8 +13,8 @@ import numpy as np
 from common.protocol.codec.errors import CodecError
 from common.protocol.codec.fields import Fields
 from common.protocol.codec.keys import DraftKey
-from common.protocol.codec.limits import MAX_TRUNCATED_IDS
 from common.protocol.codec.token_ids import decode_ids, encode_ids
+from common.protocol.limits import MAX_TRUNCATED_IDS
 from common.protocol.messages import DraftToken
 from common.sampling.distribution import (
     LATTICE_TOTALS,

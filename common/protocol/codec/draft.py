@@ -15,16 +15,6 @@ from common.protocol.codec.distributions import (
 from common.protocol.codec.errors import CodecError
 from common.protocol.codec.fields import Fields, shorten
 from common.protocol.codec.keys import DraftKey
-from common.protocol.codec.limits import (
-    LEAST_REPETITION_PENALTY,
-    MAX_BLOCK_TOKENS,
-    MAX_BONUS_TOKENS,
-    MAX_PENALTY,
-    MAX_REPETITION_PENALTY,
-    MAX_TEMPERATURE,
-    MAX_UINT32,
-    MAX_VOCAB_SIZE,
-)
 from common.protocol.codec.packed_block import pack_block, unpack_block
 from common.protocol.codec.token_ids import (
     LONG_ID_BYTES,
@@ -34,6 +24,16 @@ from common.protocol.codec.token_ids import (
     id_bytes_for,
 )
 from common.protocol.fingerprint import FINGERPRINT_BYTES
+from common.protocol.limits import (
+    LEAST_REPETITION_PENALTY,
+    MAX_BLOCK_TOKENS,
+    MAX_BONUS_TOKENS,
+    MAX_PENALTY,
+    MAX_REPETITION_PENALTY,
+    MAX_TEMPERATURE,
+    MAX_UINT32,
+    MAX_VOCAB_SIZE,
+)
 from common.protocol.messages import PROTOCOL_VERSION, Draft, DraftToken, Opening
 from common.sampling.distribution import Dense, Lattice, Sampling
 from common.sampling.randomness import MAX_SEED

@@ -11,14 +11,14 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from common.protocol.codec.errors import CodecError
-from common.protocol.codec.limits import (
+from common.protocol.codec.mixed_radix import DigitReader, DigitWriter
+from common.protocol.limits import (
     MAX_BLOCK_TOKENS,
     MAX_NUMBER_BYTES,
     MAX_NUMBER_IDS,
     MAX_PACKED_IDS,
     MAX_VOCAB_SIZE,
 )
-from common.protocol.codec.mixed_radix import DigitReader, DigitWriter
 from common.protocol.messages import DraftToken
 from common.sampling.distribution import LATTICE_TOTALS, Lattice
 

@@ -10,7 +10,7 @@ from typing import cast
 import cbor2
 
 from common.protocol.codec.errors import CodecError
-from common.protocol.codec.limits import MAX_CBOR_DEPTH, MAX_CBOR_ITEMS, MAX_PAYLOAD_BYTES
+from common.protocol.limits import MAX_CBOR_DEPTH, MAX_CBOR_ITEMS, MAX_PAYLOAD_BYTES
 
 _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = 2, 3, 4, 5, 6, 7
 _SIMPLE_VALUES = (20, 21, 22, 25, 26, 27)  # false, true, null, and floats of 2, 4, 8 bytes

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.protocol.codec.errors import CodecError
-from common.protocol.codec.limits import MAX_VOCAB_SIZE
+from common.protocol.limits import MAX_VOCAB_SIZE
 from common.sampling.distribution import IntArray
 
 SHORT_ID_BYTES = 2
