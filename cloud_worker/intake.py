@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cloud_worker.monitoring.error_log import count_error
 from cloud_worker.monitoring.tally import ErrorKind, WorkerTally
-from cloud_worker.scheduling.costs import CostKind, Costs
+from cloud_worker.scheduling.costs import SINGLE_WEIGHT, CostKind, Costs
 from cloud_worker.scheduling.device_rates import Admission, DeviceRates
 from cloud_worker.scheduling.scheduler import Scheduler, SessionKey
 from cloud_worker.scheduling.task import Answer
@@ -56,13 +56,16 @@ class Intake:
         self._tally.num_uplinks[uplink.way] += 1
         began, entered = time.thread_time(), time.perf_counter()
         self._costs.hear(uplink.device, now)
+        was_waiting = self._scheduler.waits(uplink.device)
         try:
             with about(device=uplink.device, session=uplink.session):
                 return self._read(uplink, received.payload, now)
         finally:
             seconds = time.thread_time() - began
             self._costs.observe_loop(seconds, time.perf_counter() - entered)
-            self._costs.charge(uplink.device, CostKind.READING, LINK_SECONDS + seconds, now)
+            is_single = not was_waiting and self._scheduler.waits(uplink.device)
+            weight = SINGLE_WEIGHT if is_single else 1.0
+            self._costs.charge(uplink.device, CostKind.READING, LINK_SECONDS + seconds, now, weight=weight)
 
     def _read(self, uplink: Uplink, payload: bytes, now: float) -> Sequence[Answer]:
         key = SessionKey(uplink.device, uplink.session)

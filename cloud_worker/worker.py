@@ -20,7 +20,7 @@ from cloud_worker.monitoring.health import HealthPages
 from cloud_worker.monitoring.presence import Presence
 from cloud_worker.monitoring.snapshot import Snapshot
 from cloud_worker.monitoring.tally import Pace, WorkerTally
-from cloud_worker.scheduling.costs import CostKind, Costs
+from cloud_worker.scheduling.costs import SINGLE_WEIGHT, CostKind, Costs
 from cloud_worker.scheduling.device_rates import DeviceRates
 from cloud_worker.scheduling.scheduler import Scheduler
 from cloud_worker.scheduling.task import Answer
@@ -31,6 +31,7 @@ from common.link import Link, LinkStatistics
 from common.link.values import days_left
 from common.process.version import release
 from common.protocol.codec import encode
+from common.protocol.messages import Correction
 from common.protocol.topics import Topics
 from common.protocol.worker_status import State, Status
 
@@ -121,7 +122,9 @@ class Worker:
             topic = self._topics.correction(key.device, key.session)
             await link.send(topic, encode(message), expiry=EXPIRY)
             seconds = time.thread_time() - began
-            self._costs.charge(key.device, CostKind.ANSWERING, seconds, time.monotonic())
+            is_single = isinstance(message, Correction) and not self._scheduler.waits(key.device)
+            weight = SINGLE_WEIGHT if is_single else 1.0
+            self._costs.charge(key.device, CostKind.ANSWERING, seconds, time.monotonic(), weight=weight)
             if number % ANSWERS_PER_TURN == 0:
                 await asyncio.sleep(0)
 

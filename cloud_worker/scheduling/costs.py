@@ -14,9 +14,9 @@ from cloud_worker.scheduling.prices import Prices
 from cloud_worker.scheduling.virtual_clock import VirtualClock
 
 WORK_SHARE = 0.75  # of each second, for all devices together: beyond it, someone has to wait
-SINGLE_WEIGHT = 0.25  # of the work of a device with one session at a time: it waits for its answers
+SINGLE_WEIGHT = 0.25  # of what a device with one session at a time costs: it waits for its answers
 PROTECTED_SECONDS = 10.0  # after a light device was heard last
-LOOP_SHARE = 0.5  # of each second of the event loop
+LOOP_SHARE = 0.25  # of each second of the event loop: passes need the interpreter, too
 LOOP_BURST = 0.01  # seconds of the event loop that one device may owe
 WHOLE_LOOP_BURST = 0.002  # and all together, before those that owe much are dropped
 FULL_SHARE = 0.95  # of each second of the event loop: beyond it, messages pile up
@@ -94,14 +94,15 @@ class Costs:
             self._light_at = now
 
     def charge(self, device: str, kind: CostKind, seconds: float, now: float, *, weight: float = 1.0) -> None:
-        """A device has cost this much; `weight` is how much of it counts towards being heavy."""
+        """A device has cost this much; `weight` is how much of it counts towards being heavy or shed."""
         self._seconds[kind] += seconds
         self.clock.charge(device, seconds)
         self._work.charge(device, weight * seconds, now)
         if kind in LOOP_KINDS:
-            self._loop.charge(device, seconds * self._slowdown, now)
-            self._whole_loop.charge(EVERYONE, seconds * self._slowdown, now)
-            self._full_loop.charge(EVERYONE, seconds * self._slowdown, now)
+            on_loop = seconds * self._slowdown
+            self._loop.charge(device, weight * on_loop, now)
+            self._whole_loop.charge(EVERYONE, weight * on_loop, now)
+            self._full_loop.charge(EVERYONE, on_loop, now)
             self._long.charge(device, max(0.0, seconds - LONG_SECONDS), now)
 
     def charge_pass(self, work: Sequence[Work], forward_seconds: float, now: float) -> None:

@@ -67,6 +67,10 @@ class Scheduler:
         """Seconds until all that wait have been served, if the batches take as long as usual."""
         return self._pass_seconds * (len(self._queue) // self._limits.max_batch)
 
+    def waits(self, device: str) -> bool:
+        """Whether a session of a device waits for a pass."""
+        return self._queue.num_waiting(device) > 0
+
     def wait_of(self, device: str) -> float:
         """Seconds until a new session of a device would be served, by the turns that devices take."""
         return self._pass_seconds * (self._queue.num_before(device) // self._limits.max_batch)
