@@ -62,10 +62,12 @@ chaos: $(VENV)/.demo
 	./mosquitto/install
 	$(BIN)/python -m benchmarks.chaos
 
-# send a live worker a million hostile messages; the texts of a well-behaved device must not change
-fuzz: $(VENV)/.demo
+# send a live worker a million hostile messages, and one with 151,936 tokens fifty thousand; the texts of a
+# well-behaved device must not change
+fuzz: $(VENV)/.dev
 	./mosquitto/install
 	$(BIN)/python -m benchmarks.fuzz
+	$(BIN)/python -m benchmarks.fuzz --vocabulary 151936 --messages 50000 --limited 5000
 
 # twenty minutes of load with faults; memory, open files and tasks must not grow
 soak: $(VENV)/.demo

@@ -6,6 +6,7 @@ payloads pass the codec, because a payload that it refuses reaches nothing else.
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import cbor2
@@ -13,6 +14,7 @@ import numpy as np
 
 from common.protocol.checksum import prefix_check
 from common.protocol.codec import MAX_PAYLOAD_BYTES, encode
+from common.protocol.limits import MAX_TRUNCATED_IDS
 from common.protocol.messages import Close, Draft, DraftToken, Opening
 from common.sampling.distribution import Dense, Distribution, Lattice, Sampling, TopK
 
@@ -23,7 +25,7 @@ WRONG_VALUES = (
     *(-1, 2**32, 2**64, 1.5, float("nan"), float("inf"), -float("inf"), None, True, "text", b"", b"x" * 999),
     *([], [[]], [[[[]]]], [b""] * 900, {}, {0: 0}, cbor2.CBORTag(4, [1, 2]), cbor2.undefined),
 )
-WRONG_KEYS = (*range(20), 23, 2**40, -1, "n", 1.5)
+WRONG_KEYS = (*range(24), 2**40, -1, "n", 1.5)
 
 GARBAGE = (
     b"",
@@ -125,7 +127,8 @@ def _distribution(token: int, vocab_size: int, rng: random.Random) -> Distributi
         case 1:
             is_logarithmic = rng.random() < 0.5  # the codes mean 0: of the logarithm, of the share
             code = 255 if is_logarithmic else 0
-            return TopK(np.arange(vocab_size), np.full(vocab_size, code, np.uint8), 1e-45, is_logarithmic)
+            count = min(vocab_size, MAX_TRUNCATED_IDS)
+            return TopK(np.arange(count), np.full(count, code, np.uint8), 1e-45, is_logarithmic)
         case 2:
             return Lattice(np.array([token]), np.array([65536]))
         case number if number < 10:
@@ -174,21 +177,28 @@ def wrong_fields(payload: bytes, rng: random.Random) -> bytes:
     return cbor2.dumps(fields)
 
 
+def valid_payloads(opening: Opening, rng: random.Random) -> Iterator[bytes]:
+    """Yield drafts as bytes, without those that are larger than a message may be."""
+    for draft in valid_drafts(opening, rng):
+        with suppress(ValueError):
+            yield encode(draft)
+
+
 def payloads(opening: Opening, rng: random.Random) -> Iterator[bytes]:
     """Yield hostile messages, some of them valid."""
-    drafts = valid_drafts(opening, rng)
-    corpus = [encode(next(drafts)) for _ in range(CORPUS_SIZE)]
+    valid = valid_payloads(opening, rng)
+    corpus = [next(valid) for _ in range(CORPUS_SIZE)]
     small = [payload for payload in GARBAGE if len(payload) < 2000]
     while True:
         payload = rng.choice(corpus)
         chance = rng.random()
         if chance < 0.05:
-            corpus[rng.randrange(CORPUS_SIZE)] = payload = encode(next(drafts))
+            corpus[rng.randrange(CORPUS_SIZE)] = payload = next(valid)
             yield payload
         elif chance < 0.3:
             yield payload
         elif chance < 0.7:
-            yield mutated(payload, rng.choice(corpus), rng)
+            yield mutated(payload, rng.choice(corpus), rng)[:MAX_PAYLOAD_BYTES]  # brokers cut longer ones off
         elif chance < 0.8:
             yield wrong_fields(payload, rng)
         elif chance < 0.85:

@@ -3,16 +3,18 @@
     python -m benchmarks.fuzz --messages 1000000 --seed 1
 
 The first part has no limit on each device's rate, so that everything is decoded; the second, shorter part has
-one. Broker, worker, attackers and agent are real processes, and the demo models are real. Attackers send no
-faster than the worker takes messages, by its own counters, so that the broker need not drop any. The exit
-code is 1 if the worker ends or prints a traceback, a text of the agent changes, a message is not accounted
-for, or memory grows beyond the limit. The same seed repeats the run.
+one. Broker, worker, attackers and agent are real processes, and the demo models are real; with
+`--vocabulary 151936`, a small random model with so many tokens is at both ends. Attackers send no faster than
+the worker takes messages, by its own counters, so that the broker need not drop any. The exit code is 1 if
+the worker ends or prints a traceback, a text of the agent changes, a message is not accounted for, or memory
+grows beyond the limit. The same seed repeats the run.
 """
 
 import argparse
 import asyncio
 import logging
 import multiprocessing
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,15 +24,18 @@ from typing import Any
 from tokenizers import Tokenizer
 
 import cloud_worker
+import edge_agent
 from benchmarks.fuzz.counts import Counts
 from benchmarks.fuzz.flood import Flood
 from benchmarks.fuzz.messages import DEVICES, Aim
 from benchmarks.support.memory_sampler import sample, slope
+from benchmarks.support.wide_model import save_wide_model
 from common.protocol.fingerprint import fingerprint
 from common.protocol.messages import Opening
 from common.sampling.distribution import Sampling
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
+from edge_agent.export import export
 from edge_agent.session.settings import OnCloudLoss
 from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker, free_port
@@ -62,11 +67,31 @@ class Part:
     faults: list[str] = field(default_factory=list)
 
 
-def demo_opening() -> Opening:
-    """Return how a device with the demo's draft model introduces itself."""
-    path = Path(cloud_worker.__file__).parent / "demo_model" / "tokenizer.json"
-    vocabulary = Tokenizer.from_file(str(path)).get_vocab()
-    return Opening(fingerprint(vocabulary), max(vocabulary.values()) + 1, Sampling(), 1)
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The folders of both ends' models."""
+
+    draft: Path
+    target: Path
+
+    @classmethod
+    def demo(cls) -> "Models":
+        """Return the demo pair."""
+        return cls(*(Path(str(end.__file__)).parent / "demo_model" for end in (edge_agent, cloud_worker)))
+
+    @classmethod
+    def wide(cls, folder: Path, vocab_size: int) -> "Models":
+        """Write a random model with so many tokens to `folder`, and its graph for the device."""
+        target = folder / "target"
+        target.mkdir()
+        save_wide_model(target, vocab_size)
+        export(str(target), folder / "draft", "fp32")
+        return cls(folder / "draft", target)
+
+    def opening(self) -> Opening:
+        """Return how a device with this draft model introduces itself."""
+        vocabulary = Tokenizer.from_file(str(self.target / "tokenizer.json")).get_vocab()
+        return Opening(fingerprint(vocabulary), max(vocabulary.values()) + 1, Sampling(), 1)
 
 
 def attack(flood: Flood, count: int, number: int, sent: Any, aimed: Any, allowed: Any) -> None:
@@ -93,11 +118,18 @@ async def texts_of(agent: EdgeAgent) -> list[str]:
 
 
 async def besiege(
-    part: Part, port: int, worker: LocalWorker, metrics: int, count: int, flags: Any, devices: Any
+    part: Part,
+    port: int,
+    worker: LocalWorker,
+    metrics: int,
+    count: int,
+    flags: Any,
+    devices: Any,
+    models: Models,
 ) -> None:
     """Attack with `count` messages while the well-behaved agent keeps generating."""
     floods = [
-        Flood(port, demo_opening(), 1000 * flags.seed + number, Aim(), devices)
+        Flood(port, models.opening(), 1000 * flags.seed + number, Aim(), devices)
         for number in range(flags.attackers)
     ]
     sent, aimed = _spawn.Array("q", flags.attackers), _spawn.Array("q", flags.attackers)
@@ -105,6 +137,7 @@ async def besiege(
     config = AgentConfig(
         broker=f"mqtt://127.0.0.1:{port}",
         device="good",
+        model=str(models.draft),
         temperature=1.0,
         max_tokens=40,
         on_cloud_loss=OnCloudLoss.WAIT.value,
@@ -197,13 +230,16 @@ def judge(part: Part, worker: LocalWorker, metrics: int) -> None:
         print(f"  FAULT {fault}")
 
 
-def run(part: Part, count: int, flags: argparse.Namespace, devices: Any, *arguments: str) -> Part:
+def run(
+    part: Part, count: int, flags: argparse.Namespace, devices: Any, models: Models, *arguments: str
+) -> Part:
     """Attack a new broker and worker once."""
     metrics = free_port()
     print(f"{part.name}: {count:,} messages, seed {flags.seed}", flush=True)
-    arguments = ("--num-threads", "1", "--cache-mb", "64", "--metrics-port", str(metrics), *arguments)
+    model = ("--model", str(models.target), "--num-threads", "1", "--cache-mb", "64")
+    arguments = (*model, "--metrics-port", str(metrics), *arguments)
     with LocalBroker() as broker, LocalWorker(broker.url, *arguments, name="victim") as worker:
-        asyncio.run(besiege(part, broker.port, worker, metrics, count, flags, devices))
+        asyncio.run(besiege(part, broker.port, worker, metrics, count, flags, devices, models))
         judge(part, worker, metrics)
         began = time.monotonic()
         code = worker.stop(STOP_TIMEOUT)
@@ -219,16 +255,24 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=1_020_000, help="messages without a rate limit")
     parser.add_argument("--limited", type=int, default=60_000, help="messages with a rate limit")
     parser.add_argument("--attackers", type=int, default=2, help="attacking processes")
+    parser.add_argument("--vocabulary", type=int, default=0, help="tokens of a random model; 0: the demo's")
     parser.add_argument("--seed", type=int, default=1, help="seed of the messages")
     flags = parser.parse_args()
     logging.basicConfig(level="ERROR")
-    parts = [
-        run(Part("no limit"), flags.messages, flags, DEVICES, "--max-rate-per-device", "0"),
-        run(Part("limited"), flags.limited, flags, ("attacker", "other"), "--max-rate-per-device", "50"),
-    ]
+    with tempfile.TemporaryDirectory() as folder:
+        models = Models.wide(Path(folder), flags.vocabulary) if flags.vocabulary else Models.demo()
+        unlimited = (DEVICES, models, "--max-rate-per-device", "0")
+        limited = (("attacker", "other"), models, "--max-rate-per-device", "50")
+        parts = [
+            run(Part("no limit"), flags.messages, flags, *unlimited),
+            run(Part("limited"), flags.limited, flags, *limited),
+        ]
     faults = [fault for part in parts for fault in part.faults]
     reached = parts[0].counts.uplinks + parts[0].counts.bad_topics if parts[0].counts else 0
     print(f"\n{reached:,} messages reached the worker: {'FAILED' if faults else 'no fault'}")
     if faults:
-        print(f"repeat with --seed {flags.seed} --attackers {flags.attackers} --messages {flags.messages}")
+        options = (
+            f"--{name} {getattr(flags, name)}" for name in ("seed", "attackers", "messages", "vocabulary")
+        )
+        print("repeat with", *options)
     return 1 if faults else 0
