@@ -32,7 +32,7 @@ class _Bucket:
 
 
 class DeviceRates:
-    """The buckets of all devices, least recently heard first; `rate`: messages per second, 0: no limit."""
+    """The buckets of all devices, least recently heard first; `rate`: messages per second, 0: nothing is dropped."""
 
     def __init__(self, rate: float, max_devices: int = MAX_DEVICES) -> None:
         self._rate = rate
@@ -48,7 +48,7 @@ class DeviceRates:
 
         `is_shed` means that the device is too fast for another reason than its rate.
         """
-        if self._rate <= 0 and not is_shed:
+        if self._rate <= 0:
             return Admission.TAKE
         bucket = self._bucket(device, now)
         cost = min(1 + num_bytes // BYTES_PER_MESSAGE, self._size)
