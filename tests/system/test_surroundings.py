@@ -87,6 +87,27 @@ def test_no_text_changes_the_direction_of_a_terminal(shows_tokens: bool) -> None
     assert "\u05e9\u05dc\u05d5\u05dd" in shown  # text that is written from the right stays
 
 
+@pytest.mark.parametrize(
+    ("hidden", "shown"),
+    [
+        ("\u200e\u200f\u061c", ""),  # marks, which turn digits around: left out
+        ("\u2028\u2029", "\ufffd\ufffd"),  # breaks in some terminals only
+        ("\U000e0001\U000e0041\U000e007f", "\ufffd\ufffd\ufffd"),  # tags: ASCII that is not shown
+        ("\ufff9\ufffb\u206a\u206f", "\ufffd\ufffd\ufffd\ufffd"),
+        ("\u0646\u200c\u0648 \U0001f469\u200d\U0001f4bb \u2764\ufe0f", None),  # Persian and emoji need these
+    ],
+)
+@pytest.mark.parametrize("shows_tentative", [True, False])
+def test_what_hides_or_turns_text_stays_off_a_terminal_and_reaches_a_pipe(
+    hidden: str, shown: str | None, shows_tentative: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    token = Token(f"a{hidden}b", 1, Fate.VERIFIED)
+    paint = painter(Screen(), shows_tokens=False, shows_tentative=shows_tentative)
+    assert paint(token) == f"a{hidden if shown is None else shown}b"
+    assert painter(StringIO(), shows_tokens=False, shows_tentative=shows_tentative)(token) == token.text
+
+
 def test_a_message_is_one_line_that_controls_nothing() -> None:
     assert printable("a\u202eb\n\x1b[2Jc") == "a\\u202eb\\n\\x1b[2Jc"
 
