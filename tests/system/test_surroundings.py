@@ -4,6 +4,7 @@ import http.client
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 
 from common.process.http_pages import HttpPage, HttpPages
 from common.process.log import printable
+from common.process.paths import path_flag
+from edge_agent.__main__ import main as edge_agent_main
 from edge_agent.cli.terminal import painter
 from edge_agent.generation.events import Token
 from edge_agent.session.transcript import Fate
 from evaluation.local.broker import free_port
+from mosquitto.provisioning.__main__ import main as provision_main
 
 CLOSINGS = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
 COMMANDS = {
@@ -67,6 +71,42 @@ def test_the_home_of_an_unknown_user_is_one_sentence(arguments: tuple[str, ...])
     assert done.returncode in (1, 2)
     assert done.stderr.count("\n") == 1
     assert "nobody-of-that-name" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (edge_agent_main, ["generate", "--file=~nobody-of-that-name/p"]),
+        (edge_agent_main, ["pull", "a/b", "--to=~nobody-of-that-name/m"]),
+        (edge_agent_main, ["bundle", "~nobody-of-that-name"]),
+        (edge_agent_main, ["export", "a", "~nobody-of-that-name/out"]),
+        (provision_main, ["init", "--folder=~nobody-of-that-name/f"]),
+    ],
+)
+def test_no_folder_is_made_with_the_name_of_an_unknown_user(
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    shown = capsys.readouterr().err
+    assert "there is no user 'nobody-of-that-name': write ./~nobody-of-that-name" in shown
+    assert shown.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_on_a_command_line_begins_in_the_home_as_in_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert path_flag("~/models") == tmp_path / "models"
+    (tmp_path / "~draft").touch()
+    assert path_flag("~draft") == Path("~draft")  # a file that is there
 
 
 class Screen(StringIO):
