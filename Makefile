@@ -26,7 +26,7 @@ mutation: $(VENV)/.mutation
 
 # an agent with the lowest versions that pyproject.toml allows, without torch: its tests that need no target model,
 # and an answer of the demo's draft model; then the demo and one command of the evaluation with the lowest versions of both
-# ends
+# ends, and the tests of the export with its own
 test-lowest: LOWEST := $(VENV)-lowest
 test-lowest:
 	./mosquitto/install
@@ -43,6 +43,11 @@ test-lowest:
 	  scipy matplotlib simpy tqdm
 	$(LOWEST)-eval/bin/python -m evaluation.demo
 	$(LOWEST)-eval/bin/python -m evaluation bytes --num 20 --commands 4 --out $(LOWEST)-eval/results
+	$(PYTHON) -m venv --clear $(LOWEST)-export
+	$(LOWEST)-export/bin/python -m pip install --quiet $(TORCH)
+	$(LOWEST)-export/bin/python -m pip install --quiet --constraint deploy/lowest-export.txt --editable '.[edge,export]' \
+	  pytest hypothesis filelock
+	$(LOWEST)-export/bin/python -m pytest tests/edge_agent/test_export.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -114,4 +119,4 @@ $(VENV)/.torch:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-lowest-eval build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

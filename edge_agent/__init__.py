@@ -9,8 +9,6 @@ that library's telemetry, which must happen before it is loaded (`common.process
             print(token.text, end="")
 """
 
-from importlib import import_module
-
 from common.process.telemetry import decline_telemetry
 
 TYPE_CHECKING = False  # that of typing, which takes a while to import, before Ctrl-C is handled
@@ -72,6 +70,8 @@ def _load(name: str) -> object:
     """Load a public name, which happens when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # here: it takes a while, before Ctrl-C is handled
+
     value: object = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
     globals()[name] = value
     return value

@@ -1,7 +1,8 @@
 """Log records on standard error, as lines for people or as JSON objects for machines.
 
 Law: a record about a session names it in both forms (`about`). A record is one line: what an untrusted peer
-sent can neither start a line of its own nor control a terminal. Only tracebacks in text have several lines.
+sent can neither start a line of its own nor control a terminal. Only tracebacks in text have several lines,
+none of which controls a terminal.
 """
 
 import json
@@ -11,9 +12,13 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import TypeAlias
 
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_Raised: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 _subject: ContextVar[Mapping[str, str] | None] = ContextVar("subject", default=None)
 
@@ -56,8 +61,11 @@ class _Text(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         record.message = printable(record.message)
-        names = " ".join(f"{kind} {name}" for kind, name in _subject_of(record).items())
+        names = " ".join(f"{kind} {printable(name)}" for kind, name in _subject_of(record).items())
         return super().formatMessage(record) + (f" [{names}]" if names else "")
+
+    def formatException(self, ei: _Raised) -> str:  # noqa: N802  # logging's name
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 class _Json(logging.Formatter):

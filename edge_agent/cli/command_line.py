@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.process.interrupt import INTERRUPTED, interrupts_raised
 from common.process.log import configure_logging, printable
+from common.process.paths import path_flag
 from common.process.settings import CommandLine, SettingsError, add_flags, load, with_flags
 from edge_agent.config import ENV_PREFIX, AgentConfig
 from edge_agent.errors import AgentError, ConfigError
@@ -85,7 +86,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [OPTIONS] (PROMPT | - | -f FILE)"
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("prompt", nargs="?", help="the prompt; - reads it from standard input")
-    asked.add_argument("-f", "--file", type=Path, metavar="FILE", help="read the prompt from a file")
+    asked.add_argument("-f", "--file", type=path_flag, metavar="FILE", help="read the prompt from a file")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--lines", action="store_true", help="the input has one prompt per line")
     form.add_argument(
@@ -130,7 +131,7 @@ def _add_pull(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a hub name, such as onnx-community/SmolLM2-135M-Instruct-ONNX")
     parser.add_argument(
         "--to",
-        type=Path,
+        type=path_flag,
         metavar="FOLDER",
         help="write plain files into this folder (default: the hub's cache, where --model NAME finds them)",
     )
@@ -139,15 +140,15 @@ def _add_pull(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", type=Path, help="the tar file to write")
+    parser.add_argument("out", type=path_flag, help="the tar file to write")
     parser.add_argument(
         "--model", metavar="TEXT", help="a draft model: a folder or a hub name (default: none)"
     )
     parser.add_argument("--model-file", metavar="FILE", help="the ONNX file, if the model has several")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="agent.toml for the device")
+    parser.add_argument("--config", type=path_flag, metavar="FILE", help="agent.toml for the device")
     parser.add_argument(
         "--wheel",
-        type=Path,
+        type=path_flag,
         metavar="FILE",
         help="the wheel of hybrid-lm (default: built from the checkout that this runs from)",
     )
@@ -161,7 +162,7 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="a folder or hub name that transformers can load")
-    parser.add_argument("out", type=Path, help="the folder to write")
+    parser.add_argument("out", type=path_flag, help="the folder to write")
     parser.add_argument(
         "--precision",
         choices=("fp32", "fp16", "int8", "int4"),
@@ -170,7 +171,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prompts",
-        type=Path,
+        type=path_flag,
         metavar="FILE",
         help="check the graph on the model's answers to these prompts, one per line (default: six)",
     )

@@ -1,7 +1,8 @@
 """Text on a terminal: final tokens coloured by where they came from, tentative ones dim until confirmed.
 
-Law: no model and no worker can control the terminal: control characters in a text are replaced, and those
-that change the direction of writing. Tentative text never reaches a pipe or a file, never wraps and never
+Law: no model and no worker can control the terminal, show a text in another order than it has, or hide text
+in it: the characters that do are replaced or left out. What real scripts and emoji need stays. A pipe or a
+file gets the text as it is. Tentative text never reaches a pipe or a file, never wraps and never
 scrolls. It is shown after the cursor, on the rest of the line, so that one erasure removes all of it. Final
 text is the same with or without it.
 """
@@ -30,9 +31,16 @@ ERASE = "\x1b[K"  # to the end of the line
 TAB = 8
 
 _CONTROLS = {*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}
-# embeddings, overrides and isolates, which show a text in another order than it has
-_DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-_VISIBLE = dict.fromkeys(_CONTROLS | _DIRECTIONS, "\N{REPLACEMENT CHARACTER}")
+# embeddings, overrides and isolates, which show a text in another order than it has, and their old relatives
+_DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x2070)}
+_BREAKS = {0x2028, 0x2029}  # lines and paragraphs end there in some terminals only
+_HIDING = {*range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080)}  # annotations, and tags: ASCII that is not shown
+# these turn digits and punctuation around without being seen; Hebrew and Arabic stay legible without them
+_MARKS = {0x061C, 0x200E, 0x200F}
+_VISIBLE = {
+    **dict.fromkeys(_CONTROLS | _DIRECTIONS | _BREAKS | _HIDING, "\N{REPLACEMENT CHARACTER}"),
+    **dict.fromkeys(_MARKS, ""),
+}
 
 
 def coloured(token: Token) -> str:

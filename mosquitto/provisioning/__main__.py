@@ -1,22 +1,22 @@
 """The entry of `mosquitto/provision`.
 
-It handles Ctrl-C before it imports the command line, and explains why that cannot be imported. A Python that
-is too old for the rest reads this file too.
+Law: it handles Ctrl-C before it does or imports anything else. It explains why the command line cannot be
+imported: a Python that is too old for the rest reads this file too.
 """
 
 import os
 import sys
-from collections.abc import Sequence
 
 from common.process.interrupt import exit_on_interrupt
-from common.process.streams import open_missing_streams
 
 
-def main(arguments: "Sequence[str] | None" = None) -> int:
+def main(arguments: "list[str] | None" = None) -> int:
     """Run the command; returns its exit code. Without `arguments`, this process is the command."""
     if arguments is None:
-        open_missing_streams()
         exit_on_interrupt("provision")
+        from common.process.streams import open_missing_streams
+
+        open_missing_streams()
     try:
         from mosquitto.provisioning.command_line import run
     except (ImportError, SyntaxError) as error:

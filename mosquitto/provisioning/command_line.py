@@ -7,12 +7,12 @@ at once, without a restart.
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import cast
 
 from common.link import LinkError
 from common.process.interrupt import INTERRUPTED, interrupts_raised
 from common.process.log import printable
+from common.process.paths import path_flag
 from common.process.settings import CommandLine
 from common.protocol.topics import DEFAULT_ROOT
 from mosquitto.provisioning import ProvisionError
@@ -50,7 +50,7 @@ def _parser() -> ArgumentParser:
         one.set_defaults(run=run)
         one.add_argument(
             "--folder",
-            type=Path,
+            type=path_flag,
             default=DEFAULT_FOLDER,
             help=f"folder of the broker's files (default: {DEFAULT_FOLDER})",
         )
@@ -88,7 +88,7 @@ def _parser() -> ArgumentParser:
 def _add_out(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path_flag,
         metavar="FILE",
         help="write the password to a new file (mode 600) instead of showing it",
     )

@@ -76,6 +76,27 @@ def test_what_a_stranger_sent_stays_on_its_line(records: Records, form: str) -> 
     assert "\u2028" not in logged()
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("evil", ["\x1b[2J", "a\nWARNING all is lost", "\u202e", "\u2028", "\udcff"])
+def test_names_control_no_terminal_and_start_no_line(records: Records, form: str, evil: str) -> None:
+    logged = records(form)
+    with about(device=evil):
+        log.info("said")
+    assert logged().count("\n") == 1
+    assert logged().strip().isprintable()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_traceback_controls_no_terminal(records: Records, form: str) -> None:
+    logged = records(form)
+    try:
+        raise RuntimeError("\x1b[2J \u202e")
+    except RuntimeError:
+        log.exception("failed")
+    assert all(line.isprintable() for line in logged().splitlines())
+    assert "RuntimeError: " in logged()
+
+
 def test_a_traceback_is_a_field_in_json(records: Records) -> None:
     logged = records("json")
     try:

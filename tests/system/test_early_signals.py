@@ -1,12 +1,13 @@
 """Signals while a command starts and while it exits: one line and code 130, or death by the signal.
 
 Each signal is sent when a certain module has been imported, so that no test depends on the machine's speed.
-What comes before the first of our modules is the interpreter's own start, which no program can change.
+What comes before the first of our modules is the start of the interpreter, which no program can change.
 """
 
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,23 @@ def test_ctrl_c_while_a_command_is_imported_is_one_line(name: str, module: str) 
 def test_sigterm_while_a_command_is_imported_ends_it(name: str) -> None:
     arguments, (first, *_) = COMMANDS[name]
     assert signalled(arguments, first, signal.SIGTERM) == (-signal.SIGTERM, [])
+
+
+ENTRY = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+before = set(sys.modules)
+__import__(sys.argv[1])
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+@pytest.mark.parametrize("package", ["edge_agent", "cloud_worker", "evaluation", "mosquitto.provisioning"])
+def test_ctrl_c_is_handled_before_anything_is_imported(package: str) -> None:
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-I", "-S", "-c", ENTRY, f"{package}.__main__", root]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert done.stdout.split() == sorted({"common", package.partition(".")[0]})
 
 
 PROGRAM = """

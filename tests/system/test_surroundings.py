@@ -4,6 +4,7 @@ import http.client
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 
 from common.process.http_pages import HttpPage, HttpPages
 from common.process.log import printable
+from common.process.paths import path_flag
+from edge_agent.__main__ import main as edge_agent_main
 from edge_agent.cli.terminal import painter
 from edge_agent.generation.events import Token
 from edge_agent.session.transcript import Fate
 from evaluation.local.broker import free_port
+from mosquitto.provisioning.__main__ import main as provision_main
 
 CLOSINGS = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
 COMMANDS = {
@@ -69,6 +73,42 @@ def test_the_home_of_an_unknown_user_is_one_sentence(arguments: tuple[str, ...])
     assert "nobody-of-that-name" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (edge_agent_main, ["generate", "--file=~nobody-of-that-name/p"]),
+        (edge_agent_main, ["pull", "a/b", "--to=~nobody-of-that-name/m"]),
+        (edge_agent_main, ["bundle", "~nobody-of-that-name"]),
+        (edge_agent_main, ["export", "a", "~nobody-of-that-name/out"]),
+        (provision_main, ["init", "--folder=~nobody-of-that-name/f"]),
+    ],
+)
+def test_no_folder_is_made_with_the_name_of_an_unknown_user(
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    shown = capsys.readouterr().err
+    assert "there is no user 'nobody-of-that-name': write ./~nobody-of-that-name" in shown
+    assert shown.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_on_a_command_line_begins_in_the_home_as_in_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert path_flag("~/models") == tmp_path / "models"
+    (tmp_path / "~draft").touch()
+    assert path_flag("~draft") == Path("~draft")  # a file that is there
+
+
 class Screen(StringIO):
     """A stream that says that it is a terminal."""
 
@@ -85,6 +125,27 @@ def test_no_text_changes_the_direction_of_a_terminal(shows_tokens: bool) -> None
     shown = paint(Token(f"a{DIRECTIONS}b \u05e9\u05dc\u05d5\u05dd", 1, Fate.VERIFIED))
     assert not set(shown) & set(DIRECTIONS)
     assert "\u05e9\u05dc\u05d5\u05dd" in shown  # text that is written from the right stays
+
+
+@pytest.mark.parametrize(
+    ("hidden", "shown"),
+    [
+        ("\u200e\u200f\u061c", ""),  # marks, which turn digits around: left out
+        ("\u2028\u2029", "\ufffd\ufffd"),  # breaks in some terminals only
+        ("\U000e0001\U000e0041\U000e007f", "\ufffd\ufffd\ufffd"),  # tags: ASCII that is not shown
+        ("\ufff9\ufffb\u206a\u206f", "\ufffd\ufffd\ufffd\ufffd"),
+        ("\u0646\u200c\u0648 \U0001f469\u200d\U0001f4bb \u2764\ufe0f", None),  # Persian and emoji need these
+    ],
+)
+@pytest.mark.parametrize("shows_tentative", [True, False])
+def test_what_hides_or_turns_text_stays_off_a_terminal_and_reaches_a_pipe(
+    hidden: str, shown: str | None, shows_tentative: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    token = Token(f"a{hidden}b", 1, Fate.VERIFIED)
+    paint = painter(Screen(), shows_tokens=False, shows_tentative=shows_tentative)
+    assert paint(token) == f"a{hidden if shown is None else shown}b"
+    assert painter(StringIO(), shows_tokens=False, shows_tentative=shows_tentative)(token) == token.text
 
 
 def test_a_message_is_one_line_that_controls_nothing() -> None:
