@@ -55,7 +55,7 @@ async def _answer(
     agent: EdgeAgent, ask: Ask, flags: argparse.Namespace, *, as_json: bool = False
 ) -> tuple[Report, str | None]:
     """Stream one answer; returns its report, and why it failed if it did."""
-    generation = agent.generate(ask.prompt, seed=ask.seed)
+    generation = agent.generate(ask.prompt, seed=ask.seed, system=ask.system, template_vars=ask.template_vars)
     before = agent.link_statistics
     paint = painter(sys.stdout, shows_tokens=flags.show_tokens, shows_tentative=flags.tentative)
     async for event in generation.events():
