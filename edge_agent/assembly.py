@@ -97,6 +97,7 @@ def build_session_settings(
         max_tokens=config.max_tokens,
         max_positions=max_positions,
         drafts=scheme.drafts,
+        asks_first=scheme.asks_first,
         wants_bonus=window == 1 and scheme.holds and target_decides,
         measures_risk=scheme.measures_risk,
         audits=audits,

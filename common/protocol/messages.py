@@ -49,6 +49,7 @@ class Draft:
     when `base` is 0), so a prefix that has drifted is detected and never used. After a fully accepted block
     the worker adds `bonus` tokens of its own, one correction each. `num_context_probs` asks for the target's
     probability of each of that many last context tokens (deferred verification), at most MAX_CONTEXT_PROBS.
+    An opening that asks for nothing only has its context read ahead (`only_reads`).
     """
 
     n: int
@@ -60,6 +61,12 @@ class Draft:
     num_context_probs: int = 0
     check: int = 0
     opening: Opening | None = None
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether it asks for nothing: the worker reads the context, and answers at once that it does."""
+        asks = self.block or self.bonus or self.num_context_probs
+        return self.opening is not None and not asks
 
 
 @dataclass(frozen=True, slots=True)

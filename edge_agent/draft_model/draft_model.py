@@ -104,14 +104,24 @@ class DraftModel:
         """The first `num_prompt` tokens of the sequences to come are the prompt, until the next call."""
         self._num_prompt = num_prompt if self.splits_matter else None
 
-    def _read(self, wanted: list[int], num_prompt: int | None) -> None:
-        """Make the cache hold `wanted`, of which the last token has just been run."""
+    def num_unread(self, tokens: Sequence[int], num_prompt: int) -> int:
+        """How many of `tokens`, with a prompt of this length, `logits` would run now."""
+        wanted = list(tokens)
+        return len(wanted) - self._kept(wanted, num_prompt if self.splits_matter else None)
+
+    def _kept(self, wanted: list[int], num_prompt: int | None) -> int:
+        """How many cached positions to keep in order to read `wanted`."""
         common = _common_length(wanted, self._tokens)
         if num_prompt is None:
-            self._rewind(min(common, len(wanted) - 1))
+            return min(common, len(wanted) - 1)
+        return kept(common, len(wanted), num_prompt, self._prompt_in_cache)
+
+    def _read(self, wanted: list[int], num_prompt: int | None) -> None:
+        """Make the cache hold `wanted`, of which the last token has just been run."""
+        self._rewind(self._kept(wanted, num_prompt))
+        if num_prompt is None:
             ends = [*range(len(self._tokens) + CHUNK, len(wanted), CHUNK), len(wanted)]
         else:
-            self._rewind(kept(common, len(wanted), num_prompt, self._prompt_in_cache))
             ends = runs(len(self._tokens), len(wanted), num_prompt)
         self._prompt_in_cache = num_prompt
         for end in ends:

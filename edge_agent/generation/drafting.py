@@ -43,6 +43,10 @@ class PromptReader(Protocol):
         """The first `num_prompt` tokens of the sequences to come are the prompt."""
         ...
 
+    def num_unread(self, tokens: Sequence[int], num_prompt: int) -> int:
+        """How many of `tokens`, with a prompt of this length, have to be read to continue them."""
+        ...
+
 
 class Drafting:
     """The calls of one generation."""
@@ -66,6 +70,12 @@ class Drafting:
         self._num_prompt = num_prompt
         self._penalties = Penalties(opening.sampling, opening.num_prompt)
         self._running: asyncio.Future[Proposal] | None = None
+
+    def num_unread(self, tokens: Sequence[int]) -> int:
+        """How many of `tokens` the model has to read before it can draft; while it is idle."""
+        if isinstance(self._model, PromptReader):
+            return self._model.num_unread(tokens, self._num_prompt)
+        return len(tokens)
 
     def begin(
         self, tokens: Sequence[int], report: Callable[[Drafted | DraftFailed | BaseException], None]

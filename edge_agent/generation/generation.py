@@ -22,6 +22,8 @@ from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
 from edge_agent.session.step import Step, advance
 
+READ_AHEAD_FROM = 64  # unread tokens: for fewer, the first draft goes up about as early as the prompt could
+
 _log = logging.getLogger(__name__)
 
 
@@ -100,6 +102,8 @@ class Generation:
             yield event
 
     async def _steps(self) -> AsyncGenerator[Step]:
+        if self.drafting.num_unread(self.session.tokens) >= READ_AHEAD_FROM:
+            self.session.read_ahead()
         step = advance(self.session, time.monotonic(), self.mailbox.arrived())
         while True:
             tokens = self.session.begin_draft()
