@@ -13,6 +13,7 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.cli.asks import Ask, Form, Unreadable, asks
 from edge_agent.cli.conversation import Conversation
 from edge_agent.cli.input import open_input, read_lines
+from edge_agent.cli.prompt_progress import PromptProgress
 from edge_agent.cli.terminal import legend, painter
 from edge_agent.config import AgentConfig
 from edge_agent.errors import SHORTEN, AgentError, ModelError
@@ -58,11 +59,17 @@ async def _answer(
     generation = agent.generate(ask.prompt, seed=ask.seed, system=ask.system, template_vars=ask.template_vars)
     before = agent.link_statistics
     paint = painter(sys.stdout, shows_tokens=flags.show_tokens, shows_tentative=flags.tentative)
-    async for event in generation.events():
-        if not as_json:
-            print(paint(event), end="", flush=True)
-        elif flags.json_events:
-            print(_event_json(event), flush=True)
+    progress = PromptProgress(sys.stderr, quiet=flags.quiet)
+    generation.watch_prompt(progress.show)
+    try:
+        async for event in generation.events():
+            progress.clear()
+            if not as_json:
+                print(paint(event), end="", flush=True)
+            elif flags.json_events:
+                print(_event_json(event), flush=True)
+    finally:
+        progress.clear()
     await agent.audited()
     report = Report.of(generation, before, agent.link_statistics, agent.risk)
     failure = generation.session.failure

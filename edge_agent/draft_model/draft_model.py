@@ -45,7 +45,8 @@ class DraftModel:
         self._graph = graph
         self._cache = cache
         self._tokens: list[int] = []
-        self._last: Logits = np.zeros(0, np.float32)
+        self._last: Logits | None = None  # of the token after `_tokens`, unless they were cut since
+        self._between_runs: Callable[[int, int], None] | None = None
         self.max_positions = max_positions
         self._num_prompt: int | None = None  # of the texts to come
         self._prompt_in_cache: int | None = None  # with which the cache was read
@@ -96,13 +97,18 @@ class DraftModel:
                 f"The draft model takes {self.max_positions} tokens, not {len(wanted)}: shorten the sequence."
             )
         num_prompt = None if self._num_prompt is None else min(self._num_prompt, len(wanted))
-        if wanted != self._tokens or num_prompt != self._prompt_in_cache:
-            self._read(wanted, num_prompt)
+        if self._last is None or wanted != self._tokens or num_prompt != self._prompt_in_cache:
+            return self._read(wanted, num_prompt)
         return self._last
 
-    def begin_text(self, num_prompt: int) -> None:
-        """The first `num_prompt` tokens of the sequences to come are the prompt, until the next call."""
+    def begin_text(self, num_prompt: int, between_runs: Callable[[int, int], None] | None = None) -> None:
+        """The first `num_prompt` tokens of the sequences to come are the prompt, until the next call.
+
+        `between_runs` is called after each of several runs with the number of tokens run and to be run. What
+        it raises ends the reading, and what has been read stays in the cache.
+        """
         self._num_prompt = num_prompt if self.splits_matter else None
+        self._between_runs = between_runs
 
     def num_unread(self, tokens: Sequence[int], num_prompt: int) -> int:
         """How many of `tokens`, with a prompt of this length, `logits` would run now."""
@@ -116,22 +122,29 @@ class DraftModel:
             return min(common, len(wanted) - 1)
         return kept(common, len(wanted), num_prompt, self._prompt_in_cache)
 
-    def _read(self, wanted: list[int], num_prompt: int | None) -> None:
-        """Make the cache hold `wanted`, of which the last token has just been run."""
+    def _read(self, wanted: list[int], num_prompt: int | None) -> Logits:
+        """Make the cache hold `wanted`, of which the last token has just been run; its logits."""
         self._rewind(self._kept(wanted, num_prompt))
         if num_prompt is None:
             ends = [*range(len(self._tokens) + CHUNK, len(wanted), CHUNK), len(wanted)]
         else:
             ends = runs(len(self._tokens), len(wanted), num_prompt)
         self._prompt_in_cache = num_prompt
-        for end in ends:
+        start = len(self._tokens)
+        for end in ends[:-1]:
             self._extend(wanted[len(self._tokens) : end])
+            if self._between_runs is not None:
+                self._between_runs(end - start, len(wanted) - start)
+        last = self._extend(wanted[len(self._tokens) :])
+        if self._between_runs is not None and len(ends) > 1:
+            self._between_runs(len(wanted) - start, len(wanted) - start)
+        return last
 
     def _differs_between_splits(self) -> bool:
         """Whether a few tokens read in one run give other numbers than one by one."""
         tokens = [index % self.logits_size for index in range(min(_PROBE_TOKENS, self.max_positions))]
-        one_by_one = self._last
-        for length in range(1, len(tokens) + 1):
+        one_by_one = self.logits(tokens[:1])
+        for length in range(2, len(tokens) + 1):
             one_by_one = self.logits(tokens[:length])
         self._rewind(0)
         moved = np.abs(self.logits(tokens) - one_by_one).max()
@@ -140,17 +153,22 @@ class DraftModel:
     def _rewind(self, length: int) -> None:
         self._cache.rewind(length)
         del self._tokens[length:]
+        self._last = None
 
-    def _extend(self, tokens: list[int]) -> None:
-        """Run `tokens` after those in the cache. A run that fails leaves the cache as it was."""
+    def _extend(self, tokens: list[int]) -> Logits:
+        """Run `tokens` after those in the cache, and return the last logits.
+
+        A run that fails leaves the cache as it was.
+        """
         arrays = _inputs(self._graph, tokens, len(self._tokens))
         binding = self._cache.bind(len(tokens))
         logits = self._session.run(binding, arrays)
         self._cache.keep(binding, len(tokens))
         self._tokens += tokens
         # one position's logits are a new buffer of their own; a row of many would keep all of them
-        self._last = logits[0, -1].astype(np.float32, copy=logits.shape[1] > 1)
-        self._last.flags.writeable = False
+        last = self._last = logits[0, -1].astype(np.float32, copy=logits.shape[1] > 1)
+        last.flags.writeable = False
+        return last
 
 
 def writes_in_place(session: OnnxSession, graph: Graph) -> bool:

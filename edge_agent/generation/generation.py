@@ -63,6 +63,13 @@ class Generation:
         """Why it ended early, in one line; None when it did not."""
         return self.session.failure
 
+    def watch_prompt(self, watch: Callable[[int, int], None]) -> None:
+        """Have `watch(num_read, num_tokens)` called as the draft model reads a prompt in several runs.
+
+        Both count the tokens that are to be read: those that the last generation left in the cache are not.
+        """
+        self.drafting.watch = watch
+
     async def __aiter__(self) -> AsyncIterator[Token]:
         async with aclosing(self.events()) as events:
             async for event in events:
