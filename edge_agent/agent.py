@@ -98,15 +98,16 @@ class EdgeAgent:
         )
         agent = cls(config, info, model)
         with agent._thread, agent._metrics():
-            if agent._exchange is None:
-                yield agent
-                return
-            async with agent._exchange.running():
-                try:
+            async with agent._keeping_prompts():
+                if agent._exchange is None:
                     yield agent
-                    await agent.audited()
-                finally:
-                    await agent._audits.cancel()
+                    return
+                async with agent._exchange.running():
+                    try:
+                        yield agent
+                        await agent.audited()
+                    finally:
+                        await agent._audits.cancel()
 
     @property
     def link_statistics(self) -> LinkStatistics:
@@ -220,6 +221,20 @@ class EdgeAgent:
             sampling=choose_sampling(self.config, self._info.sampling),
             estimator=self.config.estimator,
         )
+
+    @asynccontextmanager
+    async def _keeping_prompts(self) -> AsyncGenerator[None]:
+        """Use the prompt cache, if there is one; what the model has read goes there at the end."""
+        config, model = self.config, self._model
+        if config.prompt_cache is None or not isinstance(model, DraftModel):
+            yield
+            return
+        max_bytes = config.prompt_cache_mb << 20
+        model.keep_prompts(config.prompt_cache, max_bytes, providers=config.providers)
+        try:
+            yield
+        finally:
+            await self._thread.start(model.save_prompt)
 
     @contextmanager
     def _metrics(self) -> Generator[None]:

@@ -51,6 +51,10 @@ class AgentConfig(BrokerConfig):
     providers: tuple[str, ...] = _model(
         (), "ONNX Runtime execution provider, in order of preference; repeatable"
     )
+    prompt_cache: str | None = _model(
+        None, "a folder that keeps what the draft model has read, for the next start (default: none)"
+    )
+    prompt_cache_mb: int = _model(256, "the most that the prompt cache takes, in MiB")
     scheme: str = _scheme(
         "",
         "when and what to send to the target model (default: lossless; opportunistic with a risk or audits)",
@@ -158,6 +162,7 @@ class AgentConfig(BrokerConfig):
             ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
             ("cloud_timeout", self.cloud_timeout, 0.1, 1e6),
             ("num_threads", self.num_threads, 0, 1024),
+            ("prompt_cache_mb", self.prompt_cache_mb, 1, 1 << 20),
             ("metrics_port", self.metrics_port, 0, 65535),
         ]
         for name, value, low, high in ranges:

@@ -16,11 +16,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.draft_model.canonical_runs import kept, runs
+from edge_agent.draft_model.canonical_runs import RUN, kept, runs
 from edge_agent.draft_model.files import read_info
 from edge_agent.draft_model.graph import Graph, read_graph
 from edge_agent.draft_model.kv_cache import Cache, GrowingCache, SharedCache, empty
 from edge_agent.draft_model.onnx_session import Array, OnnxSession
+from edge_agent.draft_model.prompt_store import LEAST_GAIN, PromptStore, common_length, open_store
 from edge_agent.errors import ModelError
 
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -39,14 +40,26 @@ class DraftModel:
     how tokens are split into runs.
     """
 
-    def __init__(self, session: OnnxSession, graph: Graph, cache: Cache, max_positions: int) -> None:
-        """Run a few tokens to learn the logits' width, and whether splits matter. Use `load` instead."""
+    def __init__(
+        self,
+        session: OnnxSession,
+        graph: Graph,
+        cache: Cache,
+        max_positions: int,
+        files: Sequence[Path] = (),
+    ) -> None:
+        """Run a few tokens to learn the logits' width, and whether splits matter. Use `load` instead.
+
+        `files` are those of the graph.
+        """
+        self._files = files
         self._session = session
         self._graph = graph
         self._cache = cache
         self._tokens: list[int] = []
         self._last: Logits | None = None  # of the token after `_tokens`, unless they were cut since
         self._between_runs: Callable[[int, int], None] | None = None
+        self._store: PromptStore | None = None
         self.max_positions = max_positions
         self._num_prompt: int | None = None  # of the texts to come
         self._prompt_in_cache: int | None = None  # with which the cache was read
@@ -77,7 +90,7 @@ class DraftModel:
             cache: Cache = SharedCache(session, graph.cache, info.max_positions)
         else:
             cache = GrowingCache(session, graph.cache)
-        return cls(session, graph, cache, info.max_positions)
+        return cls(session, graph, cache, info.max_positions, info.graph_files)
 
     @property
     def position_bytes(self) -> int:
@@ -117,14 +130,49 @@ class DraftModel:
 
     def _kept(self, wanted: list[int], num_prompt: int | None) -> int:
         """How many cached positions to keep in order to read `wanted`."""
-        common = _common_length(wanted, self._tokens)
+        common = common_length(wanted, self._tokens)
         if num_prompt is None:
             return min(common, len(wanted) - 1)
         return kept(common, len(wanted), num_prompt, self._prompt_in_cache)
 
+    def keep_prompts(self, folder: str, max_bytes: int, *, providers: Sequence[str]) -> None:
+        """Keep what is read in `folder`, and read it from there; raises ConfigError."""
+        self._store = open_store(
+            folder, max_bytes, graph_files=self._files, tensors=self._graph.cache, providers=providers
+        )
+
+    def save_prompt(self, num_kept: int = 0) -> None:
+        """Keep what the cache has read, if it is to lose all but `num_kept` positions, and if that is wanted.
+
+        In whole runs, so that any text that begins alike can use it; of a graph whose splits matter, only
+        the prompt has them.
+        """
+        num_whole = (self._prompt_in_cache or 0) if self.splits_matter else len(self._tokens)
+        length = min(num_whole, len(self._tokens)) // RUN * RUN
+        if self._store is not None and length - num_kept >= LEAST_GAIN:
+            self._store.save(self._tokens[:length], lambda: self._cache.read(length))
+
+    def _load_prompt(
+        self, store: PromptStore, wanted: list[int], num_prompt: int | None, num_kept: int
+    ) -> int:
+        """Exchange the cache for one from the store that saves more; how many positions to keep then."""
+        self.save_prompt(num_kept)
+        end = len(wanted) - 1 if num_prompt is None else min(len(wanted) - 1, num_prompt)
+        found = store.find(wanted[:end], num_kept)
+        if found is None:
+            return num_kept
+        length, arrays = found
+        self._cache.load(arrays, length)
+        self._tokens, self._last = wanted[:length], None
+        self._prompt_in_cache = None if num_prompt is None else length
+        return length
+
     def _read(self, wanted: list[int], num_prompt: int | None) -> Logits:
         """Make the cache hold `wanted`, of which the last token has just been run; its logits."""
-        self._rewind(self._kept(wanted, num_prompt))
+        num_kept = self._kept(wanted, num_prompt)
+        if self._store is not None and len(wanted) - num_kept > LEAST_GAIN:
+            num_kept = self._load_prompt(self._store, wanted, num_prompt, num_kept)
+        self._rewind(num_kept)
         if num_prompt is None:
             ends = [*range(len(self._tokens) + CHUNK, len(wanted), CHUNK), len(wanted)]
         else:
@@ -212,11 +260,3 @@ _INPUTS: dict[str, Callable[[list[int], int, type[np.generic]], Array]] = {
     "logits_to_keep": _one,
     "use_cache_branch": lambda _, length, dtype: np.array([length > 0], dtype),
 }
-
-
-def _common_length(left: list[int], right: list[int]) -> int:
-    """How many leading tokens two sequences share."""
-    shorter = min(len(left), len(right))
-    if left[:shorter] == (right if shorter == len(right) else right[:shorter]):
-        return shorter
-    return next(index for index, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)
