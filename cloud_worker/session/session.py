@@ -86,7 +86,8 @@ class CloudSession:
             return refusal
         self._backlog.add(draft)
         codes = with_end_ids(b"", self._target.eos_ids)
-        answer = Correction(draft.n, 0, None, self._target.worker, context_codes=codes)
+        target = self._target
+        answer = Correction(draft.n, 0, None, target.worker, context_codes=codes, limit=target.max_tokens)
         self._remembered[draft.n] = answer
         return answer
 

@@ -81,7 +81,8 @@ class Correction:
     `token` is the resampled token after a rejection, a bonus token after a fully accepted block (if one was
     asked for), else None. `index` numbers the bonus tokens of one draft: 0 comes with the verdict, the others
     follow as 1, 2, ... `context_codes` are one-byte probabilities (distribution.decode_probs); in the
-    answer to an opening, the target's end tokens follow them (common.protocol.end_ids).
+    answer to an opening, the target's end tokens follow them (common.protocol.end_ids). `limit` is the most
+    tokens that the worker accepts, in the answer to a prompt that is only read; else 0.
     """
 
     n: int
@@ -91,6 +92,7 @@ class Correction:
     index: int = 0
     context_codes: bytes = b""
     compute_ms: float = 0.0
+    limit: int = 0
 
 
 class Reason(IntEnum):

@@ -67,6 +67,12 @@ class EdgeSession:
         return self.tokens[self._ending.num_final :]
 
     @property
+    def most_tokens(self) -> int:
+        """The most tokens that this answer can have, as far as known: it may be less than `max_tokens`."""
+        num_prompt = self._sequence.transcript.num_prompt
+        return min(self._settings.max_tokens, self._ending.max_positions - num_prompt)
+
+    @property
     def worker(self) -> str | None:
         """The worker that holds the session; None while none has answered."""
         return self._send_window.worker
@@ -297,7 +303,11 @@ class EdgeSession:
             return
         if self._send_window.read_by(message.worker):
             self._ending.learn(reading.end_ids(message), self._sequence.boundary)
-            if (end := self._ending.first_end) is not None:  # drafted, and not sent yet
+            if message.limit > self._sequence.transcript.num_prompt:
+                self._ending.limit(message.limit)
+            ends = [self._ending.first_end, self._ending.max_positions]
+            end = min(end for end in ends if end is not None)
+            if end <= len(self.tokens):  # drafted, and not sent yet
                 self._sequence.cut(end, now)
 
     def _answered(self, now: float) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge_agent import AgentConfig, EdgeAgent
+from edge_agent.cli.command_line import run
 from edge_agent.cli.prompt_progress import LONG_PROMPT, PromptProgress
 from edge_agent.cli.terminal import ERASE
 from edge_agent.draft_model.draft_model import CHUNK, DraftModel
@@ -139,3 +140,13 @@ def test_progress_is_shown_on_a_terminal_above_512_tokens_and_erased(
     assert stream.getvalue().count("\n") == 0
     assert not shown or stream.getvalue().endswith(f"\r{ERASE}")
     assert shown or not stream.getvalue()
+
+
+def test_generate_says_at_the_beginning_that_an_answer_must_end_early(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(["generate", "on " * 500, "--scheme", "slm", "--raw", "--seed", "1", "--max-tokens", "400"])
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert "this answer can have at most" in first
+    run(["generate", "on", "--scheme", "slm", "--raw", "--seed", "1", "--max-tokens", "4"])
+    assert "at most" not in capsys.readouterr().err

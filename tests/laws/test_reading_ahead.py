@@ -51,6 +51,17 @@ def test_the_text_is_that_of_a_prompt_that_goes_up_with_the_first_draft(
     assert both[0].edge.finish_reason == both[1].edge.finish_reason
 
 
+def test_a_limit_that_the_answer_states_ends_the_text_where_a_refusal_would() -> None:
+    for window, limit in product((1, 4), (len(PROMPT) + 1, len(PROMPT) + 6)):
+        told = Circle(reads_ahead=True, window=window, worker_limit=limit)
+        if limit > len(PROMPT) + 1:
+            told.draft()  # what is drafted before the answer comes may go beyond the limit
+        told.exchange()
+        assert told.edge.most_tokens == limit - len(PROMPT)
+        assert settled(told).final == settled(Circle(window=window, worker_limit=limit)).final
+        assert (told.edge.finish_reason, len(told.edge.tokens)) == ("length", limit)
+
+
 def test_the_worker_answers_before_it_reads_and_gets_only_what_follows() -> None:
     circle = Circle(reads_ahead=True)
     circle.deliver_to_worker(0)
