@@ -60,7 +60,8 @@ class Worker:
             self._topics.draft_filter(config.pool, self.name),
         )
         self._tally = WorkerTally()
-        target = Target.of(self.name, model.vocabulary, config.max_tokens(model.max_positions), model.eos_ids)
+        max_context = config.max_tokens(model.max_positions)
+        target = Target.of(self.name, model.vocabulary, max_context, model.eos_ids)
         self._costs = Costs(FIRST_GUESS)
         self._scheduler = Scheduler(target, config.limits, self._costs)
         rates = DeviceRates(config.max_rate_per_device)
@@ -70,7 +71,7 @@ class Worker:
         self._link: Link | None = None
         self._began = time.monotonic()
         self._pace = Pace(window=config.status_interval / 2, began=self._began)
-        self._last_will = Status(State.OFFLINE, config.pool, config.model, release())
+        self._last_will = Status(State.OFFLINE, config.pool, config.model, release(), max_context=max_context)
         self._presence = Presence(self._topics.worker(self.name), self._last_will)
         self._announcer = Announcer(self._presence, self._status, config.status_interval)
         self._state = State.ONLINE

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 
@@ -20,6 +20,7 @@ from common.process.model_thread import ModelThread
 from common.process.version import release
 from common.protocol.messages import Opening
 from edge_agent.assembly import (
+    build_instructions,
     build_policy,
     build_session_settings,
     build_tuner,
@@ -32,7 +33,7 @@ from edge_agent.device.power import POWERS, Pace
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import ModelInfo, read_info
 from edge_agent.draft_model.source import resolve
-from edge_agent.errors import MetricsError, raised_as
+from edge_agent.errors import MetricsError, ModelError, PromptError, raised_as
 from edge_agent.generation.audits import Audits
 from edge_agent.generation.drafting import Drafting, NextTokenModel
 from edge_agent.generation.emission import Decoder
@@ -41,8 +42,10 @@ from edge_agent.generation.generation import Generation
 from edge_agent.generation.mailbox import Mailbox
 from edge_agent.monitoring.totals import Totals
 from edge_agent.session.session import EdgeSession
-from edge_agent.text.prompts import Message, encode_prompt
+from edge_agent.text.instructions import Instructions
+from edge_agent.text.prompts import Message, encode_prompt, has_system
 from edge_agent.text.stop_strings import StopStrings
+from edge_agent.text.template_vars import check_template_vars
 from edge_agent.text.tokenizer import Text
 from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.calibration_file import find_calibration
@@ -56,6 +59,12 @@ class EdgeAgent:
     def __init__(self, config: AgentConfig, info: ModelInfo, model: NextTokenModel) -> None:
         self.config = config
         self.text = Text.load(info)
+        self._instructions = build_instructions(config)
+        if self._instructions and not self.text.has_chat_template:
+            raise ModelError(
+                "this model has no chat template for `system` or `template_vars`: leave them out"
+            )
+        self.text.check_template_vars(self._instructions.template_vars)
         self._info = info
         self._model = model
         self._thread = ModelThread()
@@ -89,15 +98,16 @@ class EdgeAgent:
         )
         agent = cls(config, info, model)
         with agent._thread, agent._metrics():
-            if agent._exchange is None:
-                yield agent
-                return
-            async with agent._exchange.running():
-                try:
+            async with agent._keeping_prompts():
+                if agent._exchange is None:
                     yield agent
-                    await agent.audited()
-                finally:
-                    await agent._audits.cancel()
+                    return
+                async with agent._exchange.running():
+                    try:
+                        yield agent
+                        await agent.audited()
+                    finally:
+                        await agent._audits.cancel()
 
     @property
     def link_statistics(self) -> LinkStatistics:
@@ -113,14 +123,33 @@ class EdgeAgent:
         """Wait until what was generated so far is measured, as far as it will be: about a round trip."""
         await self._audits.finished()
 
-    def generate(self, prompt: str | Sequence[Message], *, seed: int | None = None) -> Generation:
+    def generate(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        seed: int | None = None,
+        system: str | None = None,
+        template_vars: Mapping[str, object] | None = None,
+    ) -> Generation:
         """A generation to iterate over. `prompt` is a text, or chat messages as in OpenAI's API.
 
         A text becomes a user message where the model has a chat template, unless the config says `raw`.
-        Raises PromptError for a prompt that is empty or too long, or that the chat template refuses.
+        `system` is the system prompt in place of the config's ("": none), for messages that have none.
+        `template_vars` are added to the config's. Raises PromptError for a prompt that is empty or too long,
+        or that the chat template refuses.
         """
+        if system and has_system(prompt):
+            raise PromptError("the messages have a system message already: leave `system` out")
+        given = self._instructions
         tokens = encode_prompt(
-            self.text, prompt, raw=self.config.raw, max_positions=self._model.max_positions
+            self.text,
+            prompt,
+            raw=self.config.raw,
+            max_positions=self._model.max_positions,
+            instructions=Instructions(
+                given.system if system is None else system or None,
+                {**given.template_vars, **check_template_vars(template_vars or {})},
+            ),
         )
         sampling = choose_sampling(self.config, self._info.sampling)
         seed = next(value for value in (seed, self.config.seed, random_seed()) if value is not None)
@@ -192,6 +221,20 @@ class EdgeAgent:
             sampling=choose_sampling(self.config, self._info.sampling),
             estimator=self.config.estimator,
         )
+
+    @asynccontextmanager
+    async def _keeping_prompts(self) -> AsyncGenerator[None]:
+        """Use the prompt cache, if there is one; what the model has read goes there at the end."""
+        config, model = self.config, self._model
+        if config.prompt_cache is None or not isinstance(model, DraftModel):
+            yield
+            return
+        max_bytes = config.prompt_cache_mb << 20
+        model.keep_prompts(config.prompt_cache, max_bytes, providers=config.providers)
+        try:
+            yield
+        finally:
+            await self._thread.start(model.save_prompt)
 
     @contextmanager
     def _metrics(self) -> Generator[None]:

@@ -14,6 +14,8 @@ from edge_agent.policy.rejection_fit import PUBLISHED_FIT
 from edge_agent.policy.schemes import Form
 from edge_agent.policy.uncertainty import ESTIMATORS
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
+from edge_agent.text.instructions import Instructions, read_system
+from edge_agent.text.template_vars import parse_template_vars
 from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.risk_control import RiskControl, RiskCurve
 from edge_agent.tuning.tuner import Numbers, Tuner
@@ -23,6 +25,12 @@ def choose_sampling(config: AgentConfig, default: Sampling) -> Sampling:
     """The model's sampling `default`, except where the config sets a value."""
     given = {field.name: getattr(config, field.name) for field in fields(Sampling)}
     return replace(default, **{name: value for name, value in given.items() if value is not None})
+
+
+def build_instructions(config: AgentConfig) -> Instructions:
+    """What every chat prompt begins with; raises ConfigError when the system prompt cannot be read."""
+    system = read_system(config.system_file) if config.system_file is not None else config.system
+    return Instructions(system, parse_template_vars(config.template_vars or "{}"))
 
 
 def random_seed() -> int:
@@ -89,6 +97,7 @@ def build_session_settings(
         max_tokens=config.max_tokens,
         max_positions=max_positions,
         drafts=scheme.drafts,
+        asks_first=scheme.asks_first,
         wants_bonus=window == 1 and scheme.holds and target_decides,
         measures_risk=scheme.measures_risk,
         audits=audits,

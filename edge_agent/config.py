@@ -14,11 +14,12 @@ from common.protocol.topics import MAX_NAME_LENGTH, check_name
 from common.sampling.distribution import LATTICE_TOTALS
 from common.sampling.randomness import MAX_SEED
 from edge_agent.device.power import POWERS
-from edge_agent.errors import BrokerError, ConfigError, raised_as
+from edge_agent.errors import BrokerError, ConfigError, PromptError, raised_as
 from edge_agent.policy.policy import MAX_IDS
 from edge_agent.policy.schemes import SCHEMES, Form, Scheme
 from edge_agent.policy.uncertainty import ESTIMATORS
 from edge_agent.session.settings import OnCloudLoss
+from edge_agent.text.template_vars import parse_template_vars
 
 if TYPE_CHECKING:
     from common.link import LinkSettings
@@ -50,6 +51,10 @@ class AgentConfig(BrokerConfig):
     providers: tuple[str, ...] = _model(
         (), "ONNX Runtime execution provider, in order of preference; repeatable"
     )
+    prompt_cache: str | None = _model(
+        None, "a folder that keeps what the draft model has read, for the next start (default: none)"
+    )
+    prompt_cache_mb: int = _model(256, "the most that the prompt cache takes, in MiB")
     scheme: str = _scheme(
         "",
         "when and what to send to the target model (default: lossless; opportunistic with a risk or audits)",
@@ -107,6 +112,11 @@ class AgentConfig(BrokerConfig):
     max_tokens: int = _text(256, "generate at most this many tokens")
     stop: tuple[str, ...] = _text((), "end the answer at this text; repeatable")
     raw: bool = _text(False, "give the prompt to the model as it is, without its chat template")
+    system: str | None = _text(None, "the system prompt, for the chat template")
+    system_file: str | None = _text(None, "a file with the system prompt")
+    template_vars: str | None = _text(
+        None, "variables for the chat template in JSON, such as '{\"enable_thinking\": false}'"
+    )
     on_cloud_loss: str = _connection(
         OnCloudLoss.FAIL.value,
         "when no worker answers: go on locally, wait, or fail",
@@ -127,6 +137,7 @@ class AgentConfig(BrokerConfig):
                 check_name(self.device, "`device`")
         self._check_ranges()
         self._check_scheme()
+        self._check_template()
 
     def _check_ranges(self) -> None:
         ranges: list[tuple[str, float | None, float, float]] = [
@@ -151,6 +162,7 @@ class AgentConfig(BrokerConfig):
             ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
             ("cloud_timeout", self.cloud_timeout, 0.1, 1e6),
             ("num_threads", self.num_threads, 0, 1024),
+            ("prompt_cache_mb", self.prompt_cache_mb, 1, 1 << 20),
             ("metrics_port", self.metrics_port, 0, 65535),
         ]
         for name, value, low, high in ranges:
@@ -183,6 +195,20 @@ class AgentConfig(BrokerConfig):
         given = [f"`{name}`" for name, value in givers.items() if value is not None]
         if len(given) > 1:
             raise ConfigError(f"{' and '.join(given)} each decide the threshold: set one of them")
+
+    def _check_template(self) -> None:
+        """Refuse what the chat template could not use."""
+        names = ("system", "system_file", "template_vars")
+        given = [name for name in names if getattr(self, name) is not None]
+        if self.raw and given:
+            raise ConfigError(f"`{given[0]}` is for the chat template, which `raw` bypasses: set one of them")
+        if self.system is not None and self.system_file is not None:
+            raise ConfigError("`system` and `system_file` both give the system prompt: set one of them")
+        if self.system is not None and not self.system.strip():
+            raise ConfigError("`system` is empty: leave it out")
+        if self.template_vars is not None:
+            with raised_as(ConfigError, PromptError):
+                parse_template_vars(self.template_vars)
 
     @property
     def chosen_scheme(self) -> Scheme:

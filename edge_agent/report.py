@@ -20,6 +20,7 @@ class Report:
     byte_price: float | None  # with max_ids 0
     num_prompt_tokens: int
     num_tokens: int
+    most_tokens: int
     num_by_fate: dict[str, int]
     num_uplinks: int
     num_resent: int
@@ -64,6 +65,7 @@ class Report:
             byte_price=None if generation.policy.max_ids else generation.policy.byte_price,
             num_prompt_tokens=len(session.tokens) - tally.num_tokens,
             num_tokens=tally.num_tokens,
+            most_tokens=session.most_tokens,
             num_by_fate={str(fate): count for fate, count in tally.num_by_fate.items()},
             num_uplinks=tally.num_uplinks,
             num_resent=tally.num_resent,

@@ -54,7 +54,8 @@ def beyond_limits(draft: Draft, target: Target) -> Refusal | None:
     except CodecError as error:
         return target.refuse(draft, Reason.BAD_REQUEST, str(error))
     start = draft.base + len(draft.context)
-    if start <= draft.num_context_probs or not (draft.block or draft.bonus or draft.num_context_probs):
+    asks = draft.block or draft.bonus or draft.num_context_probs or draft.only_reads
+    if start <= draft.num_context_probs or not asks:
         return target.refuse(draft, Reason.BAD_REQUEST, "there is nothing to verify, or nothing before it")
     if draft.num_context_probs > MAX_CONTEXT_PROBS:
         return target.refuse(

@@ -47,8 +47,8 @@ class Judging:
 
     @property
     def is_complete(self) -> bool:
-        """Whether no further row is needed."""
-        return self._wanted is None
+        """Whether no further row is needed; a job has at least one, also if it only reads a prompt."""
+        return self._wanted is None and self.num_rows > 0
 
     def take(self, rows: Rows) -> None:
         """Judge with the next rows [n, width].

@@ -7,6 +7,7 @@ the tokens held is answered with `need_context`, never guessed at. A repeated dr
     n answered      -                        the remembered correction
     older epoch     -                        none: the edge has rewound since
     base 0          anything                 the sequence starts over from its context
+    asks nothing    -                        at once; the context is read in the next job
     base <= held    same prefix (check)      verify
     otherwise       -                        need_context(have)
 """
@@ -73,8 +74,22 @@ class CloudSession:
             return [refusal]  # not worth the memory until its turn
         if not self._backlog.has_room(draft):
             return [self._target.refuse(draft, Reason.BUSY, "too many drafts are waiting", retry_after=1.0)]
+        if draft.only_reads:
+            return [self._read_ahead(draft)]
         self._backlog.add(draft)
         return []
+
+    def _read_ahead(self, draft: Draft) -> ToDevice:
+        """Tell the device at once where its next drafts go, and read the context when its turn comes."""
+        refusal = beyond_limits(draft, self._target)
+        if refusal is not None:
+            return refusal
+        self._backlog.add(draft)
+        codes = with_end_ids(b"", self._target.eos_ids)
+        target = self._target
+        answer = Correction(draft.n, 0, None, target.worker, context_codes=codes, limit=target.max_tokens)
+        self._remembered[draft.n] = answer
+        return answer
 
     def next_job(self) -> tuple[Job | None, list[ToDevice]]:
         """The next job, with all waiting drafts that continue one another; and answers ready now."""
@@ -103,7 +118,9 @@ class CloudSession:
             return self._next_bonus(judged[0].verdict.token, compute_ms)
         answers: list[ToDevice] = []
         for draft, one in zip(job.drafts, judged, strict=False):
-            answers += [self._correct(draft, one, compute_ms), *self._end_of_room(draft, num_written=1)]
+            correction = self._correct(draft, one, compute_ms)
+            if not draft.only_reads:  # which has been answered
+                answers += [correction, *self._end_of_room(draft, num_written=1)]
         return answers
 
     def abandon(
@@ -192,9 +209,9 @@ class CloudSession:
         return correction
 
     def _codes(self, draft: Draft, judged: Judged) -> bytes:
-        """The context probabilities, and in the answer to an opening that asks for text the end tokens."""
-        asks_for_text = bool(draft.block or draft.bonus)
-        if draft.opening is None or not asks_for_text:
+        """The context probabilities, and in the answer to an opening, except of an audit, the end tokens."""
+        is_audit = not (draft.block or draft.bonus or draft.only_reads)
+        if draft.opening is None or is_audit:
             return judged.context_codes
         return with_end_ids(judged.context_codes, self._target.eos_ids)
 

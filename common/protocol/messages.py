@@ -49,6 +49,7 @@ class Draft:
     when `base` is 0), so a prefix that has drifted is detected and never used. After a fully accepted block
     the worker adds `bonus` tokens of its own, one correction each. `num_context_probs` asks for the target's
     probability of each of that many last context tokens (deferred verification), at most MAX_CONTEXT_PROBS.
+    An opening that asks for nothing only has its context read ahead (`only_reads`).
     """
 
     n: int
@@ -60,6 +61,12 @@ class Draft:
     num_context_probs: int = 0
     check: int = 0
     opening: Opening | None = None
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether it asks for nothing: the worker reads the context, and answers at once that it does."""
+        asks = self.block or self.bonus or self.num_context_probs
+        return self.opening is not None and not asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,8 @@ class Correction:
     `token` is the resampled token after a rejection, a bonus token after a fully accepted block (if one was
     asked for), else None. `index` numbers the bonus tokens of one draft: 0 comes with the verdict, the others
     follow as 1, 2, ... `context_codes` are one-byte probabilities (distribution.decode_probs); in the
-    answer to an opening, the target's end tokens follow them (common.protocol.end_ids).
+    answer to an opening, the target's end tokens follow them (common.protocol.end_ids). `limit` is the most
+    tokens that the worker accepts, in the answer to a prompt that is only read; else 0.
     """
 
     n: int
@@ -84,6 +92,7 @@ class Correction:
     index: int = 0
     context_codes: bytes = b""
     compute_ms: float = 0.0
+    limit: int = 0
 
 
 class Reason(IntEnum):

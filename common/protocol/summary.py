@@ -10,7 +10,8 @@ def summarise(message: ToWorker | ToDevice) -> str:
     """One line about a message."""
     match message:
         case Draft():
-            asked = f"{len(message.block)} tokens to verify" if message.block else "nothing to verify"
+            nothing = "only to be read" if message.only_reads else "nothing to verify"
+            asked = f"{len(message.block)} tokens to verify" if message.block else nothing
             bonus = f", {message.bonus} to add" if message.bonus else ""
             known = f"base {message.base}, {len(message.context)} tokens of context"
             return f"draft {message.n}: {known}, {asked}{bonus}"

@@ -33,6 +33,7 @@ class Status:
     tokens_per_second: float = 0.0  # made final, recently
     uptime: float = 0.0  # seconds
     certificate_days: int | None = None  # until the first certificate of its connection expires
+    max_context: int = 0  # the longest sequence accepted, in tokens; 0: unknown
 
     def payload(self) -> bytes:
         """The status as JSON."""
@@ -64,6 +65,7 @@ def read_status(payload: bytes) -> Status:
             tokens_per_second=_number(given["tokens_per_second"]),
             uptime=_number(given["uptime"]),
             certificate_days=None if (days := given.get("certificate_days")) is None else int(days),
+            max_context=int(given.get("max_context", 0)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StatusError("a field is missing or has the wrong type") from error

@@ -4,7 +4,7 @@ Law: with several prompts, one that cannot be read as such does not keep the oth
 """
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
@@ -14,6 +14,7 @@ from common.sampling.randomness import MAX_SEED
 from edge_agent.cli.input import MAX_CHARACTERS, open_input, read_lines, read_whole
 from edge_agent.errors import PromptError
 from edge_agent.text.prompts import Message
+from edge_agent.text.template_vars import check_template_vars
 
 STDIN = "-"
 
@@ -28,11 +29,13 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One prompt (a text or chat messages), with the seed and the name that came with it, if any."""
+    """One prompt (a text or chat messages), with what came with it, if anything."""
 
     prompt: str | Sequence[Message]
     seed: int | None = None
     id: str | int | None = None
+    system: str | None = None
+    template_vars: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def parse_line(line: str, form: Form) -> Ask | Unreadable:
 
 
 def _from_json(line: str) -> Ask:
-    """A JSON text, or an object with `prompt` or `messages`, and optionally `seed` and `id`."""
+    """A JSON text, or an object with `prompt` or `messages`, and optionally the other fields of `Ask`."""
     try:
         found: object = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -87,9 +90,17 @@ def _from_json(line: str) -> Ask:
     entry = cast("dict[str, object]", found)
     if unknown := entry.keys() - {each.name for each in fields(Ask)} - {"messages"}:
         raise PromptError(
-            f"unknown field {sorted(unknown)[0]!r}: a line has 'prompt' or 'messages', 'seed', 'id'"
+            f"unknown field {sorted(unknown)[0]!r}: a line has 'prompt' or 'messages', 'system', "
+            "'template_vars', 'seed', 'id'"
         )
-    return Ask(_prompt(entry), _seed(entry.get("seed")), _id(entry.get("id")))
+    variables = entry.get("template_vars")
+    return Ask(
+        _prompt(entry),
+        _seed(entry.get("seed")),
+        _id(entry.get("id")),
+        _system(entry),
+        None if variables is None else check_template_vars(variables),
+    )
 
 
 def _prompt(entry: dict[str, object]) -> str | Sequence[Message]:
@@ -110,6 +121,19 @@ def _are_messages(found: object) -> bool:
     return all(
         isinstance(one, dict) and isinstance(cast("dict[str, object]", one).get("role"), str) for one in each
     )
+
+
+def _system(entry: dict[str, object]) -> str | None:
+    system = entry.get("system")
+    if system is None:
+        return None
+    if entry.get("messages") is not None:
+        raise PromptError(
+            "'system' goes with 'prompt': 'messages' have a message with the role system instead"
+        )
+    if not isinstance(system, str) or not system.strip():
+        raise PromptError("'system' must be a text that is not empty")
+    return system
 
 
 def _seed(found: object) -> int | None:

@@ -93,7 +93,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--jsonl",
         action="store_true",
         help="the input has one prompt per line in JSON: a text, or an object with prompt or messages, and "
-        "optionally seed and id",
+        "optionally system, template_vars, seed and id",
     )
     _add_output(parser, has_json=True)
     add_flags(parser, AgentConfig, ENV_PREFIX)

@@ -13,10 +13,12 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.cli.asks import Ask, Form, Unreadable, asks
 from edge_agent.cli.conversation import Conversation
 from edge_agent.cli.input import open_input, read_lines
+from edge_agent.cli.prompt_progress import PromptProgress
 from edge_agent.cli.terminal import legend, painter
 from edge_agent.config import AgentConfig
 from edge_agent.errors import SHORTEN, AgentError, ModelError
 from edge_agent.generation.events import Emitted
+from edge_agent.generation.generation import Generation
 from edge_agent.report import Report
 
 
@@ -55,14 +57,24 @@ async def _answer(
     agent: EdgeAgent, ask: Ask, flags: argparse.Namespace, *, as_json: bool = False
 ) -> tuple[Report, str | None]:
     """Stream one answer; returns its report, and why it failed if it did."""
-    generation = agent.generate(ask.prompt, seed=ask.seed)
+    generation = agent.generate(ask.prompt, seed=ask.seed, system=ask.system, template_vars=ask.template_vars)
     before = agent.link_statistics
     paint = painter(sys.stdout, shows_tokens=flags.show_tokens, shows_tentative=flags.tentative)
-    async for event in generation.events():
-        if not as_json:
-            print(paint(event), end="", flush=True)
-        elif flags.json_events:
-            print(_event_json(event), flush=True)
+    progress = PromptProgress(sys.stderr, quiet=flags.quiet)
+    generation.watch_prompt(progress.show)
+    is_noted = as_json or flags.quiet or flags.command == "chat"  # which says so at the end
+    try:
+        async for event in generation.events():
+            progress.clear()
+            if not is_noted:
+                is_noted = True
+                _note_room(generation, agent.config)
+            if not as_json:
+                print(paint(event), end="", flush=True)
+            elif flags.json_events:
+                print(_event_json(event), flush=True)
+    finally:
+        progress.clear()
     await agent.audited()
     report = Report.of(generation, before, agent.link_statistics, agent.risk)
     failure = generation.session.failure
@@ -76,6 +88,13 @@ async def _answer(
     if explained:
         _note(explained)
     return report, failure
+
+
+def _note_room(generation: Generation, config: AgentConfig) -> None:
+    """Say at the beginning if the answer must end before `max_tokens`."""
+    most = generation.session.most_tokens
+    if most < config.max_tokens:
+        _note(f"this answer can have at most {most} tokens: more would exceed what the models take")
 
 
 def _pass_over(ask: Ask | Unreadable, error: AgentError, *, as_json: bool) -> bool:

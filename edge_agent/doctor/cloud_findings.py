@@ -66,4 +66,6 @@ def _pool(cloud: Cloud) -> Iterator[Finding]:
         return
     models = ", ".join(sorted({one.model for one in online.values()}))
     num = len(online)
-    yield ok("pool", f"{cloud.pool}: {num} worker{'s' if num > 1 else ''} online ({models})")
+    limits = [one.max_context for one in online.values() if one.max_context]
+    limit = f", for up to {min(limits)} tokens" if limits else ""
+    yield ok("pool", f"{cloud.pool}: {num} worker{'s' if num > 1 else ''} online ({models}){limit}")

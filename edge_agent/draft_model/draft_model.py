@@ -16,11 +16,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.draft_model.canonical_runs import kept, runs
+from edge_agent.draft_model.canonical_runs import RUN, kept, runs
 from edge_agent.draft_model.files import read_info
 from edge_agent.draft_model.graph import Graph, read_graph
 from edge_agent.draft_model.kv_cache import Cache, GrowingCache, SharedCache, empty
 from edge_agent.draft_model.onnx_session import Array, OnnxSession
+from edge_agent.draft_model.prompt_store import LEAST_GAIN, PromptStore, common_length, open_store
 from edge_agent.errors import ModelError
 
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -39,13 +40,26 @@ class DraftModel:
     how tokens are split into runs.
     """
 
-    def __init__(self, session: OnnxSession, graph: Graph, cache: Cache, max_positions: int) -> None:
-        """Run a few tokens to learn the logits' width, and whether splits matter. Use `load` instead."""
+    def __init__(
+        self,
+        session: OnnxSession,
+        graph: Graph,
+        cache: Cache,
+        max_positions: int,
+        files: Sequence[Path] = (),
+    ) -> None:
+        """Run a few tokens to learn the logits' width, and whether splits matter. Use `load` instead.
+
+        `files` are those of the graph.
+        """
+        self._files = files
         self._session = session
         self._graph = graph
         self._cache = cache
         self._tokens: list[int] = []
-        self._last: Logits = np.zeros(0, np.float32)
+        self._last: Logits | None = None  # of the token after `_tokens`, unless they were cut since
+        self._between_runs: Callable[[int, int], None] | None = None
+        self._store: PromptStore | None = None
         self.max_positions = max_positions
         self._num_prompt: int | None = None  # of the texts to come
         self._prompt_in_cache: int | None = None  # with which the cache was read
@@ -76,7 +90,7 @@ class DraftModel:
             cache: Cache = SharedCache(session, graph.cache, info.max_positions)
         else:
             cache = GrowingCache(session, graph.cache)
-        return cls(session, graph, cache, info.max_positions)
+        return cls(session, graph, cache, info.max_positions, info.graph_files)
 
     @property
     def position_bytes(self) -> int:
@@ -96,32 +110,89 @@ class DraftModel:
                 f"The draft model takes {self.max_positions} tokens, not {len(wanted)}: shorten the sequence."
             )
         num_prompt = None if self._num_prompt is None else min(self._num_prompt, len(wanted))
-        if wanted != self._tokens or num_prompt != self._prompt_in_cache:
-            self._read(wanted, num_prompt)
+        if self._last is None or wanted != self._tokens or num_prompt != self._prompt_in_cache:
+            return self._read(wanted, num_prompt)
         return self._last
 
-    def begin_text(self, num_prompt: int) -> None:
-        """The first `num_prompt` tokens of the sequences to come are the prompt, until the next call."""
-        self._num_prompt = num_prompt if self.splits_matter else None
+    def begin_text(self, num_prompt: int, between_runs: Callable[[int, int], None] | None = None) -> None:
+        """The first `num_prompt` tokens of the sequences to come are the prompt, until the next call.
 
-    def _read(self, wanted: list[int], num_prompt: int | None) -> None:
-        """Make the cache hold `wanted`, of which the last token has just been run."""
-        common = _common_length(wanted, self._tokens)
+        `between_runs` is called after each of several runs with the number of tokens run and to be run. What
+        it raises ends the reading, and what has been read stays in the cache.
+        """
+        self._num_prompt = num_prompt if self.splits_matter else None
+        self._between_runs = between_runs
+
+    def num_unread(self, tokens: Sequence[int], num_prompt: int) -> int:
+        """How many of `tokens`, with a prompt of this length, `logits` would run now."""
+        wanted = list(tokens)
+        return len(wanted) - self._kept(wanted, num_prompt if self.splits_matter else None)
+
+    def _kept(self, wanted: list[int], num_prompt: int | None) -> int:
+        """How many cached positions to keep in order to read `wanted`."""
+        common = common_length(wanted, self._tokens)
         if num_prompt is None:
-            self._rewind(min(common, len(wanted) - 1))
+            return min(common, len(wanted) - 1)
+        return kept(common, len(wanted), num_prompt, self._prompt_in_cache)
+
+    def keep_prompts(self, folder: str, max_bytes: int, *, providers: Sequence[str]) -> None:
+        """Keep what is read in `folder`, and read it from there; raises ConfigError."""
+        self._store = open_store(
+            folder, max_bytes, graph_files=self._files, tensors=self._graph.cache, providers=providers
+        )
+
+    def save_prompt(self, num_kept: int = 0) -> None:
+        """Keep what the cache has read, if it is to lose all but `num_kept` positions, and if that is wanted.
+
+        In whole runs, so that any text that begins alike can use it; of a graph whose splits matter, only
+        the prompt has them.
+        """
+        num_whole = (self._prompt_in_cache or 0) if self.splits_matter else len(self._tokens)
+        length = min(num_whole, len(self._tokens)) // RUN * RUN
+        if self._store is not None and length - num_kept >= LEAST_GAIN:
+            self._store.save(self._tokens[:length], lambda: self._cache.read(length))
+
+    def _load_prompt(
+        self, store: PromptStore, wanted: list[int], num_prompt: int | None, num_kept: int
+    ) -> int:
+        """Exchange the cache for one from the store that saves more; how many positions to keep then."""
+        self.save_prompt(num_kept)
+        end = len(wanted) - 1 if num_prompt is None else min(len(wanted) - 1, num_prompt)
+        found = store.find(wanted[:end], num_kept)
+        if found is None:
+            return num_kept
+        length, arrays = found
+        self._cache.load(arrays, length)
+        self._tokens, self._last = wanted[:length], None
+        self._prompt_in_cache = None if num_prompt is None else length
+        return length
+
+    def _read(self, wanted: list[int], num_prompt: int | None) -> Logits:
+        """Make the cache hold `wanted`, of which the last token has just been run; its logits."""
+        num_kept = self._kept(wanted, num_prompt)
+        if self._store is not None and len(wanted) - num_kept > LEAST_GAIN:
+            num_kept = self._load_prompt(self._store, wanted, num_prompt, num_kept)
+        self._rewind(num_kept)
+        if num_prompt is None:
             ends = [*range(len(self._tokens) + CHUNK, len(wanted), CHUNK), len(wanted)]
         else:
-            self._rewind(kept(common, len(wanted), num_prompt, self._prompt_in_cache))
             ends = runs(len(self._tokens), len(wanted), num_prompt)
         self._prompt_in_cache = num_prompt
-        for end in ends:
+        start = len(self._tokens)
+        for end in ends[:-1]:
             self._extend(wanted[len(self._tokens) : end])
+            if self._between_runs is not None:
+                self._between_runs(end - start, len(wanted) - start)
+        last = self._extend(wanted[len(self._tokens) :])
+        if self._between_runs is not None and len(ends) > 1:
+            self._between_runs(len(wanted) - start, len(wanted) - start)
+        return last
 
     def _differs_between_splits(self) -> bool:
         """Whether a few tokens read in one run give other numbers than one by one."""
         tokens = [index % self.logits_size for index in range(min(_PROBE_TOKENS, self.max_positions))]
-        one_by_one = self._last
-        for length in range(1, len(tokens) + 1):
+        one_by_one = self.logits(tokens[:1])
+        for length in range(2, len(tokens) + 1):
             one_by_one = self.logits(tokens[:length])
         self._rewind(0)
         moved = np.abs(self.logits(tokens) - one_by_one).max()
@@ -130,17 +201,22 @@ class DraftModel:
     def _rewind(self, length: int) -> None:
         self._cache.rewind(length)
         del self._tokens[length:]
+        self._last = None
 
-    def _extend(self, tokens: list[int]) -> None:
-        """Run `tokens` after those in the cache. A run that fails leaves the cache as it was."""
+    def _extend(self, tokens: list[int]) -> Logits:
+        """Run `tokens` after those in the cache, and return the last logits.
+
+        A run that fails leaves the cache as it was.
+        """
         arrays = _inputs(self._graph, tokens, len(self._tokens))
         binding = self._cache.bind(len(tokens))
         logits = self._session.run(binding, arrays)
         self._cache.keep(binding, len(tokens))
         self._tokens += tokens
         # one position's logits are a new buffer of their own; a row of many would keep all of them
-        self._last = logits[0, -1].astype(np.float32, copy=logits.shape[1] > 1)
-        self._last.flags.writeable = False
+        last = self._last = logits[0, -1].astype(np.float32, copy=logits.shape[1] > 1)
+        last.flags.writeable = False
+        return last
 
 
 def writes_in_place(session: OnnxSession, graph: Graph) -> bool:
@@ -184,11 +260,3 @@ _INPUTS: dict[str, Callable[[list[int], int, type[np.generic]], Array]] = {
     "logits_to_keep": _one,
     "use_cache_branch": lambda _, length, dtype: np.array([length > 0], dtype),
 }
-
-
-def _common_length(left: list[int], right: list[int]) -> int:
-    """How many leading tokens two sequences share."""
-    shorter = min(len(left), len(right))
-    if left[:shorter] == (right if shorter == len(right) else right[:shorter]):
-        return shorter
-    return next(index for index, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)

@@ -32,6 +32,14 @@ class Cache(Protocol):
         """Forget every position from `length` on."""
         ...
 
+    def read(self, length: int) -> dict[str, Array]:
+        """The first `length` positions of each tensor, by past name; not to be changed."""
+        ...
+
+    def load(self, arrays: dict[str, Array], length: int) -> None:
+        """Hold these `length` positions in place of all others."""
+        ...
+
 
 class GrowingCache:
     """For graphs that return past and new positions together, in a new tensor each run."""
@@ -67,6 +75,15 @@ class GrowingCache:
             self._past[name] = self._session.buffer(value.numpy()[:, :, :length].copy())
         self.length = length
 
+    def read(self, length: int) -> dict[str, Array]:
+        """The first positions of the past."""
+        return {name: value.numpy()[:, :, :length] for name, value in self._past.items()}
+
+    def load(self, arrays: dict[str, Array], length: int) -> None:
+        """Use them as the past."""
+        self._past = {tensor.past: self._session.buffer(arrays[tensor.past]) for tensor in self._tensors}
+        self.length = length
+
 
 class SharedCache:
     """For graphs whose attention writes new positions into the buffer of the past.
@@ -100,6 +117,15 @@ class SharedCache:
     def rewind(self, length: int) -> None:
         """Forget positions from `length` on: they are overwritten before they are read."""
         self.length = length
+
+    def read(self, length: int) -> dict[str, Array]:
+        """The first positions of the buffers."""
+        return {name: value.numpy()[:, :, :length] for name, value in self._buffers.items()}
+
+    def load(self, arrays: dict[str, Array], length: int) -> None:
+        """Use them as buffers without room, which the next run makes."""
+        self._buffers = {tensor.past: self._session.buffer(arrays[tensor.past]) for tensor in self._tensors}
+        self._binding, self._capacity, self.length = None, length, length
 
     def _grow(self, capacity: int) -> None:
         for tensor in self._tensors:

@@ -37,15 +37,29 @@ class NextTokenModel(Protocol):
 
 @runtime_checkable
 class PromptReader(Protocol):
-    """A draft model whose numbers may depend on where the prompt ends."""
+    """A draft model that reads a prompt in several runs, and whose numbers may depend on where it ends."""
 
-    def begin_text(self, num_prompt: int) -> None:
-        """The first `num_prompt` tokens of the sequences to come are the prompt."""
+    def begin_text(self, num_prompt: int, between_runs: Callable[[int, int], None] | None = None) -> None:
+        """The first `num_prompt` tokens of the sequences to come are the prompt.
+
+        `logits` calls `between_runs` after each of several runs with the number of tokens that it has run
+        and the number of all; what that raises ends the reading.
+        """
+        ...
+
+    def num_unread(self, tokens: Sequence[int], num_prompt: int) -> int:
+        """How many of `tokens`, with a prompt of this length, have to be read to continue them."""
         ...
 
 
+class _StoppedError(Exception):
+    """The generation has ended while its prompt was being read."""
+
+
 class Drafting:
-    """The calls of one generation."""
+    """The calls of one generation; `watch` is called in the event loop as a long prompt is read."""
+
+    watch: Callable[[int, int], None] | None = None
 
     def __init__(
         self,
@@ -66,12 +80,19 @@ class Drafting:
         self._num_prompt = num_prompt
         self._penalties = Penalties(opening.sampling, opening.num_prompt)
         self._running: asyncio.Future[Proposal] | None = None
+        self._is_stopping = False
+
+    def num_unread(self, tokens: Sequence[int]) -> int:
+        """How many of `tokens` the model has to read before it can draft; while it is idle."""
+        if isinstance(self._model, PromptReader):
+            return self._model.num_unread(tokens, self._num_prompt)
+        return len(tokens)
 
     def begin(
         self, tokens: Sequence[int], report: Callable[[Drafted | DraftFailed | BaseException], None]
     ) -> None:
         """Draft what follows `tokens`; `report` gets the draft or the model's error, in the event loop."""
-        began = time.monotonic()
+        began, self._loop = time.monotonic(), asyncio.get_running_loop()
 
         def returned(running: "asyncio.Future[Proposal]") -> None:
             error = running.exception()
@@ -84,7 +105,11 @@ class Drafting:
         self._running.add_done_callback(returned)
 
     async def returned(self) -> None:
-        """Wait until the model has returned; a cancellation is raised only then."""
+        """Wait until the model has returned; a cancellation is raised only then.
+
+        The generation has ended: a prompt that is being read is left after the run in progress.
+        """
+        self._is_stopping = True
         running, cancelled = self._running, None
         while running is not None and not running.done():
             try:
@@ -99,9 +124,15 @@ class Drafting:
             time.sleep(rest)
         began = time.monotonic()
         if self._num_prompt and isinstance(self._model, PromptReader):
-            self._model.begin_text(self._num_prompt)
+            self._model.begin_text(self._num_prompt, self._between_runs)
         logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
         position = len(tokens)
         proposal = self.policy.propose(self._penalties.apply(logits, tokens, position), position)
         self._pace.worked(began, time.monotonic())
         return proposal
+
+    def _between_runs(self, num_read: int, num_tokens: int) -> None:
+        if self._is_stopping and num_read < num_tokens:
+            raise _StoppedError
+        if self.watch is not None:
+            self._loop.call_soon_threadsafe(self.watch, num_read, num_tokens)

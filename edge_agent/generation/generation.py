@@ -22,6 +22,8 @@ from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
 from edge_agent.session.step import Step, advance
 
+READ_AHEAD_FROM = 64  # unread tokens: for fewer, the first draft goes up about as early as the prompt could
+
 _log = logging.getLogger(__name__)
 
 
@@ -60,6 +62,13 @@ class Generation:
     def failure(self) -> str | None:
         """Why it ended early, in one line; None when it did not."""
         return self.session.failure
+
+    def watch_prompt(self, watch: Callable[[int, int], None]) -> None:
+        """Have `watch(num_read, num_tokens)` called as the draft model reads a prompt in several runs.
+
+        Both count the tokens that are to be read: those that the last generation left in the cache are not.
+        """
+        self.drafting.watch = watch
 
     async def __aiter__(self) -> AsyncIterator[Token]:
         async with aclosing(self.events()) as events:
@@ -100,6 +109,8 @@ class Generation:
             yield event
 
     async def _steps(self) -> AsyncGenerator[Step]:
+        if self.drafting.num_unread(self.session.tokens) >= READ_AHEAD_FROM:
+            self.session.read_ahead()
         step = advance(self.session, time.monotonic(), self.mailbox.arrived())
         while True:
             tokens = self.session.begin_draft()

@@ -48,6 +48,11 @@ class Scheme:
         """Whether a token below the threshold is final without the target model."""
         return self.gate is Gate.UNCERTAIN and not self.holds
 
+    @property
+    def asks_first(self) -> bool:
+        """Whether the first draft token surely goes up."""
+        return self.drafts and (self.holds or self.gate is Gate.ALWAYS)
+
 
 RISK_AVERSE_U_HLM = 0.073  # -b / a as published: no rejection is expected below (docs/method.md)
 RISK_AVERSE_CU_HLM = 0.081

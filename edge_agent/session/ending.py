@@ -14,12 +14,16 @@ from edge_agent.session.transcript import FinalToken, Transcript
 
 
 class Ending:
-    """`reason` is None until the text has ended; `num_final` includes the prompt."""
+    """`reason` is None until the text has ended.
+
+    `num_final` includes the prompt, and so does `max_positions`, the most tokens that the models are known to
+    take.
+    """
 
     def __init__(self, transcript: Transcript, settings: SessionSettings, tally: Tally) -> None:
         self.reason: str | None = None
         self.num_final = transcript.num_prompt
-        self._max_positions = settings.max_positions
+        self.max_positions = settings.max_positions
         self._target_ends: frozenset[int] = frozenset()  # the target model's, once known
         self._first_judged = 0  # the position from which they count
         self._stopping: Stopping | None = None
@@ -34,7 +38,7 @@ class Ending:
 
     def limit(self, length: int) -> None:
         """End the text when prompt and answer have `length` tokens together."""
-        self._max_positions = min(self._max_positions, length)
+        self.max_positions = min(self.max_positions, length)
 
     def learn(self, target_ends: frozenset[int], first_judged: int) -> bool:
         """Let the target's end tokens end the text from position `first_judged` on.
@@ -50,7 +54,7 @@ class Ending:
     def tokens_left(self) -> int:
         """How many more tokens fit after the sequence, as assumed now."""
         generated = self._settings.max_tokens - self._transcript.num_generated
-        return min(generated, self._max_positions - len(self._transcript))
+        return min(generated, self.max_positions - len(self._transcript))
 
     @property
     def tail_ended(self) -> bool:

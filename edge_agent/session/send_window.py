@@ -44,6 +44,8 @@ class SendWindow:
         self._in_flight: deque[InFlight] = deque()
         self._next_n = 0
         self._num_repairs = 0
+        self._reading: InFlight | None = None  # the prompt, sent ahead and not answered yet
+        self._reader: str | None = None  # a worker that reads it, while another may get the session
         self._outgoing: list[Outgoing] = []
 
     def __len__(self) -> int:
@@ -72,6 +74,41 @@ class SendWindow:
         """The messages to send, in order; each is given once."""
         taken, self._outgoing = self._outgoing, []
         return taken
+
+    # -- reading ahead ------------------------------------------------------------------------------
+
+    def read_ahead(self) -> None:
+        """Have any worker read the prompt before there is a draft. It is sent once, and may be lost."""
+        if self.is_held or self._next_n:
+            return
+        self._reading = InFlight(
+            n=0, epoch=0, base=0, start=len(self._transcript), block=(), bonus=0, num_context_probs=0
+        )
+        self._next_n = 1
+        message = self._reading.message(self._transcript.tokens, self._opening, whole=True)
+        self._outgoing.append(Outgoing(message, None))
+
+    def take_reading(self, n: int | None) -> InFlight | None:
+        """The prompt that was sent ahead, if `n` is its number; once."""
+        taken = self._reading if self._reading is not None and self._reading.n == n else None
+        self._reading = self._reading if taken is None else None
+        return taken
+
+    def read_by(self, worker: str) -> bool:
+        """Note that `worker` reads the prompt; whether it gets the first draft: none has been sent so far."""
+        if self.worker is None and self._next_n == 1 and self.synced == 0:
+            self.worker, self.synced = worker, self._transcript.num_prompt
+            return True
+        self._reader = worker
+        self._leave_reader()
+        return False
+
+    def _leave_reader(self) -> None:
+        """Tell the worker that has read the prompt in vain, if another one has the session."""
+        if self.worker is not None and self._reader not in (None, self.worker):
+            self._outgoing.append(Outgoing(Close(), self._reader))
+        if self.worker is not None:
+            self._reader = None
 
     # -- sending ------------------------------------------------------------------------------------
 
@@ -153,6 +190,7 @@ class SendWindow:
         """Note that this worker holds the sequence now."""
         self.worker = worker
         self._num_repairs = 0
+        self._leave_reader()
 
     def take_before(self, record: InFlight) -> list[InFlight]:
         """Remove the drafts before `record`: a worker that answered it has accepted them all."""

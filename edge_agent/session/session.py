@@ -52,6 +52,7 @@ class EdgeSession:
         self._drafted_version: int | None = None  # of the text that the draft model is continuing
         self._broken: tuple[int, AgentError] | None = None  # the version that cannot be continued, and why
         self._has_begun = False
+        self._reads_ahead = False
 
     # -- what a driver asks ---------------------------------------------------------------------------
 
@@ -64,6 +65,12 @@ class EdgeSession:
     def tentative(self) -> Sequence[int]:
         """The end of `tokens` that is not final yet and may still be rejected."""
         return self.tokens[self._ending.num_final :]
+
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens that this answer can have, as far as known: it may be less than `max_tokens`."""
+        num_prompt = self._sequence.transcript.num_prompt
+        return min(self._settings.max_tokens, self._ending.max_positions - num_prompt)
 
     @property
     def worker(self) -> str | None:
@@ -136,6 +143,13 @@ class EdgeSession:
         """End the text at the token that completes a stop string of `decoder`; before `begin`."""
         self._ending.stop_with(decoder)
 
+    def read_ahead(self) -> None:
+        """As the session begins, have a worker read the prompt while the draft model does; before `begin`.
+
+        Only if the first token will surely go up: else it may be needless.
+        """
+        self._reads_ahead = self._settings.asks_first
+
     def begin(self, now: float) -> None:
         """The first step: the target model is asked to write when there is no drafting."""
         if self._has_begun:
@@ -144,6 +158,8 @@ class EdgeSession:
         self.cloud.answered(now)
         if not self._settings.drafts and not self.finished:
             self._sequence.launch(self._ending.tokens_left, now)
+        elif self._reads_ahead and not self.finished:
+            self._send_window.read_ahead()
 
     def begin_draft(self) -> list[int] | None:
         """The tokens that the draft model should continue now; `drafted` takes its answer.
@@ -190,7 +206,9 @@ class EdgeSession:
     def receive(self, message: ToDevice, now: float) -> None:
         """Take in a worker's answer. One that does not fit anything in flight is ignored."""
         record = self._send_window.find(message.n)
-        if isinstance(message, Refusal):
+        if (reading := self._send_window.take_reading(message.n)) is not None:
+            self._read_by(reading, message, now)
+        elif isinstance(message, Refusal):
             self._refused(record, message, now)
         elif record is None or not record.fits(message, self._settings.opening.vocab_size):
             self.tally.num_ignored += 1
@@ -278,6 +296,19 @@ class EdgeSession:
         if learned and (end := self._ending.first_end) is not None:
             self._sequence.cut(end, now)
         self._send_window.send_waiting(now)
+
+    def _read_by(self, reading: InFlight, message: ToDevice, now: float) -> None:
+        """A worker reads the prompt; a refusal has no effect: the first draft goes to any worker then."""
+        if isinstance(message, Refusal) or not reading.fits(message, self._settings.opening.vocab_size):
+            return
+        if self._send_window.read_by(message.worker):
+            self._ending.learn(reading.end_ids(message), self._sequence.boundary)
+            if message.limit > self._sequence.transcript.num_prompt:
+                self._ending.limit(message.limit)
+            ends = [self._ending.first_end, self._ending.max_positions]
+            end = min(end for end in ends if end is not None)
+            if end <= len(self.tokens):  # drafted, and not sent yet
+                self._sequence.cut(end, now)
 
     def _answered(self, now: float) -> None:
         self.cloud.answered(now)

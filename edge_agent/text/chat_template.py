@@ -11,7 +11,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import cast
@@ -19,6 +19,7 @@ from typing import cast
 from edge_agent.errors import ModelError, PromptError
 from edge_agent.text import template_renderer
 from edge_agent.text.template_renderer import FAILURES, MAX_MEMORY, MAX_SECONDS, compiled
+from edge_agent.text.template_vars import refuse_unused
 
 MAX_SOURCE = 1_000_000  # characters; the longest known templates have 20,000
 MAX_WAIT = 30.0  # seconds for an answer, the start of the process among them
@@ -41,16 +42,25 @@ class ChatTemplate:
                 f"The model's chat template cannot be read ({_short(str(error))}): send plain prompts."
             ) from error
 
+    def check(self, names: Collection[str]) -> None:
+        """Raise PromptError for the name of a variable that this template cannot be given."""
+        refuse_unused(names, self._source, self._special_tokens)
+
     def render(
-        self, messages: Sequence[Mapping[str, object]], *, tools: Sequence[Mapping[str, object]] | None
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] | None,
+        template_vars: Mapping[str, object] | None = None,
     ) -> str:
         """Render the prompt up to the assistant's turn; raises PromptError when the template refuses it.
 
-        ModelError for a template that takes too much time or memory.
+        `template_vars` have passed `check`. ModelError for a template that takes too much time or memory.
         """
         request = {
             "source": self._source,
             "tokens": self._special_tokens,
+            "vars": template_vars or {},
             "messages": messages,
             "tools": tools,
         }

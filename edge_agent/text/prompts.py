@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from edge_agent.errors import PromptError
+from edge_agent.text.instructions import Instructions
 from edge_agent.text.tokenizer import Text
 
 Message: TypeAlias = Mapping[str, object]
@@ -15,18 +16,34 @@ Message: TypeAlias = Mapping[str, object]
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # Python's surrogates for bytes that are not text
 
 
-def encode_prompt(text: Text, prompt: str | Sequence[Message], *, raw: bool, max_positions: int) -> list[int]:
+_NO_INSTRUCTIONS = Instructions()
+_SYSTEM_ROLES = ("system", "developer")
+
+
+def encode_prompt(
+    text: Text,
+    prompt: str | Sequence[Message],
+    *,
+    raw: bool,
+    max_positions: int,
+    instructions: Instructions = _NO_INSTRUCTIONS,
+) -> list[int]:
     """The tokens of a text or of chat messages; `raw` bypasses the chat template for a text.
 
     The texts of special tokens are control ids only in a raw prompt.
 
-    Raises PromptError if a prompt is empty, not valid Unicode, or leaves no room within `max_positions`.
+    Raises PromptError if a prompt is empty, not valid Unicode, or leaves no room within `max_positions`, or
+    if the `instructions` would have no effect.
     """
     _check_unicode(prompt)
     if not isinstance(prompt, str):
-        tokens = text.chat_prompt(prompt)
+        tokens = _chat_tokens(text, prompt, instructions)
     elif text.has_chat_template and not raw:
-        tokens = text.chat_prompt([{"role": "user", "content": prompt}])
+        tokens = _chat_tokens(text, [{"role": "user", "content": prompt}], instructions)
+    elif instructions:
+        name = "template_vars" if instructions.system is None else "system"
+        reason = "`raw` bypasses the chat template" if raw else "this model has no chat template"
+        raise PromptError(f"`{name}` has no effect, since {reason}: leave it out")
     else:
         tokens = text.encode(prompt) if raw else text.encode_text(prompt)
     if not tokens:
@@ -36,6 +53,25 @@ def encode_prompt(text: Text, prompt: str | Sequence[Message], *, raw: bool, max
             f"the prompt has {len(tokens)} tokens, but the draft model takes {max_positions} "
             "together with the answer: shorten it"
         )
+    return tokens
+
+
+def has_system(prompt: str | Sequence[Message]) -> bool:
+    """Whether chat messages have a system message of their own."""
+    return not isinstance(prompt, str) and any(one.get("role") in _SYSTEM_ROLES for one in prompt)
+
+
+def _chat_tokens(text: Text, messages: Sequence[Message], instructions: Instructions) -> list[int]:
+    template_vars = instructions.template_vars
+    if instructions.system is None or has_system(messages):
+        return text.chat_prompt(messages, template_vars=template_vars)
+    system = {"role": "system", "content": instructions.system}
+    _check_unicode([system])
+    tokens = text.chat_prompt([system, *messages], template_vars=template_vars)
+    if instructions.system.strip() not in text.decode(tokens) and tokens == text.chat_prompt(
+        messages, template_vars=template_vars
+    ):
+        raise PromptError("the model's chat template leaves `system` out: write it into the prompt")
     return tokens
 
 

@@ -4,7 +4,7 @@ A template is a program of whoever made the model: it can loop for ever and fill
 the same process can stop it inside of one long operation. Law: this process has 256 MiB and two seconds of
 CPU time for a rendering, sees only plain data, and ends with its parent. It imports nothing of ours.
 
-One JSON object per line: {"source", "tokens", "messages", "tools"} in, {"text"} or {"error"} out.
+One JSON object per line: {"source", "tokens", "vars", "messages", "tools"} in, {"text"} or {"error"} out.
 """
 
 import json
@@ -55,6 +55,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, str]:
     try:
         text = compiled(request["source"]).render(
             **request["tokens"],
+            **request["vars"],
             messages=request["messages"],
             tools=request["tools"],
             documents=None,

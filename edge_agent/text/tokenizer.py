@@ -3,7 +3,7 @@
 Law: padding, truncation and templates are those of transformers, so that the tokens are the target's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict, cast
 
@@ -21,6 +21,7 @@ from edge_agent.text.typed_specials import TypedSpecials
 class _Conversation(TypedDict):
     messages: Sequence[Mapping[str, object]]
     tools: Sequence[Mapping[str, object]] | None
+    template_vars: Mapping[str, object] | None
 
 
 class TextFiles(Protocol):
@@ -69,6 +70,11 @@ class Text:
         """Whether `chat_prompt` works."""
         return self._template is not None
 
+    def check_template_vars(self, names: Collection[str]) -> None:
+        """Raise PromptError for the name of a variable that the chat template cannot be given."""
+        if self._template is not None:
+            self._template.check(names)
+
     def encode(self, prompt: str) -> list[int]:
         """Tokens of a raw prompt: the text of a special token is that token.
 
@@ -95,18 +101,22 @@ class Text:
         messages: Sequence[Mapping[str, object]],
         *,
         tools: Sequence[Mapping[str, object]] | None = None,
+        template_vars: Mapping[str, object] | None = None,
     ) -> list[int]:
         """Tokens of a conversation, ending where the assistant's answer begins.
 
-        `messages` are {"role": ..., "content": ...}, `tools` JSON schemas, both as in OpenAI's API. The text
-        of a special token in them is only text. Raises PromptError when the model has no chat template or
-        its template refuses them.
+        `messages` are {"role": ..., "content": ...}, `tools` JSON schemas, both as in OpenAI's API;
+        `template_vars` are the template's variables. The text of a special token in them is only text.
+        Raises PromptError when the model has no chat template or its template refuses them.
         """
         if self._template is None:
             raise PromptError("This model has no chat template: send a plain prompt, or choose a chat model.")
-        given, hidden = self._typed.hide({"messages": messages, "tools": tools})
+        self._template.check(template_vars or {})
+        given, hidden = self._typed.hide(
+            {"messages": messages, "tools": tools, "template_vars": template_vars}
+        )
         if not hidden:
-            rendered = self._template.render(messages, tools=tools)
+            rendered = self._template.render(messages, tools=tools, template_vars=template_vars)
             return self._tokenizer.encode(rendered, add_special_tokens=False).ids
         rendered = self._template.render(**cast("_Conversation", given))
         return self._typed.encode(rendered, hidden)

@@ -36,6 +36,7 @@ def draft(
     "fits",
     [
         draft(599, 1),
+        draft(600),
         draft(600, 0, probs=1),
         draft(598, 1, bonus=1),
         draft(598, 1, bonus=4000),
@@ -59,7 +60,7 @@ def test_a_draft_at_a_bound_is_verified(fits: Draft) -> None:
         (draft(100, 1, base=500), Reason.TOO_LONG),
         (draft(0, 1), Reason.BAD_REQUEST),
         (draft(1, probs=1), Reason.BAD_REQUEST),
-        (draft(5), Reason.BAD_REQUEST),
+        (draft(5, base=5), Reason.BAD_REQUEST),
         (draft(300, probs=MAX_CONTEXT_PROBS + 1), Reason.BAD_REQUEST),
         (Draft(0, 0, 0, (VOCAB_SIZE,), (), 1, opening=opening()), Reason.BAD_REQUEST),
         (Draft(0, 0, 0, (1,), (DraftToken(VOCAB_SIZE),), opening=opening()), Reason.BAD_REQUEST),

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.protocol.codec import CodecError, check_ids, decode_to_worker, encode, limits
+from common.protocol import limits
+from common.protocol.codec import CodecError, check_ids, decode_to_worker, encode
 from common.protocol.codec.keys import DraftKey
 from common.protocol.codec.mixed_radix import DigitReader, DigitWriter
 from common.protocol.codec.packed_block import AIMED_NUMBER_IDS, pack_block, unpack_block

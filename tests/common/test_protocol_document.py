@@ -14,7 +14,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from common.link.packets import publish_size
-from common.protocol.codec import MAX_PAYLOAD_BYTES, encode, limits
+from common.protocol import limits
+from common.protocol.codec import MAX_PAYLOAD_BYTES, encode
 from common.protocol.codec.keys import CorrectionKey, DraftKey, RefusalKey
 from common.protocol.messages import Close, Correction, Draft, Reason, Refusal, ToDevice, ToWorker
 from common.protocol.topics import Topics

@@ -37,10 +37,11 @@ class BadLink(RuleBasedStateMachine):
         stop=st.just(()) | st.tuples(st.integers(0, VOCAB_SIZE - 1), st.integers(0, VOCAB_SIZE - 1)),
         worker_ends=st.none() | st.frozensets(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=2),
         connecting_since=st.none() | st.just(0.0),
+        reads_ahead=st.booleans(),
     )
-    def begin(self, connecting_since: float | None, **chosen: Unpack[Chosen]) -> None:
+    def begin(self, connecting_since: float | None, reads_ahead: bool, **chosen: Unpack[Chosen]) -> None:
         self.chosen = chosen
-        self.circle = Circle(**chosen, connecting_since=connecting_since)
+        self.circle = Circle(**chosen, connecting_since=connecting_since, reads_ahead=reads_ahead)
 
     @rule()
     def draft(self) -> None:

@@ -67,6 +67,7 @@ class Circle:
     num_workers: int = 2
     cloud_timeout: float = 20.0
     audits: bool = False
+    reads_ahead: bool = False
     connecting_since: float | None = None  # the link is still getting its first connection
     to_workers: list[Outgoing] = field(default_factory=list)
     to_device: list[ToDevice] = field(default_factory=list)
@@ -92,6 +93,7 @@ class Circle:
                 max_tokens=self.max_tokens,
                 max_positions=self.max_positions,
                 drafts=scheme.drafts,
+                asks_first=scheme.asks_first,
                 wants_bonus=self.window == 1 and scheme.holds and exact_choice,
                 measures_risk=scheme.measures_risk,
                 audits=self.audits,
@@ -101,6 +103,8 @@ class Circle:
                 cloud_timeout=self.cloud_timeout,
             ),
         )
+        if self.reads_ahead:
+            self.edge.read_ahead()
         if self.stop:
             self.edge.stop_with(Stopper(self.stop, self.stops_at_end))
         self.workers = {f"w{i}": self.new_worker(f"w{i}") for i in range(self.num_workers)}

@@ -134,6 +134,7 @@ corrections = st.builds(
     index=st.integers(0, 4096),
     context_codes=st.binary(max_size=100),
     compute_ms=st.integers(0, 10**6).map(lambda tenths: tenths / 10),
+    limit=numbers,
 )
 refusals = st.builds(
     Refusal,

@@ -49,6 +49,23 @@ def test_the_workers_context_limit_ends_the_text_with_length_in_every_exact_sche
                 assert (len(one.session.tokens), one.session.finish_reason) == (40, "length"), scheme
 
 
+def test_a_prompt_that_goes_ahead_is_read_once_and_gives_the_targets_own_text(
+    broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
+) -> None:
+    target, long_prompt = family_folder("llama"), " ".join(PROMPTS * 2)
+    arguments = ("--model", str(target), "--chunk-tokens", "32", "--log-level", "debug")
+    with LocalWorker(broker.url, *arguments) as worker:
+        for number, (scheme, window) in enumerate(
+            (("lossless", 1), ("lossless", 4), ("coupled", 4), ("hlm", 1))
+        ):
+            config = circle_config(
+                broker, draft_folder("llama"), scheme=scheme, window=window, temperature=0, max_tokens=12
+            )
+            generations = asyncio.run(generate(config, f"{scheme} {window}: {long_prompt}"))
+            assert answers(generations) == greedy_answers(target, generations), scheme
+            assert worker.log.count("only to be read") == number + 1
+
+
 def circle_config(broker: LocalBroker, draft: Path, **settings: str | int) -> AgentConfig:
     usual = AgentConfig(broker=broker.url, model=str(draft), temperature=1.0, max_tokens=60)
     return replace(usual, **settings)

@@ -23,6 +23,7 @@ CORRECTION_DEFAULTS: dict[int, object] = {
     CorrectionKey.INDEX: 0,
     CorrectionKey.CONTEXT_CODES: b"",
     CorrectionKey.COMPUTE_TENTH_MS: 0,
+    CorrectionKey.LIMIT: 0,
 }
 REFUSAL_DEFAULTS: dict[int, object] = {
     RefusalKey.N: None,
@@ -42,6 +43,7 @@ def encode_correction(correction: Correction) -> dict[int, object]:
         CorrectionKey.INDEX: correction.index,
         CorrectionKey.CONTEXT_CODES: correction.context_codes,
         CorrectionKey.COMPUTE_TENTH_MS: round(correction.compute_ms * 10),
+        CorrectionKey.LIMIT: correction.limit,
     }
     return shorten(fields, CORRECTION_DEFAULTS)
 
@@ -71,6 +73,7 @@ def decode_correction(raw_fields: dict[int, object]) -> Correction:
         index=fields.integer(CorrectionKey.INDEX, MAX_BONUS_TOKENS, default=0),
         context_codes=fields.data(CorrectionKey.CONTEXT_CODES),
         compute_ms=fields.integer(CorrectionKey.COMPUTE_TENTH_MS, MAX_UINT32, default=0) / 10,
+        limit=fields.integer(CorrectionKey.LIMIT, MAX_UINT32, default=0),
     )
 
 

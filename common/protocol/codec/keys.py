@@ -45,6 +45,7 @@ class CorrectionKey(IntEnum):
     INDEX = 4
     CONTEXT_CODES = 5
     COMPUTE_TENTH_MS = 6
+    LIMIT = 9  # only for a device that has sent its prompt ahead: older ones refuse this key
 
 
 class RefusalKey(IntEnum):
