@@ -39,7 +39,9 @@ class WorkerConfig(BrokerConfig):
     max_context: int = _limits(0, "longest sequence accepted, in tokens; 0: as long as the model allows")
     max_sessions: int = _limits(256, "sessions held; a new one evicts the least recently used one")
     max_sessions_per_device: int = _limits(16, "sessions held for one device")
-    max_rate_per_device: float = _limits(200.0, "messages per second accepted from one device; 0: none are dropped")
+    max_rate_per_device: float = _limits(
+        200.0, "messages per second accepted from one device; 0: none are dropped"
+    )
     max_waiting_mb_per_device: int = _limits(32, "memory for the waiting drafts of one device, in MiB")
     max_batch: int = _limits(32, "sessions verified in one forward pass")
     max_queue: int = _limits(256, "sessions that may wait before new ones are refused")

@@ -161,6 +161,7 @@ class EdgeAgent:
             self._info.eos_ids,
             self._model.max_positions,
             audits=self._tuner.wants_audit(),
+            experience=self._tuner.experience,
         )
         policy = build_policy(self.config, sampling, seed, self._calibration, self._tuner.numbers())
         return Generation(
@@ -204,7 +205,7 @@ class EdgeAgent:
             if audit is not None:
                 session.tally.add(audit.tally)
                 self._totals.audited(audit.tally)
-            self._tuner.ended(session.tally, session.block_length.draft_time)
+            self._tuner.ended(session.tally, session.pacing.experience)
 
         if audit is None or self._exchange is None or not self._exchange.connected:
             ended()

@@ -13,12 +13,15 @@ from edge_agent.policy.policy import DEFAULT_MAX_IDS, Policy
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT
 from edge_agent.policy.schemes import Form
 from edge_agent.policy.uncertainty import ESTIMATORS
+from edge_agent.session.pacing import Experience
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
 from edge_agent.text.instructions import Instructions, read_system
 from edge_agent.text.template_vars import parse_template_vars
 from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.risk_control import RiskControl, RiskCurve
 from edge_agent.tuning.tuner import Numbers, Tuner
+
+WINDOW_OF_FIXED_BLOCKS = 4
 
 
 def choose_sampling(config: AgentConfig, default: Sampling) -> Sampling:
@@ -52,6 +55,7 @@ def build_tuner(config: AgentConfig, calibration: Calibration | None = None) -> 
         control=control,
         rejection_cost=config.rejection_cost,
         audit_share=float(config.risk is not None) if config.audit is None else config.audit,
+        experience=Experience(fit=calibration.fit) if calibration else Experience(),
     )
 
 
@@ -86,10 +90,13 @@ def build_session_settings(
     max_positions: int,
     *,
     audits: bool = False,
+    experience: Experience | None = None,
 ) -> SessionSettings:
     """What one generation's state machine is run with."""
     scheme = config.chosen_scheme
     window = scheme.window if config.window is None else config.window
+    if window is None and config.block_length is not None:
+        window = WINDOW_OF_FIXED_BLOCKS
     target_decides = opening.sampling.greedy or scheme.form is Form.COUPLED
     return SessionSettings(
         opening=opening,
@@ -103,6 +110,8 @@ def build_session_settings(
         audits=audits,
         window=window,
         block_length=config.block_length,
+        flushes=window is not None or (scheme.holds and config.threshold is not None),
+        experience=experience or Experience(),
         on_cloud_loss=OnCloudLoss(config.on_cloud_loss),
         cloud_timeout=config.cloud_timeout,
     )

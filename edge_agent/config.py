@@ -87,9 +87,11 @@ class AgentConfig(BrokerConfig):
     theta: float = _scheme(
         0.1, "cu-hlm-online: the tolerated truncation error (the paper publishes no value)"
     )
-    window: int | None = _scheme(None, "drafts in flight (default: 1 for the papers' schemes, 4 for ours)")
+    window: int | None = _scheme(
+        None, "drafts in flight (default: 1 for the papers' schemes, as many as pay for ours)"
+    )
     block_length: int | None = _scheme(
-        None, "lossless and coupled: tokens in one draft (default: chosen from the measured times)"
+        None, "lossless and coupled: tokens in one draft (default: by measured times and rejections)"
     )
     temperature: float | None = _sampling(None, "sampling temperature; 0 is greedy (default: the model's)")
     top_k: int | None = _sampling(None, "sample from the k most probable tokens (default: the model's)")

@@ -47,7 +47,7 @@ SUITES = (
         (
             "tests/edge_agent/test_in_flight.py",
             "tests/edge_agent/test_round_trip.py",
-            "tests/edge_agent/test_block_length.py",
+            "tests/edge_agent/test_pacing.py",
             "tests/laws/test_cold_start.py",
             "tests/edge_agent/test_audit.py",
             "tests/laws/test_sessions.py",

@@ -32,7 +32,7 @@ class _Bucket:
 
 
 class DeviceRates:
-    """The buckets of all devices, least recently heard first; `rate`: messages per second, 0: nothing is dropped."""
+    """The buckets of all devices, least recently heard first; `rate`: messages per second, 0 drops none."""
 
     def __init__(self, rate: float, max_devices: int = MAX_DEVICES) -> None:
         self._rate = rate

@@ -40,7 +40,7 @@ class Scheme:
     adaptive_k: bool = False  # k per token (CU-HLM online) instead of the setting's
     threshold: float = 1.0  # the default of the setting
     is_risk_averse: bool = False  # the papers' risk-averse threshold, which a calibration replaces
-    window: int = 1  # drafts in flight by default: the papers wait for each answer
+    window: int | None = 1  # drafts in flight by default: the papers wait for each answer; None: measured
     measures_risk: bool = False  # asks for the target's probability of the skipped tokens
 
     @property
@@ -95,7 +95,7 @@ SCHEMES = {
             Gate.UNCERTAIN,
             "certain tokens at once, uncertain ones verified exactly",
             threshold=0.08,
-            window=4,
+            window=None,
             measures_risk=True,
         ),
         Scheme(
@@ -104,7 +104,7 @@ SCHEMES = {
             Gate.UNCERTAIN,
             "exactly the target's distribution; blocks end where a rejection is likely",
             threshold=0.5,
-            window=4,
+            window=None,
             holds=True,
         ),
         Scheme(
@@ -113,7 +113,7 @@ SCHEMES = {
             Gate.UNCERTAIN,
             "exactly the target's text for the seed; only ids go up",
             threshold=0.5,
-            window=4,
+            window=None,
             holds=True,
         ),
     )

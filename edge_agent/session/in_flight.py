@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from common.protocol.checksum import prefix_check
 from common.protocol.end_ids import split_end_ids
 from common.protocol.messages import Correction, Draft, DraftToken, Opening, Refusal
+from edge_agent.session.held import Piece
 
 
 @dataclass(slots=True)
@@ -30,6 +31,10 @@ class InFlight:
     block: tuple[DraftToken, ...]
     bonus: int
     num_context_probs: int
+    risk: float = 0.0  # see `Piece`
+    hazard: float = 0.0
+    num_positions: int = 0  # that the worker reads for all that was launched together
+    was_behind: bool = False  # another draft was in flight when it was launched
     asked_at: float = 0.0
     awaits_worker: bool = False
     is_paused: bool = False
@@ -37,6 +42,7 @@ class InFlight:
     num_silences: int = 0
     first_sent_at: float = 0.0
     sent_at: float = 0.0
+    sent_to: str | None = None  # the worker, where one was known
     deadline: float = 0.0
     next_index: int = 0  # of the bonus stream
     too_long: Refusal | None = None  # a worker's, which takes effect once all earlier drafts are accepted
@@ -45,6 +51,11 @@ class InFlight:
     def end(self) -> int:
         """The position after the block."""
         return self.start + len(self.block)
+
+    @property
+    def piece(self) -> Piece:
+        """Its block, to be held again."""
+        return Piece(self.start, list(self.block), self.risk, self.hazard)
 
     @property
     def is_stream(self) -> bool:

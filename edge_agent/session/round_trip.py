@@ -20,9 +20,18 @@ class RoundTrip:
     max_timeout: float
     smoothed: float | None = None
     variation: float = 0.0
+    num_doublings: int = 0  # of the first timeout
+
+    def back_off(self) -> None:
+        """A message had to be repeated: double the first timeout until one is answered that was sent once.
+
+        Otherwise a worker that has become slow would be asked twice each time, and nothing would be measured.
+        """
+        self.num_doublings = min(self.num_doublings + 1, MAX_DOUBLINGS)
 
     def observe(self, seconds: float) -> None:
         """Take in one measured round trip of a message that was sent once (Karn's rule)."""
+        self.num_doublings = 0
         if self.smoothed is None:
             self.smoothed, self.variation = seconds, seconds / 2
             return
@@ -41,4 +50,5 @@ class RoundTrip:
         else:
             estimate = self.smoothed + max(4 * self.variation, LEAST_MARGIN * self.smoothed)
         least = self.first_timeout if whole_context else self.min_timeout
-        return min(self.max_timeout, max(least, estimate) * 2 ** min(num_tries - 1, MAX_DOUBLINGS))
+        num_doublings = self.num_doublings if num_tries == 1 else min(num_tries - 1, MAX_DOUBLINGS)
+        return min(self.max_timeout, max(least, estimate) * 2**num_doublings)

@@ -10,7 +10,8 @@ block that is not verified yet; they wait until its worker is known. Nothing is 
 from collections import deque
 from dataclasses import dataclass
 
-from common.protocol.messages import Close, Draft, DraftToken, Opening, Refusal
+from common.protocol.messages import Close, Draft, Opening, Refusal
+from edge_agent.session.held import Piece
 from edge_agent.session.in_flight import InFlight
 from edge_agent.session.round_trip import RoundTrip
 from edge_agent.session.tally import Tally
@@ -55,6 +56,11 @@ class SendWindow:
     def oldest(self) -> InFlight | None:
         """The draft whose answer all later drafts wait for."""
         return self._in_flight[0] if self._in_flight else None
+
+    @property
+    def hazard(self) -> float:
+        """-log of the probability that nothing in flight is rejected."""
+        return sum(record.hazard for record in self._in_flight)
 
     @property
     def num_held(self) -> int:
@@ -113,21 +119,32 @@ class SendWindow:
     # -- sending ------------------------------------------------------------------------------------
 
     def launch(
-        self, block: tuple[DraftToken, ...], *, bonus: int, epoch: int, num_context_probs: int, now: float
+        self,
+        piece: Piece,
+        *,
+        bonus: int,
+        epoch: int,
+        num_context_probs: int,
+        num_positions: int = 0,
+        now: float,
     ) -> None:
-        """Send the block at the end of the transcript, or keep it until the worker is known."""
+        """Send a piece of the transcript, or keep it until the worker is known."""
         record = InFlight(
             n=self._next_n,
             epoch=epoch,
             base=self.synced,
-            start=len(self._transcript) - len(block),
-            block=block,
+            start=piece.start,
+            block=tuple(piece.tokens),
             bonus=bonus,
             num_context_probs=num_context_probs,
+            risk=piece.risk,
+            hazard=piece.hazard,
+            num_positions=num_positions,
+            was_behind=len(self._in_flight) > 0,
             asked_at=now,
         )
         self._next_n += 1
-        self.synced = len(self._transcript)
+        self.synced = piece.end
         self._in_flight.append(record)
         if self.worker is not None or len(self._in_flight) == 1:
             self._send(record, now)
@@ -135,10 +152,18 @@ class SendWindow:
             record.awaits_worker = True
 
     def send_waiting(self, now: float) -> None:
-        """Send the drafts that waited until the worker was known."""
+        """Send the drafts that waited until the worker was known; it may have them already."""
         for record in self._in_flight:
-            if record.awaits_worker:
+            if record.awaits_worker and record.sent_to == self.worker is not None:
+                record.awaits_worker = False
+                record.deadline = now + self._round_trip.timeout(1, whole_context=False)
+            elif record.awaits_worker:
                 self._send(record, now)
+
+    def distrust(self) -> None:
+        """What was sent may be lost: no worker is taken to have it."""
+        for record in self._in_flight:
+            record.sent_to = None
 
     def ask_anyone(self, now: float) -> None:
         """Offer the oldest draft with the whole context to any worker; later ones follow its answer."""
@@ -147,6 +172,8 @@ class SendWindow:
         oldest, *later = self._in_flight
         for record in later:
             record.awaits_worker = True
+        if oldest.num_silences and not self.is_held:
+            self._round_trip.back_off()
         self._send(oldest, now)
 
     def repair(self, refusal: Refusal, now: float) -> bool:
@@ -175,6 +202,7 @@ class SendWindow:
         record.num_tries += 1
         record.num_silences += 1
         record.sent_at = now
+        record.sent_to = self.worker
         if record.num_tries == 1:
             record.first_sent_at = now
             self._tally.num_uplinks += 1
@@ -191,6 +219,13 @@ class SendWindow:
         self.worker = worker
         self._num_repairs = 0
         self._leave_reader()
+
+    def extend_deadline(self, now: float) -> None:
+        """A worker has answered: give it as long for the next answer (RFC 6298, 5.3)."""
+        oldest = self.oldest
+        if oldest is not None and oldest.num_tries == 1 and not oldest.is_paused:
+            least = now + self._round_trip.timeout(1, whole_context=False)
+            oldest.deadline = max(oldest.deadline, least)
 
     def take_before(self, record: InFlight) -> list[InFlight]:
         """Remove the drafts before `record`: a worker that answered it has accepted them all."""

@@ -9,8 +9,8 @@ stays; a rejection rewinds to the rejected token and voids all that was drafted 
 
 from collections.abc import Sequence
 
-from common.protocol.messages import MAX_CONTEXT_PROBS, Correction, DraftToken
-from edge_agent.session.block import Block
+from common.protocol.messages import MAX_CONTEXT_PROBS, Correction
+from edge_agent.session.held import Held, Piece
 from edge_agent.session.in_flight import InFlight
 from edge_agent.session.round_trip import RoundTrip
 from edge_agent.session.send_window import SendWindow
@@ -20,14 +20,17 @@ from edge_agent.session.transcript import Fate, Transcript
 
 
 class EdgeSequence:
-    """`transcript` is all of it, `block` its end, `send_window` what is in flight; `epoch` counts rewinds."""
+    """`transcript` is all of it, `held` what waits to go up, `send_window` what is in flight.
+
+    `epoch` counts rewinds.
+    """
 
     def __init__(
         self, prompt: Sequence[int], settings: SessionSettings, round_trip: RoundTrip, tally: Tally
     ) -> None:
         self.epoch = 0
         self.transcript = Transcript(prompt)
-        self.block = Block()
+        self.held = Held()
         self.send_window = SendWindow(self.transcript, settings.opening, round_trip, tally)
         self._num_measured = MAX_CONTEXT_PROBS if settings.measures_risk else 0
         self._round_trip = round_trip
@@ -39,17 +42,22 @@ class EdgeSequence:
         oldest = self.send_window.oldest
         if oldest is not None and not oldest.is_stream:
             return oldest.start
-        return len(self.transcript) - len(self.block)
+        return len(self.transcript) if self.held.start is None else self.held.start
 
     def launch(self, bonus: int, now: float) -> None:
-        """Send up the block, which may be empty, and ask for `bonus` tokens of the target after it."""
-        block: tuple[DraftToken, ...] = self.block.take()
-        start = len(self.transcript) - len(block)
-        num_skipped = start - max(self.send_window.synced, self.transcript.num_prompt)
-        num_context_probs = min(max(0, num_skipped), self._num_measured)
-        self.send_window.launch(
-            block, bonus=bonus, epoch=self.epoch, num_context_probs=num_context_probs, now=now
-        )
+        """Send up what is held, which may be nothing, and ask for `bonus` tokens of the target after it."""
+        pieces = self.held.take() or [Piece(len(self.transcript))]
+        num_positions = pieces[-1].end - self.send_window.synced
+        for piece in pieces:
+            num_skipped = piece.start - max(self.send_window.synced, self.transcript.num_prompt)
+            self.send_window.launch(
+                piece,
+                bonus=bonus if piece is pieces[-1] else 0,
+                epoch=self.epoch,
+                num_context_probs=min(max(0, num_skipped), self._num_measured),
+                num_positions=num_positions,
+                now=now,
+            )
 
     def correct(self, record: InFlight, correction: Correction, now: float) -> None:
         """Apply a correction that fits `record`; all blocks before it have been accepted then."""
@@ -71,34 +79,32 @@ class EdgeSequence:
         self.transcript.rewind(length)
         self.send_window.clear()
         self.send_window.synced = min(record.base, length) if record.block else length
-        self._launch_only(record.block[: length - record.start], now)
+        self.held.pieces = [record.piece]
+        self._launch_before(length, now)
 
     def cut(self, length: int, now: float) -> None:
         """Forget what was never sent from position `length` on, since the text ends there unless rejected.
 
-        What remains of the block goes up.
+        What remains of it goes up.
         """
-        start, block = len(self.transcript) - len(self.block), self.block.take()
-        for record in self.send_window.drop_unsent(length):
-            start, block = record.start, record.block
+        unsent = self.send_window.drop_unsent(length)
+        self.held.pieces = [record.piece for record in reversed(unsent)] + self.held.pieces
         self.transcript.rewind(max(length, self.send_window.synced))
         self.send_window.send_waiting(now)
-        self._launch_only(block[: max(0, length - start)], now)
+        self._launch_before(length, now)
 
     def settle_for_drafts(self, now: float) -> None:
         """Keep as drafted what awaits verification, since it will not be verified."""
         self.transcript.mark_open(Fate.UNVERIFIED)
-        self.block.clear()
+        self.held.clear()
         self.send_window.clear()
         self.send_window.leave_worker(now)
         self.send_window.synced = len(self.transcript)
         self.epoch += 1
 
-    def _launch_only(self, block: tuple[DraftToken, ...], now: float) -> None:
-        self.block.clear()
-        for token in block:
-            self.block.add(token, uncertainty=0.0)
-        if len(self.block):
+    def _launch_before(self, length: int, now: float) -> None:
+        self.held.cut(length)
+        if len(self.held):
             self.launch(0, now)
 
     def _accept(self, record: InFlight, count: int) -> None:
@@ -108,7 +114,7 @@ class EdgeSequence:
         """Rewind to the rejected token and put the target's in its place."""
         self.transcript.rewind(record.start + correction.num_accepted)
         self.send_window.clear()
-        self.block.clear()
+        self.held.clear()
         self._append(correction.token, Fate.CORRECTED)
         self.epoch += 1
 

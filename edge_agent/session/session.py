@@ -11,10 +11,10 @@ from common.protocol.messages import Correction, Reason, Refusal, ToDevice
 from edge_agent.errors import AgentError
 from edge_agent.policy.policy import Decision, Proposal
 from edge_agent.session.audit import Audit
-from edge_agent.session.block_length import BlockLength
 from edge_agent.session.cloud_loss import UNREACHABLE, CloudLoss
 from edge_agent.session.ending import Ending
 from edge_agent.session.in_flight import InFlight
+from edge_agent.session.pacing import InTheAir, Pacing
 from edge_agent.session.refusals import SHORT_PAUSE, Refusals, explain
 from edge_agent.session.round_trip import RoundTrip
 from edge_agent.session.send_window import Outgoing
@@ -37,7 +37,7 @@ class EdgeSession:
             raise ValueError("the prompt has no tokens")
         self.tally = Tally()
         self.round_trip = RoundTrip(settings.first_timeout, settings.min_timeout, settings.max_timeout)
-        self.block_length = BlockLength(settings.window, settings.block_length)
+        self.pacing = Pacing(settings.window, settings.block_length, settings.experience)
         policy = settings.on_cloud_loss
         if policy is OnCloudLoss.LOCAL and not settings.drafts:
             policy = OnCloudLoss.FAIL  # no draft model to continue with
@@ -95,7 +95,7 @@ class EdgeSession:
             and not self.finished
             and not self._is_broken
             and not self._ending.tail_ended
-            and len(self._send_window) < self._settings.window
+            and self.pacing.drafts_ahead(self._sequence.held, self._in_the_air)
         )
 
     @property
@@ -183,25 +183,35 @@ class EdgeSession:
         if version is None or version != self._sequence.transcript.version or not self.wants_draft:
             return
         self._broken = version, error
-        if len(self._sequence.block):
+        if len(self._sequence.held):
             self._sequence.launch(0, now)
         self._settle()
 
     def _propose(self, proposal: Proposal, now: float, seconds: float) -> None:
-        self.block_length.drafted(seconds)
-        held, fate = self._sequence.block, None
+        held, fate = self._sequence.held, None
         if proposal.decision is Decision.SKIP:
             fate = Fate.LOCAL
         elif self.cloud.is_away(now):
             fate = Fate.UNVERIFIED
         else:
-            held.add(proposal.draft, proposal.uncertainty)
+            risk = self.pacing.rejections.line_risk(proposal.uncertainty)
+            held.add(len(self.tokens), proposal.draft, risk)
+        self.pacing.drafted(seconds, is_held=fate is None)
         self._sequence.transcript.append(proposal.draft.token, fate, proposal.prob)
-        tail_ended = self._ending.tail_ended
-        is_full = self.block_length.is_full(held, self.round_trip.smoothed, len(self._send_window))
-        if len(held) and (is_full or tail_ended or proposal.decision is Decision.UPLINK):
-            self._sequence.launch(int(self._settings.wants_bonus and not tail_ended), now)
+        self._send_if_due(now, asks=proposal.decision is Decision.UPLINK and self._settings.flushes)
         self._settle()
+
+    def _send_if_due(self, now: float, *, asks: bool = False) -> None:
+        """Send up what is held, if it should go now; `asks` means that its last token must."""
+        held, air = self._sequence.held, self._in_the_air
+        ends = self._ending.tail_ended or self._is_broken
+        if len(held) and (asks or self.pacing.is_due(held, air, ends=ends)):
+            wants_bonus = self._settings.wants_bonus and not ends
+            self._sequence.launch(int(wants_bonus), now)
+
+    @property
+    def _in_the_air(self) -> InTheAir:
+        return InTheAir(len(self._send_window), self._send_window.hazard)
 
     def receive(self, message: ToDevice, now: float) -> None:
         """Take in a worker's answer. One that does not fit anything in flight is ignored."""
@@ -217,6 +227,7 @@ class EdgeSession:
         oldest = self._send_window.oldest
         if oldest is not None and oldest.too_long is not None:
             self._shorten(oldest, oldest.too_long, now)
+        self._send_if_due(now)
         self._settle()
 
     def tick(self, now: float) -> None:
@@ -260,6 +271,7 @@ class EdgeSession:
         """The link to the broker is down: nothing can be asked until `connected`."""
         self.cloud.disconnected(now)
         self._send_window.is_held = True
+        self._send_window.distrust()
         if self.cloud.policy is OnCloudLoss.LOCAL and not self.finished:
             self._lose_cloud(UNREACHABLE, now)
             self._settle()
@@ -284,17 +296,14 @@ class EdgeSession:
 
     def _corrected(self, record: InFlight, correction: Correction, now: float) -> None:
         """Learn from the answer's times, then let the sequence take it in."""
-        if record.num_tries == 1 and record.next_index == 0:
-            self.round_trip.observe(now - record.sent_at)
         if record.next_index == 0:
-            num_tested = min(len(record.block), correction.num_accepted + 1)
-            seconds = min(correction.compute_ms / 1000, now - record.first_sent_at)  # a worker may claim more
-            self.block_length.verified(seconds, num_tested, correction.num_accepted)
+            self._learn(record, correction, now)
         self._answered(now)
         learned = self._ending.learn(record.end_ids(correction), self._sequence.boundary)
         self._sequence.correct(record, correction, now)
         if learned and (end := self._ending.first_end) is not None:
             self._sequence.cut(end, now)
+        self._send_window.extend_deadline(now)
         self._send_window.send_waiting(now)
 
     def _read_by(self, reading: InFlight, message: ToDevice, now: float) -> None:
@@ -309,6 +318,19 @@ class EdgeSession:
             end = min(end for end in ends if end is not None)
             if end <= len(self.tokens):  # drafted, and not sent yet
                 self._sequence.cut(end, now)
+
+    def _learn(self, record: InFlight, correction: Correction, now: float) -> None:
+        """Take in what an answer shows: how long it took, and how many tokens are rejected."""
+        if record.num_tries == 1:
+            round_trip = now - record.sent_at
+            seconds = min(correction.compute_ms / 1000, round_trip)  # a worker may claim more
+            self.round_trip.observe(round_trip)
+            waited = record is not self._send_window.oldest or record.was_behind
+            self.pacing.answered(round_trip, seconds, record.num_positions, waited=waited)
+        is_rejected = correction.num_accepted < len(record.block)
+        num_tested = correction.num_accepted + is_rejected
+        share = num_tested / max(1, len(record.block))
+        self.pacing.rejections.tested(share * record.risk, num_tested, is_rejected=is_rejected)
 
     def _answered(self, now: float) -> None:
         self.cloud.answered(now)
@@ -374,7 +396,7 @@ class EdgeSession:
         if self.finished:
             return
         self._ending.end(reason)
-        self._sequence.block.clear()
+        self._sequence.held.clear()
         self._num_held = min(self._send_window.num_held, self._ending.num_final)
         if self._settings.audits and self.failure is None:
             self._send_window.clear()  # the audit will close the session

@@ -1,9 +1,10 @@
 """What a generation is run with: frozen values for the session's state machine. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from common.protocol.messages import Opening
+from edge_agent.session.pacing import Experience
 
 
 class OnCloudLoss(StrEnum):
@@ -27,8 +28,10 @@ class SessionSettings:
     wants_bonus: bool = False  # ask for the target's token after an accepted block (window 1 only)
     measures_risk: bool = False  # ask for the target's probability of skipped tokens
     audits: bool = False  # after the end, ask for those that no later draft measured
-    window: int = 1  # drafts in flight
-    block_length: int | None = None  # None: follows from measured times and acceptance
+    window: int | None = 1  # drafts in flight; None: as many as pay
+    block_length: int | None = None  # None: follows from measured times and rejections
+    flushes: bool = True  # a token that the gate sends up takes what is held along at once
+    experience: Experience = field(default_factory=Experience)  # what earlier texts have shown
     on_cloud_loss: OnCloudLoss = OnCloudLoss.FAIL
     cloud_timeout: float = 20.0
     first_timeout: float = 5.0

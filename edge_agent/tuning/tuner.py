@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from edge_agent.policy.cheapest_k import DEFAULT_BYTE_PRICE
 from edge_agent.policy.rejection_fit import Fit
+from edge_agent.session.pacing import Experience
 from edge_agent.session.tally import Tally
 from edge_agent.tuning.link_estimate import LinkEstimate
 from edge_agent.tuning.risk_control import RiskControl
@@ -35,7 +36,7 @@ class Tuner:
     rejection_cost: float = 0.0  # seconds that an undetected rejection is worth; 0: ignore the link
     audit_share: float = 0.0
     link: LinkEstimate = field(default_factory=LinkEstimate)
-    draft_time: float = 0.0  # per token, in seconds
+    experience: Experience = field(default_factory=Experience)  # what the next text's pacing begins with
     _audits_due: float = 0.0
     _num_silent: int = 0  # generations since the last one that sent a draft
 
@@ -51,9 +52,9 @@ class Tuner:
         self._audits_due -= 1.0
         return True
 
-    def ended(self, tally: Tally, draft_time: float | None) -> None:
+    def ended(self, tally: Tally, experience: Experience) -> None:
         """A generation has ended, and its measurements are complete."""
-        self.draft_time = draft_time or self.draft_time
+        self.experience = experience
         self._num_silent = 0 if tally.num_uplinks or tally.num_audits else self._num_silent + 1
         if self._num_silent == PROBE_AFTER:
             self.link.fade(PROBE_WEIGHT)
@@ -73,5 +74,5 @@ class Tuner:
         times = self.link.times
         if self.byte_price is not None or times is None:
             return DEFAULT_BYTE_PRICE if self.byte_price is None else self.byte_price
-        rejection = times.round_trip + times.verification + self.draft_time
+        rejection = times.round_trip + times.verification + (self.experience.draft or 0.0)
         return min(1.0, times.seconds_per_byte / max(rejection, 1e-6))

@@ -72,7 +72,7 @@ def _trace(
         tokens.append(token)
         uncertainties.append(round(uncertainty, 3))
         steps += step
-    return Trace(len(prompt), steps, tuple(uncertainties) if scheme.holds else ())
+    return Trace(len(prompt), steps, tuple(uncertainties) if scheme.window is None else ())
 
 
 def _step(

@@ -59,7 +59,7 @@ def _first_guess(load: Load, site: Site) -> int:
     asked = [sum(step != "s" for step in each) if scheme.drafts else len(each) for each in steps]
     full = site.limits.max_batch
     per_job = site.worker_time.cycle(full, 4 * full, full) / full
-    jobs = sum(asked) / len(asked) / (4 if scheme.window > 1 else 1)
+    jobs = sum(asked) / len(asked) / (1 if scheme.window == 1 else 4)
     return max(1, math.ceil(2 * load.sessions_per_second * jobs * per_job))
 
 

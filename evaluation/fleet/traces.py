@@ -37,7 +37,7 @@ class SchemeTraces:
     prompt token, `token_bytes` the mean bytes of a token to verify with its distribution.
     """
 
-    window: int
+    window: int | None  # None: as the agent chooses it
     drafts: bool
     open_bytes: float
     draft_bytes: float

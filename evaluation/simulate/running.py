@@ -17,6 +17,7 @@ from common.protocol.topics import Topics
 from common.sampling.distribution import Sampling
 from edge_agent.assembly import build_tuner, choose_sampling
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
+from edge_agent.session.pacing import Experience
 from edge_agent.session.session import EdgeSession
 from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.calibration_file import find_calibration
@@ -129,15 +130,17 @@ class Simulation:
         self, device: Device, queue: Sequence[Prompt], outcomes: list[Outcome], patient: bool
     ) -> Generator[simpy.Event, Any, None]:
         for number, prompt in enumerate(queue):
-            session = self._session(prompt, patient)
+            session = self._session(prompt, patient, device.tuner.experience)
             name = f"{number:08x}"  # as long as an agent's
             proposals = self.proposals(prompt.seed, device.tuner.numbers())  # as `generate` begins with
             outcome = yield from device.generate(name, session, proposals)
             outcomes.append(replace(outcome, seed=prompt.seed))
 
-    def _session(self, prompt: Prompt, patient: bool) -> EdgeSession:
+    def _session(self, prompt: Prompt, patient: bool, experience: Experience) -> EdgeSession:
         opening = self.pair.opening(self.sampling, prompt.seed)
-        settings = self.variant.settings(opening, self.pair.info.eos_ids, self.pair.draft.max_positions)
+        settings = self.variant.settings(
+            opening, self.pair.info.eos_ids, self.pair.draft.max_positions, experience
+        )
         if patient:
             settings = replace(
                 settings,

@@ -23,6 +23,7 @@ from edge_agent.assembly import build_policy, build_session_settings
 from edge_agent.config import AgentConfig
 from edge_agent.policy.policy import Policy
 from edge_agent.policy.schemes import SCHEMES, Form, Gate, Scheme
+from edge_agent.session.pacing import Experience
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
 from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.tuner import Numbers
@@ -66,9 +67,17 @@ class Variant:
         """Return the policy as the agent makes it."""
         return replace(build_policy(self.config, sampling, seed, calibration, numbers), scheme=self.scheme)
 
-    def settings(self, opening: Opening, stop_ids: frozenset[int], max_positions: int) -> SessionSettings:
+    def settings(
+        self,
+        opening: Opening,
+        stop_ids: frozenset[int],
+        max_positions: int,
+        experience: Experience | None = None,
+    ) -> SessionSettings:
         """Return the session's settings as the agent makes them."""
-        settings = build_session_settings(self.config, opening, stop_ids, max_positions)
+        settings = build_session_settings(
+            self.config, opening, stop_ids, max_positions, experience=experience
+        )
         if not self.gamma:
             return settings
         return replace(settings, window=1, block_length=self.gamma, wants_bonus=True, drafts=True)

@@ -8,6 +8,7 @@ import pytest
 
 from edge_agent.policy.cheapest_k import DEFAULT_BYTE_PRICE
 from edge_agent.policy.rejection_fit import Fit
+from edge_agent.session.pacing import Experience, Pacing
 from edge_agent.session.tally import Tally
 from edge_agent.tuning.link_estimate import MAX_PENDING, LinkEstimate
 from edge_agent.tuning.risk_control import RiskControl, RiskCurve
@@ -154,7 +155,7 @@ def asks(gate: Tuner, byte_time: float, count: int) -> list[bool]:
         for n, size in enumerate([50, 400, 120] * asked[-1]):
             gate.link.sent((answer, n), size, now=0.0)
             gate.link.answered((answer, n), VERIFY, now=ROUND_TRIP + byte_time * size + VERIFY)
-        gate.ended(Tally(num_uplinks=3 * asked[-1]), 0.01)
+        gate.ended(Tally(num_uplinks=3 * asked[-1]), Experience(0.01))
     return asked
 
 
@@ -183,7 +184,7 @@ def test_numbers_do_not_move_with_the_link_once_they_are_chosen() -> None:
 def test_a_byte_is_priced_in_rejections_unless_the_settings_say_how() -> None:
     estimate = learnt([50, 400, 120, 2000, 90] * 10)
     measured = tuner(estimate)
-    measured.draft_time = 0.01
+    measured.experience = Experience(0.01)
     assert measured.numbers().byte_price == pytest.approx(BYTE_TIME / (ROUND_TRIP + VERIFY + 0.01))
     assert tuner(estimate, byte_price=0.003).numbers().byte_price == 0.003
 
@@ -198,9 +199,9 @@ def test_a_byte_costs_no_more_than_a_rejection() -> None:
 
 def test_the_draft_time_stays_where_an_answer_measured_none() -> None:
     measured = tuner(learnt([50, 400] * 10))
-    measured.ended(Tally(), 0.02)
-    measured.ended(Tally(), None)
-    assert measured.draft_time == 0.02
+    measured.ended(Tally(), Experience(0.02))
+    measured.ended(Tally(), Pacing(None, experience=measured.experience).experience)
+    assert measured.experience.draft == 0.02
 
 
 def test_risk_has_the_last_word_about_the_threshold() -> None:

@@ -15,6 +15,7 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.policy.rejection_fit import Fit
 from edge_agent.report import Report
+from edge_agent.session.pacing import Experience
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate
 from edge_agent.tuning.calibration import OperatingPoint
@@ -116,10 +117,10 @@ def test_what_was_not_measured_does_not_steer() -> None:
     tuner = Tuner(0.08, Fit(1.0, 0.0), control=RiskControl(0.02, RiskCurve.guessed(0.08, 0.02)))
     tally = Tally()
     tally.num_by_fate[Fate.LOCAL] = 50
-    tuner.ended(tally, None)
+    tuner.ended(tally, Experience())
     assert tuner.numbers().threshold == pytest.approx(0.08)
     tally.num_measured, tally.measured_risk_sum = 50, 0.0
-    tuner.ended(tally, None)
+    tuner.ended(tally, Experience())
     assert tuner.numbers().threshold > 0.08
 
 

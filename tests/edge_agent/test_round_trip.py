@@ -63,3 +63,13 @@ def test_a_timeout_always_lies_between_the_least_and_the_most(
 def test_the_mean_stays_among_the_observed(observed: list[float]) -> None:
     smoothed = present(estimator(*observed).smoothed)
     assert min(observed) - 1e-9 <= smoothed <= max(observed) + 1e-9
+
+
+def test_after_a_repeat_timeouts_stay_doubled_until_a_message_is_answered_at_once() -> None:
+    round_trip = estimator(0.4)
+    round_trip.back_off()
+    round_trip.back_off()
+    assert round_trip.timeout(1, whole_context=False) == pytest.approx(4 * 1.2)
+    assert round_trip.timeout(2, whole_context=False) == pytest.approx(2 * 1.2)
+    round_trip.observe(0.4)
+    assert round_trip.timeout(1, whole_context=False) == pytest.approx(0.4 + 4 * 0.15)

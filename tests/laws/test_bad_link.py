@@ -31,7 +31,7 @@ class BadLink(RuleBasedStateMachine):
         scheme=st.sampled_from(["lossless", "coupled", "opportunistic", "u-hlm", "cu-hlm-online", "llm"]),
         seed=st.integers(0, 50),
         temperature=st.sampled_from([0.0, 1.0]),
-        window=st.integers(1, 5),
+        window=st.none() | st.integers(1, 5),
         block_length=st.none() | st.integers(1, 5),
         worker_limit=st.sampled_from([512, 16, 5]),
         stop=st.just(()) | st.tuples(st.integers(0, VOCAB_SIZE - 1), st.integers(0, VOCAB_SIZE - 1)),

@@ -49,7 +49,7 @@ def test_a_stop_string_ends_the_text_at_its_token_and_counts_nothing_after_it(
     end = first_end(free.text, stop)
     ends = [
         stopped_at(stop, scheme=scheme, seed=seed, window=window, block_length=block)
-        for window, block in [(2, 4), (8, 4), (2, 1), (3, 8), (4, None)]
+        for window, block in [(2, 4), (8, 4), (2, 1), (3, 8), (4, None), (None, None)]
     ]
     for circle in ends:
         assert circle.text == free.text[:end]
@@ -88,7 +88,9 @@ def test_nothing_follows_a_stop_string_that_an_end_token_follows(scheme: str, wi
     assert circle.edge.finish_reason == "stop"
 
 
-WINDOWS: list[tuple[int, int | None]] = [(1, 4), (2, 4), (8, 4), (1, 1), (3, 8), (1, None), (4, None)]
+WINDOWS: list[tuple[int | None, int | None]] = [
+    *((1, 4), (2, 4), (8, 4), (1, 1), (3, 8), (1, None), (4, None), (None, None))
+]
 
 
 @pytest.mark.parametrize("scheme", [*HOLDING, "llm"])

@@ -162,7 +162,7 @@ def test_a_worker_that_claims_to_have_computed_for_days_is_taken_to_have_used_th
     circle.now += 0.25
     token = 1 if draft.bonus else None
     circle.advance(Correction(draft.n, len(draft.block), token, "liar", compute_ms=compute_ms))
-    assert circle.edge.block_length.verify_time <= 0.25
+    assert circle.edge.pacing.passes.seconds <= 0.25
 
 
 @pytest.mark.parametrize("event", [LinkEvent.NO_WORKER, LinkEvent.BUSY])

@@ -38,9 +38,9 @@ def target_text(seed: int, temperature: float, length: int = 24) -> list[int]:
 
 
 @pytest.mark.parametrize("scheme", EXACT)
-@given(window=st.integers(1, 5), block_length=st.integers(1, 6))
+@given(window=st.none() | st.integers(1, 5), block_length=st.none() | st.integers(1, 6))
 @settings(max_examples=20)
-def test_greedy_text_is_the_targets_own(scheme: str, window: int, block_length: int) -> None:
+def test_greedy_text_is_the_targets_own(scheme: str, window: int | None, block_length: int | None) -> None:
     text = undisturbed(scheme=scheme, temperature=0.0, window=window, block_length=block_length)
     assert text == target_text(1, 0.0)
 
@@ -59,7 +59,7 @@ def test_coupled_text_is_what_the_target_samples_alone(seed: int, window: int) -
 def test_the_text_does_not_depend_on_window_or_block_length(scheme: str, seed: int) -> None:
     texts = [
         undisturbed(scheme=scheme, seed=seed, window=window, block_length=block)
-        for window, block in [(1, 4), (8, 4), (1, 1), (3, 8), (1, None), (4, None)]
+        for window, block in [(1, 4), (8, 4), (1, 1), (3, 8), (1, None), (4, None), (None, None)]
     ]
     assert all(text == texts[0] for text in texts)
 

@@ -63,7 +63,7 @@ def test_either_models_end_tokens_end_the_text(
         assert ended(circle) == (text, reason, None)
         assert circle.edge.tally.num_tokens == len(text)
         assert len(circle.edge.tokens) == 4 + len(text)
-    several = [circle for circle in circles if circle.window > 1]  # window 1 may ask for bonus tokens
+    several = [circle for circle in circles if circle.window != 1]  # window 1 may ask for bonus tokens
     assert all(counts(circle.edge.tally) == counts(several[0].edge.tally) for circle in several)
 
 

@@ -33,7 +33,7 @@ class Chosen(TypedDict, total=False):
     seed: int
     temperature: float
     sampling: Sampling
-    window: int
+    window: int | None
     block_length: int | None
     max_tokens: int
     stop_ids: frozenset[int]
@@ -52,7 +52,7 @@ class Circle:
     seed: int = 1
     temperature: float = 1.0
     sampling: Sampling | None = None  # with its own temperature, which must be `temperature`
-    window: int = 1
+    window: int | None = 1  # None: automatic
     block_length: int | None = 4
     max_tokens: int = 24
     threshold: float = 0.6
@@ -99,6 +99,7 @@ class Circle:
                 audits=self.audits,
                 window=self.window,
                 block_length=self.block_length,
+                flushes=self.window is not None,
                 on_cloud_loss=self.on_cloud_loss,
                 cloud_timeout=self.cloud_timeout,
             ),

@@ -19,6 +19,7 @@ from common.protocol.messages import (
     ToDevice,
 )
 from common.sampling.distribution import Sampling
+from edge_agent.assembly import WINDOW_OF_FIXED_BLOCKS
 from edge_agent.policy.policy import Decision, Proposal
 from edge_agent.session.events import Drafted, Event
 from edge_agent.session.send_window import Outgoing
@@ -59,14 +60,18 @@ class Session:
         self._pool, self._env = pool, pool.env
         self._scheme, self._trace, self._time = scheme, trace, time
         self._broker = pool.pick_broker()
+        window = time.window or scheme.window
+        if window is None and time.block_length is not None:
+            window = WINDOW_OF_FIXED_BLOCKS
         settings = SessionSettings(
             OPENING,
             stop_ids=frozenset(),
             max_tokens=len(trace.steps),
             max_positions=trace.num_prompt + len(trace.steps),
             drafts=scheme.drafts,
-            window=time.window or scheme.window,
+            window=window,
             block_length=time.block_length,
+            flushes=window is not None,
         )
         self._edge = EdgeSession([PROMPTED] * trace.num_prompt, settings)
         self._workers: dict[str, Worker] = {}  # those that have answered

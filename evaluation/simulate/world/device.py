@@ -174,7 +174,7 @@ class Device:
                 events.append(Drafted(proposals.propose(drafting.tokens), drafting.seconds))
                 drafting = None
             step = advance(session, env.now, events)
-        self.tuner.ended(session.tally, session.block_length.draft_time)
+        self.tuner.ended(session.tally, session.pacing.experience)
         if session.failure is not None:
             raise RuntimeError(f"a simulated generation failed: {session.failure}")
         seconds = env.now - began

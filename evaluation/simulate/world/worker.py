@@ -32,6 +32,7 @@ class SimulatedWorker:
     ) -> None:
         """`tokenizer` is the fingerprint of the model's vocabulary."""
         self.num_passes = 0
+        self.busy_seconds = 0.0
         self._env, self._model, self._compute, self._send_one = env, model, compute, send
         target = Target(
             worker="w1",
@@ -63,6 +64,7 @@ class SimulatedWorker:
             if tasks:
                 judged, seconds = self._judged(tasks)
                 self.num_passes += 1
+                self.busy_seconds += seconds
                 yield self._env.timeout(seconds)
                 answers += self._scheduler.complete(tasks, judged, 1000 * seconds)
             for key in self._scheduler.take_forgotten():

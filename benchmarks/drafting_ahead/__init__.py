@@ -1,0 +1,1 @@
+"""Drafting ahead by measurement, against every fixed window and block length."""
