@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers.utils.hub import cached_file
 
 from cloud_worker.target_model import TargetModel, TargetModelError
+from cloud_worker.target_model.gguf_source import open_gguf
 from cloud_worker.target_model.loading import DEMO_FOLDER as TARGET_DEMO_FOLDER
 from cloud_worker.target_model.loading import DTYPES
 from common.process.settings import SettingsError
@@ -167,6 +168,8 @@ def default_cache() -> Path:
 
 def _weight_files(target: str) -> Sequence[Path]:
     source = str(TARGET_DEMO_FOLDER) if target == "demo" else os.path.expanduser(target)
+    if (gguf := open_gguf(target)) is not None:
+        return [gguf.header.path]
     config = cached_file(source, "config.json")
     assert config is not None  # the model was loaded from there
     folder = Path(config).parent
