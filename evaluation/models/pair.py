@@ -90,7 +90,9 @@ def add_pair_flags(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def open_pair(flags: argparse.Namespace, *, keeps_logits: bool = True) -> Generator[Pair]:
+def open_pair(
+    flags: argparse.Namespace, *, keeps_logits: bool = True, keeps_penalties: bool = False
+) -> Generator[Pair]:
     """Open the pair that the flags of `add_pair_flags` choose; SettingsError if it cannot be used.
 
     Without `keeps_logits` the logits go to the disk only if `--cache` is given, since rows are large.
@@ -102,6 +104,7 @@ def open_pair(flags: argparse.Namespace, *, keeps_logits: bool = True) -> Genera
             dtype=flags.dtype,
             num_threads=flags.num_threads,
             cache=flags.cache or (default_cache() if keeps_logits else None),
+            keeps_penalties=keeps_penalties,
         ) as pair:
             yield pair
     except (AgentError, TargetModelError) as error:
@@ -116,12 +119,17 @@ def load_pair(
     dtype: str = "float32",
     num_threads: int = 1,
     cache: Path | None = None,
+    keeps_penalties: bool = False,
 ) -> Generator[Pair]:
     """Load both models; with `cache` their logits are kept in that folder.
 
+    The penalties that the draft model recommends are left out unless `keeps_penalties`.
+
     Raises ModelError, TargetModelError, or SettingsError when the vocabularies differ.
     """
-    info = _without_penalties(read_info(resolve(draft)))
+    info = read_info(resolve(draft))
+    if not keeps_penalties:
+        info = _without_penalties(info)
     text = Text.load(info)
     target_model = TargetModel.load(target, dtype=dtype, num_threads=num_threads)
     if fingerprint(target_model.vocabulary) != text.fingerprint:
