@@ -67,7 +67,8 @@ def _follow(pair: Pair, config: AgentConfig, prompt: list[int], seed: int, choos
     policy = build_policy(config, sampling, seed)
     notes = Notes(sampling, seed, pair.vocab_size)
     ours, theirs = Penalties(sampling, len(prompt)), Penalties(sampling, len(prompt))
-    tokens, num_ahead = list(prompt), FIRST_RUN
+    keeps_all = choose is _verified and policy.threshold >= 1.0
+    tokens, num_ahead = list(prompt), LONGEST_RUN if keeps_all else FIRST_RUN
     end = min(len(prompt) + config.max_tokens, pair.max_positions)
     while len(tokens) < end:
         drafted = _draft(pair, policy, ours, tokens, min(num_ahead, end - len(tokens)), notes.times)

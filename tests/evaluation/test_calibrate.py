@@ -44,7 +44,7 @@ from evaluation.calibrate.samples import (
     Walk,
 )
 from evaluation.calibrate.tradeoff import cost, offline_k, operating_points, papers_bound, sent_ks, thresholds
-from evaluation.calibrate.walking import FIRST_RUN, Notes, walk_prompt
+from evaluation.calibrate.walking import Notes, walk_prompt
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from evaluation.models.pair import Pair, load_pair
@@ -395,7 +395,7 @@ def test_runs_give_what_a_pass_for_every_token_gives(threshold: float) -> None:
         num_tokens = len(fast[HYBRID].seen)
         assert fast[HYBRID].times.num_passes < num_tokens
         if threshold == 1.0:
-            assert fast[HYBRID].times.num_passes == 1 + (num_tokens > FIRST_RUN)
+            assert fast[HYBRID].times.num_passes == 1
 
 
 def test_the_largest_of_many_zeros_are_those_of_the_whole_row() -> None:
