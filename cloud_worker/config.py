@@ -24,7 +24,7 @@ _monitoring = partial(option, group="monitoring")
 class WorkerConfig(BrokerConfig):
     """What a worker runs, and how much it takes on."""
 
-    model: str = _model("demo", "the target model: a folder, a hub name, or demo")
+    model: str = _model("demo", "the target model: a folder, a hub name, a GGUF file, or demo")
     device: str = _model("auto", "what the model runs on", choices=("auto", "cpu", "cuda"))
     dtype: str = _model(
         "float32",

@@ -73,7 +73,7 @@ class EdgeAgent:
         self._totals = Totals()
         self._audits = Audits()
         self._calibration = self._find_calibration()
-        self._tuner = build_tuner(config, self._calibration)
+        self._tuner = build_tuner(config, self._calibration, learns=True)
         self._exchange = Exchange(config, self._totals, self._tuner.link) if config.needs_cloud else None
 
     @classmethod

@@ -12,16 +12,17 @@ from edge_agent.config import AgentConfig
 from edge_agent.policy.policy import DEFAULT_MAX_IDS, Policy
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT
 from edge_agent.policy.schemes import Form
-from edge_agent.policy.uncertainty import ESTIMATORS
+from edge_agent.policy.uncertainty import DEFAULT_ESTIMATOR, ESTIMATORS
 from edge_agent.session.pacing import Experience
 from edge_agent.session.settings import OnCloudLoss, SessionSettings
 from edge_agent.text.instructions import Instructions, read_system
 from edge_agent.text.template_vars import parse_template_vars
 from edge_agent.tuning.calibration import Calibration
-from edge_agent.tuning.risk_control import RiskControl, RiskCurve
+from edge_agent.tuning.risk_control import DEFAULT_RISK, RiskControl, RiskCurve
 from edge_agent.tuning.tuner import Numbers, Tuner
 
 WINDOW_OF_FIXED_BLOCKS = 4
+LEARNING_AUDIT_SHARE = 1 / 8  # of the answers: one that sends nothing would otherwise measure nothing
 
 
 def choose_sampling(config: AgentConfig, default: Sampling) -> Sampling:
@@ -41,20 +42,30 @@ def random_seed() -> int:
     return secrets.randbits(32)
 
 
-def build_tuner(config: AgentConfig, calibration: Calibration | None = None) -> Tuner:
-    """What chooses the numbers of each generation over an agent's life."""
-    control = None
-    if config.risk is not None:
+def build_tuner(
+    config: AgentConfig, calibration: Calibration | None = None, *, learns: bool = False
+) -> Tuner:
+    """What chooses the numbers of each generation over an agent's life.
+
+    With `learns`, a threshold that neither the user nor a calibration has set follows the measured risk.
+    """
+    control, audit_share = None, 0.0
+    risk = config.risk
+    if risk is not None:
+        audit_share = 1.0
+    elif learns and _has_threshold_of_others(config, calibration):
+        risk, audit_share = DEFAULT_RISK, LEARNING_AUDIT_SHARE
+    if risk is not None:
         curve = RiskCurve.measured(calibration.operating_points) if calibration else None
-        curve = curve or RiskCurve.guessed(config.chosen_scheme.threshold, config.risk)
-        control = RiskControl(config.risk, curve)
+        curve = curve or RiskCurve.guessed(config.chosen_scheme.threshold, risk)
+        control = RiskControl(risk, curve)
     return Tuner(
         threshold=_threshold(config, calibration),
         fit=calibration.fit if calibration else PUBLISHED_FIT,
         byte_price=config.byte_price,
         control=control,
         rejection_cost=config.rejection_cost,
-        audit_share=float(config.risk is not None) if config.audit is None else config.audit,
+        audit_share=audit_share if config.audit is None else config.audit,
         experience=Experience(fit=calibration.fit) if calibration else Experience(),
     )
 
@@ -79,7 +90,7 @@ def build_policy(
         resolution=config.resolution,
         uplink_probability=config.uplink_probability,
         theta=config.theta,
-        estimator=ESTIMATORS[config.estimator],
+        estimator=ESTIMATORS[_estimator(config, calibration)],
     )
 
 
@@ -123,7 +134,21 @@ def _threshold(config: AgentConfig, calibration: Calibration | None) -> float:
         return config.threshold
     if calibration is not None and scheme.is_risk_averse:
         return calibration.fit.risk_averse
+    if calibration is not None and scheme.measures_risk and calibration.threshold is not None:
+        return calibration.threshold
     return scheme.threshold
+
+
+def _has_threshold_of_others(config: AgentConfig, calibration: Calibration | None) -> bool:
+    """Whether the threshold is that of other models, and what it risks is measured."""
+    is_set = config.threshold is not None or config.rejection_cost > 0.0 or calibration is not None
+    return config.chosen_scheme.measures_risk and not is_set
+
+
+def _estimator(config: AgentConfig, calibration: Calibration | None) -> str:
+    if config.estimator is not None:
+        return config.estimator
+    return calibration.estimator if calibration is not None else DEFAULT_ESTIMATOR
 
 
 def _max_ids(config: AgentConfig, calibration: Calibration | None) -> int:

@@ -17,7 +17,7 @@ from edge_agent.device.power import POWERS
 from edge_agent.errors import BrokerError, ConfigError, PromptError, raised_as
 from edge_agent.policy.policy import MAX_IDS
 from edge_agent.policy.schemes import SCHEMES, Form, Scheme
-from edge_agent.policy.uncertainty import ESTIMATORS
+from edge_agent.policy.uncertainty import DEFAULT_ESTIMATOR, ESTIMATORS
 from edge_agent.session.settings import OnCloudLoss
 from edge_agent.text.template_vars import parse_template_vars
 
@@ -75,7 +75,11 @@ class AgentConfig(BrokerConfig):
     calibration: str | None = _risk(
         None, "a file written by `evaluation calibrate` (default: the one beside the model)"
     )
-    estimator: str = _scheme("perturbation-mean", "how uncertainty is measured", choices=ESTIMATORS)
+    estimator: str | None = _scheme(
+        None,
+        f"how uncertainty is measured (default: as in the calibration, else {DEFAULT_ESTIMATOR})",
+        choices=ESTIMATORS,
+    )
     max_ids: int | None = _scheme(
         None, "ids kept in a truncated distribution (k); 0: as many as are worth their bytes"
     )

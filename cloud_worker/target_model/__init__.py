@@ -1,6 +1,6 @@
 """The target model in torch and transformers; nothing else in the worker imports them."""
 
-from cloud_worker.target_model.loading import TargetModelError
+from cloud_worker.target_model.errors import TargetModelError
 from cloud_worker.target_model.model import TargetModel
 from cloud_worker.target_model.opening import open_target_model
 

@@ -18,13 +18,12 @@ from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils.hub import cached_file
 from transformers.utils.logging import disable_progress_bar
 
+from cloud_worker.target_model.errors import TargetModelError, first_line
+from cloud_worker.target_model.gguf_source import SUFFIX, GgufSource, open_gguf
+
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_model"
 NO_LIMIT = 1 << 20  # positions, for models whose configuration has no limit
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class TargetModelError(Exception):
-    """The target model cannot be used; the message states why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +39,31 @@ class Loaded:
 def load(
     name: str, *, device: str, dtype: str, device_map: str | None = None, tensor_parallel: int = 1
 ) -> Loaded:
-    """Load a Hugging Face folder or hub name ("demo": the bundled model) for inference.
+    """Load a Hugging Face folder, a hub name or a GGUF file ("demo": the bundled model) for inference.
 
     `device` is auto, cpu or cuda; `dtype` one of DTYPES; `device_map` "auto" spreads layers over all GPUs.
     With `tensor_parallel` above 1, this process loads its share as one of that many in a process group.
     """
     if dtype not in DTYPES:
         raise TargetModelError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
-    source = _source(name)
+    gguf = open_gguf(name)
+    source = name if gguf else _source(name)
     if tensor_parallel > 1:
         placement = {"distributed_config": DistributedConfig(tp_size=tensor_parallel)}
     else:
         placement = {"device_map": device_map or choose_device(device)}
-    model = _model(source, placement, DTYPES[dtype])
+    if gguf is None:
+        model = _model(source, {"pretrained_model_name_or_path": source, **placement}, DTYPES[dtype])
+    else:
+        model = _gguf_model(source, gguf, placement, dtype)
     model.eval().requires_grad_(False)
     if getattr(model, "_is_stateful", False):
         raise TargetModelError(
             f"{name} keeps a recurrent state that cannot be rewound after a rejection: choose a model "
             "whose layers all use attention"
         )
+    if gguf is not None:
+        return Loaded(model, gguf.vocabulary, gguf.eos_ids, _max_positions(model))
     return Loaded(model, _vocabulary(source), _eos_ids(model), _max_positions(model))
 
 
@@ -68,9 +73,9 @@ def _source(name: str) -> str:
     path = Path(os.path.expanduser(name))
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise TargetModelError(
-                f"the folder {path} has no config.json: choose a folder that transformers saved"
-            )
+            files = sorted(each.name for each in path.glob(f"*{SUFFIX}"))
+            choice = f"{path / files[0]}" if files else "a folder that transformers saved"
+            raise TargetModelError(f"the folder {path} has no config.json: choose {choice}")
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise TargetModelError(
@@ -95,6 +100,10 @@ def choose_device(device: str) -> str:
 
 def check_split(name: str, num_shares: int) -> None:
     """Raise TargetModelError if the model cannot be split into `num_shares`: attention is split by heads."""
+    if open_gguf(name) is not None:
+        raise TargetModelError(
+            f"{name} cannot be split over processes: use device_map, or the model's own folder"
+        )
     source = _source(name)
     config = _config(source).get_text_config()
     num_heads = getattr(config, "num_attention_heads", 1)
@@ -112,17 +121,29 @@ def _config(source: str) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
-        raise TargetModelError(f"cannot read the configuration of {source}: {_first_line(error)}") from error
+        raise TargetModelError(f"cannot read the configuration of {source}: {first_line(error)}") from error
 
 
-def _model(source: str, placement: Mapping[str, object], dtype: torch.dtype) -> PreTrainedModel:
+def _gguf_model(
+    source: str, gguf: GgufSource, placement: Mapping[str, object], dtype: str
+) -> PreTrainedModel:
+    try:
+        with gguf.logged(dtype, DTYPES[dtype].itemsize):
+            return _model(source, {**gguf.arguments, **placement}, DTYPES[dtype])
+    except TargetModelError:
+        raise
+    except Exception as error:  # the reader of transformers fails in its own ways
+        raise TargetModelError(
+            f"cannot load {source} as a causal language model: {first_line(error)}"
+        ) from error
+
+
+def _model(source: str, arguments: Mapping[str, Any], dtype: torch.dtype) -> PreTrainedModel:
     disable_progress_bar()  # the output of a worker is a log
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, **placement
-        )
+        loaded = AutoModelForCausalLM.from_pretrained(dtype=dtype, output_loading_info=True, **arguments)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         raise TargetModelError(f"cannot load {source} as a causal language model: {reason}") from error
     model, info = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
     if info["missing_keys"]:
@@ -132,10 +153,6 @@ def _model(source: str, placement: Mapping[str, object], dtype: torch.dtype) -> 
             "download it again"
         )
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0]
 
 
 def _vocabulary(source: str) -> Mapping[str, int]:

@@ -15,8 +15,9 @@ from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.target_model import varlen
 from cloud_worker.target_model.arrays import FloatRows
 from cloud_worker.target_model.engine import TRIAL_ERRORS, Engine, Trial
+from cloud_worker.target_model.errors import TargetModelError
 from cloud_worker.target_model.layers import LayerShape, layer_shapes
-from cloud_worker.target_model.loading import Loaded, TargetModelError, load
+from cloud_worker.target_model.loading import Loaded, load
 from cloud_worker.target_model.packed_engine import PAGE_SIZE, PackedEngine
 from cloud_worker.target_model.padded import attend_padded
 from cloud_worker.target_model.serial import SerialEngine

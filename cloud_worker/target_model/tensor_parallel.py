@@ -23,7 +23,8 @@ from torch import distributed
 
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.target_model.arrays import FloatRows
-from cloud_worker.target_model.loading import Loaded, TargetModelError, check_split, load
+from cloud_worker.target_model.errors import TargetModelError
+from cloud_worker.target_model.loading import Loaded, check_split, load
 from cloud_worker.target_model.model import TargetModel
 
 PATIENCE = timedelta(minutes=5)  # for the slowest process to load its weights

@@ -161,7 +161,7 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="a folder or hub name that transformers can load")
+    parser.add_argument("source", help="a folder, hub name or GGUF file that transformers can load")
     parser.add_argument("out", type=path_flag, help="the folder to write")
     parser.add_argument(
         "--precision",

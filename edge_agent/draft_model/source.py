@@ -54,6 +54,8 @@ def local_folder(name: str) -> Path | None:
     folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         return folder
+    if name.lower().endswith(".gguf"):
+        raise ModelError(f"{name} is a GGUF file: make a draft model with `edge-agent export {name} OUT`.")
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ModelError(f"There is no model folder at {name}: give a folder, a hub name, or '{DEMO}'.")
     return None

@@ -1,4 +1,4 @@
-"""From a Hugging Face model to a folder that DraftModel loads: graph, tokenizer, settings.
+"""From a Hugging Face model or a GGUF file to a folder that DraftModel loads: graph, tokenizer, settings.
 
 Law: nothing is written unchecked. The new folder is compared with torch through DraftModel, rewinds included,
 and appears under its name only when both agree. Needs the extra `export`, which the agent never does.
@@ -6,7 +6,8 @@ and appears under its name only when both agree. Needs the extra `export`, which
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -87,7 +88,7 @@ def export(
     prompts: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> ExportReport:
-    """Write model `source` (a local folder or hub name with torch weights) as a draft model to folder `out`.
+    """Write model `source` as a draft model to folder `out`: a local folder or hub name, or a GGUF file.
 
     fp32 is exact; int8 and int4 are smaller, quantised by block; fp16 is for GPUs. `num_threads` and
     `providers` are those of `DraftModel.load`: the graph is built for them and checked with them. The check
@@ -102,10 +103,9 @@ def export(
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError(f"{out} already exists: name a new folder.")
-    folder = _source_folder(source)
     out.parent.mkdir(parents=True, exist_ok=True)
     refusals: list[str] = []
-    with quiet():
+    with _source_folder(source, out, progress) as folder, quiet():
         progress("Loading the original, which writes the text of the check ...")
         expected = reference(folder, prompts or PROMPTS)
         for maker in MAKERS:
@@ -152,19 +152,33 @@ def _make(
     return agreement
 
 
-def _require_packages() -> None:
-    for name in _NEEDED:
+def _require_packages(names: Sequence[str] = _NEEDED, extra: str = "export") -> None:
+    for name in names:
         try:
             import_module(name)
         except ModuleNotFoundError as error:
-            raise ModelError(f"Exporting needs {error.name}: pip install 'hybrid-lm[export]'.") from error
+            raise ModelError(f"Exporting needs {error.name}: pip install 'hybrid-lm[{extra}]'.") from error
 
 
-def _source_folder(source: str) -> Path:
+@contextmanager
+def _source_folder(source: str, out: Path, progress: Callable[[str], None]) -> Generator[Path]:
+    """The folder with the original; what is made of a GGUF file stays beside `out` until the block ends."""
+    if source.lower().endswith(".gguf"):
+        from edge_agent.export.gguf_source import local_file, write_folder
+        from edge_agent.export.quiet import quiet
+
+        path = local_file(source, fetch)
+        _require_packages(("gguf",), "gguf")
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch, quiet():
+            write_folder(path, Path(scratch), progress)
+            yield Path(scratch)
+        return
     folder = local_folder(source) or fetch(source, [*TEXT_FILES, *_WEIGHT_FILES])
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json: give a folder written by save_pretrained.")
-    return folder
+        files = sorted(folder.glob("*.gguf"))
+        choice = files[0] if files else "a folder written by save_pretrained"
+        raise ModelError(f"{folder} has no config.json: give {choice}.")
+    yield folder
 
 
 def _copy_text_files(source: Path, out: Path) -> None:

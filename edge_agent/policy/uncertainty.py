@@ -19,6 +19,7 @@ from edge_agent.policy.sums import total, weighted
 Estimator: TypeAlias = Callable[[Logits, int, int, int], float]
 HeadEstimator: TypeAlias = Callable[[Logits | Head, int, int, int], float]
 
+DEFAULT_ESTIMATOR = "perturbation-mean"
 NUM_TEMPERATURES = 20
 MIN_TEMPERATURE = 0.05
 MAX_TEMPERATURE = 2.0

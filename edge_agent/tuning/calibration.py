@@ -14,7 +14,8 @@ from edge_agent.errors import CalibrationError
 from edge_agent.policy.rejection_fit import Fit
 
 FILE_NAME = "calibration.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # 1 has no threshold and no times
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class Calibration:
     offline_k: int
     operating_points: tuple[OperatingPoint, ...]
     sent_ks: tuple[tuple[float, int], ...] = ()  # (threshold, k* from the tokens above it), ascending
+    threshold: float | None = None  # for opportunistic, where the user sets none
+    acceptance: float | None = None  # the share of draft tokens that the target model accepts
+    draft_seconds: float | None = None  # per draft token, on the machine that measured
+    pass_seconds: float | None = None  # of a pass of the target model, and more per draft token in it
+    row_seconds: float | None = None
 
     def sent_k(self, threshold: float) -> int:
         """CU-HLM's k* from the tokens that a threshold sends, or the next lower one that was measured."""
@@ -62,7 +68,7 @@ class Calibration:
         try:
             fields = cast("dict[str, Any]", json.loads(text))
             version = fields.pop("version", None)
-            if version != FORMAT_VERSION:
+            if version not in READABLE_VERSIONS:
                 raise CalibrationError(f"its version is {version}, but this release reads {FORMAT_VERSION}")
             points = tuple(OperatingPoint(**point) for point in fields.pop("operating_points"))
             sampling, fit = Sampling(**fields.pop("sampling")), Fit(**fields.pop("fit"))
@@ -86,6 +92,11 @@ def _checked(calibration: Calibration) -> Calibration:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise CalibrationError(f"its {name} is not a number")
+    for name in ("threshold", "acceptance", "draft_seconds", "pass_seconds", "row_seconds"):
+        value = getattr(calibration, name)
+        known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not (known and value >= 0):
+            raise CalibrationError(f"its {name} is not a number of at least 0")
     if type(calibration.offline_k) is not int or calibration.offline_k < 1:
         raise CalibrationError("its offline_k is not a whole number above 0")
     if not all(type(k) is int and k >= 1 for _, k in calibration.sent_ks):

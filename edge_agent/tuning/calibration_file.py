@@ -19,9 +19,9 @@ _log = logging.getLogger(__name__)
 
 
 def find_calibration(
-    folder: Path, named: str | None, *, tokenizer: bytes, sampling: Sampling, estimator: str
+    folder: Path, named: str | None, *, tokenizer: bytes, sampling: Sampling, estimator: str | None
 ) -> Calibration | None:
-    """Find the calibration for these settings, or None; raises CalibrationError."""
+    """Find the calibration for these settings, or None; raises CalibrationError. No estimator: any."""
     path = Path(os.path.expanduser(named)) if named is not None else folder / FILE_NAME
     if named is None and not path.exists():
         return None
@@ -46,10 +46,10 @@ def _read(path: Path) -> Calibration:
         raise CalibrationError(f"cannot use the calibration {path}: {error}; {ADVICE}") from error
 
 
-def _difference(calibration: Calibration, sampling: Sampling, estimator: str) -> str | None:
+def _difference(calibration: Calibration, sampling: Sampling, estimator: str | None) -> str | None:
     if calibration.sampling != sampling:
         return f"was made for {_shown(calibration.sampling)}, and this is {_shown(sampling)}"
-    if calibration.estimator != estimator:
+    if estimator is not None and calibration.estimator != estimator:
         return f"was made for the estimator {calibration.estimator}, and this is {estimator}"
     return None
 

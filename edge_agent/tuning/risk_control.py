@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from edge_agent.tuning.calibration import OperatingPoint
 
 SMALLEST = sys.float_info.min  # smaller numbers count as 0: ratios to them overflow
+DEFAULT_RISK = 0.01  # drift per token that is kept to where no other is asked for
 PATIENCE = 2.0  # tokens fully lost beyond the allowance that divide the budget by e
 
 

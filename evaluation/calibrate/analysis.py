@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_agent.errors import CalibrationError
+from edge_agent.policy.uncertainty import DEFAULT_ESTIMATOR
 from edge_agent.tuning.calibration import OperatingPoint
 from evaluation.calibrate.association import Associations, associate
+from evaluation.calibrate.model_times import ModelTimes, model_times
 from evaluation.calibrate.rejection_line import (
     Bin,
     Curve,
@@ -70,6 +72,7 @@ class Analysis:
     theta: float
     offline_k: int
     sent_ks: tuple[tuple[float, int], ...]
+    times: ModelTimes
 
     @property
     def hybrid(self) -> Samples:
@@ -84,15 +87,20 @@ class Analysis:
 
 def analyse(
     walks: Mapping[str, Sequence[Walk]],
-    estimator: str,
+    estimator: str | None,
     budgets: Sequence[float],
     theta: float,
     progress: Progress = iter,
 ) -> Analysis:
-    """Analyse the walks; CalibrationError if there are too few prompts."""
+    """Analyse the walks; CalibrationError if there are too few prompts.
+
+    Without an `estimator`, the usual one is taken unless another predicts rejection better for certain.
+    """
     if len(walks[HYBRID]) < MIN_PROMPTS:
         raise CalibrationError(f"one prompt is not enough to calibrate: give at least {MIN_PROMPTS}")
-    samples = {name: Samples.of(walks[name]) for name in (HYBRID, TARGET)}
+    samples = {name: Samples.of(walks[name]) for name in (HYBRID, TARGET) if walks.get(name)}
+    associations = associate(samples[HYBRID], progress=progress)
+    estimator = estimator or best_estimator(associations)
     lines = {name: fit_line(each, estimator) for name, each in samples.items()}
     hybrid, line = samples[HYBRID], lines[HYBRID]
     points_of = {name: operating_points(hybrid, name) for name in hybrid.uncertainty}
@@ -102,7 +110,7 @@ def analyse(
         samples=samples,
         levels={name: _level(each) for name, each in samples.items()},
         lines=lines,
-        associations=associate(hybrid, progress=progress),
+        associations=associations,
         curve=isotonic_curve(hybrid.uncertainty[estimator], hybrid.rejection),
         bins_of_line=by_line,
         bins_of_curve=by_curve,
@@ -112,7 +120,15 @@ def analyse(
         theta=theta,
         offline_k=offline_k(hybrid, theta),
         sent_ks=sent_ks(hybrid, theta),
+        times=model_times([walk.times for walk in walks[HYBRID]]),
     )
+
+
+def best_estimator(associations: Associations) -> str:
+    """The best by AUROC, if the interval of its advantage over the default one is above 0."""
+    best = associations.best("auroc")
+    better = best != DEFAULT_ESTIMATOR and associations.difference(best, DEFAULT_ESTIMATOR, "auroc").low > 0
+    return best if better else DEFAULT_ESTIMATOR
 
 
 def _level(samples: Samples) -> Level:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 
 from tqdm import tqdm
 
@@ -24,15 +25,16 @@ from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO, DEMO_FOLDER
 from edge_agent.errors import CalibrationError
 from edge_agent.policy.schemes import SCHEMES
-from edge_agent.policy.uncertainty import ESTIMATORS
+from edge_agent.policy.uncertainty import DEFAULT_ESTIMATOR, ESTIMATORS
 from edge_agent.tuning.calibration import FILE_NAME, Calibration
+from edge_agent.tuning.risk_control import DEFAULT_RISK
 from evaluation.calibrate.analysis import Analysis, analyse
 from evaluation.calibrate.blocks import to_html, to_markdown
 from evaluation.calibrate.page import page_blocks
 from evaluation.calibrate.prompts import read_prompts
 from evaluation.calibrate.samples import HYBRID, TARGET, Walk
 from evaluation.calibrate.tradeoff import THETA
-from evaluation.calibrate.walking import walk_both
+from evaluation.calibrate.walking import walk_prompt
 from evaluation.models.pair import Pair, add_pair_flags, default_cache, open_pair
 from evaluation.reporting.finished import Finished
 from evaluation.reporting.results import CHECKOUT, header, write_csv, write_section
@@ -64,13 +66,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=256, help="longest answer, in tokens")
     parser.add_argument("--max-ids", type=int, default=32, help="ids sent per distribution")
     parser.add_argument(
-        "--threshold", type=float, default=scheme.threshold, help="threshold while the hybrid writes"
+        "--threshold",
+        type=float,
+        help="threshold while the hybrid writes; with 1 the draft model writes alone, which is fastest "
+        f"(default: 1; {scheme.threshold:g} for the demo pair)",
+    )
+    parser.add_argument(
+        "--target-text",
+        action=argparse.BooleanOptionalAction,
+        help="judge draft tokens along the target model's own text too (default: for the demo pair only)",
     )
     parser.add_argument(
         "--estimator",
-        default="perturbation-mean",
         choices=tuple(ESTIMATORS),
-        help="the uncertainty that the thresholds are for",
+        help="the uncertainty that the thresholds are for (default: the best one)",
     )
     parser.add_argument(
         "--theta",
@@ -82,7 +91,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--risk",
         type=float,
         action="append",
-        help=f"risk budget to report; repeatable (default: {', '.join(map(str, RISKS))})",
+        help="risk budget to report; repeatable, and the first one sets the threshold of the file "
+        f"(default: {', '.join(map(str, RISKS))}; {DEFAULT_RISK:g} sets the threshold)",
     )
     parser.add_argument(
         "--out",
@@ -100,9 +110,11 @@ def run(flags: argparse.Namespace) -> int:
     """Measure, analyse and write; return 0 on success."""
     prompts = _prompts(flags)
     config = _config(flags)
-    with open_pair(flags, keeps_logits=False) as pair:
-        finished = Finished(flags.work or default_cache().parent / "calibrate", _identity(pair, config))
-        walks = _walk(pair, config, prompts, flags.seed, finished)
+    along_target = _is_demo(flags) if flags.target_text is None else flags.target_text
+    with open_pair(flags, keeps_logits=False, keeps_penalties=True) as pair:
+        identity = f"{_identity(pair, config)} {along_target}"
+        finished = Finished(flags.work or default_cache().parent / "calibrate", identity)
+        walks = _walk(pair, config, prompts, flags.seed, finished, along_target=along_target)
     sampling = choose_sampling(config, pair.info.sampling)
     try:
         found = analyse(walks, flags.estimator, flags.risk or RISKS, flags.theta, _bar)
@@ -110,7 +122,8 @@ def run(flags: argparse.Namespace) -> int:
         raise SettingsError(str(error)) from error
     out = flags.out or _default_out(pair.info.folder)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(_calibration(pair, sampling, found).to_json(), encoding="utf-8")
+    risk = flags.risk[0] if flags.risk else DEFAULT_RISK
+    out.write_text(_calibration(pair, sampling, found, risk).to_json(), encoding="utf-8")
     _write_page(flags, pair, sampling, found, len(prompts))
     _print_summary(found, out, flags.page)
     return 0
@@ -132,10 +145,19 @@ def _prompts(flags: argparse.Namespace) -> list[str]:
     return fresh_commands(flags.num or NUM_FRESH)
 
 
+def _is_demo(flags: argparse.Namespace) -> bool:
+    return flags.draft == flags.target == DEMO
+
+
 def _config(flags: argparse.Namespace) -> AgentConfig:
-    names = ("temperature", "top_k", "top_p", "max_tokens", "max_ids", "threshold", "estimator")
+    names = ("temperature", "top_k", "top_p", "max_tokens", "max_ids")
+    given = {name: getattr(flags, name) for name in names}
+    threshold = flags.threshold
+    if threshold is None:
+        threshold = SCHEMES[SCHEME].threshold if _is_demo(flags) else 1.0
+    estimator = flags.estimator or DEFAULT_ESTIMATOR
     try:
-        return AgentConfig(scheme=SCHEME, **{name: getattr(flags, name) for name in names})
+        return AgentConfig(scheme=SCHEME, threshold=threshold, estimator=estimator, **given)
     except ValueError as error:
         raise SettingsError(str(error)) from error
 
@@ -150,26 +172,52 @@ def _identity(pair: Pair, config: AgentConfig) -> str:
 
 
 def _walk(
-    pair: Pair, config: AgentConfig, prompts: Sequence[str], seed: int, finished: Finished
+    pair: Pair,
+    config: AgentConfig,
+    prompts: Sequence[str],
+    seed: int,
+    finished: Finished,
+    *,
+    along_target: bool,
 ) -> dict[str, list[Walk]]:
     walks: dict[str, list[Walk]] = {HYBRID: [], TARGET: []}
+    is_estimated = False
     for number, prompt in enumerate(tqdm(prompts, desc="prompts", unit="prompt", file=sys.stderr)):
         key = f"{seed + number} {prompt}"
         done = finished.get(key)
         if done is None:
-            both = walk_both(pair, config, prompt, seed + number)
-            done = {name: walk.to_json() for name, walk in both.items()}
+            began = monotonic()
+            walked = walk_prompt(pair, config, prompt, seed + number, along_target=along_target)
+            done = {name: walk.to_json() for name, walk in walked.items()}
             finished.add(key, done)
+            if not is_estimated:
+                is_estimated, num_tokens = True, len(walked[HYBRID].seen)
+                left = len(prompts) - number - 1
+                line = estimate(monotonic() - began, num_tokens, config.max_tokens, left)
+                tqdm.write(line, file=sys.stderr)
         for name, fields in done.items():
             walks[name].append(Walk.from_json(fields))
     return walks
+
+
+def estimate(seconds: float, num_tokens: int, max_tokens: int, num_left: int) -> str:
+    """What the first prompt says about the time of the others, which may have longer answers."""
+    usual = seconds * num_left
+    longest = usual * max_tokens / max(1, num_tokens)
+    return (
+        f"the first prompt took {seconds:.0f} s for {num_tokens} tokens: about {usual / 60:.1f} minutes for "
+        f"the other {num_left}, at most {longest / 60:.1f}"
+    )
 
 
 def _bar(items: Iterable[int]) -> Iterable[int]:
     return tqdm(items, desc="intervals", unit="resample", file=sys.stderr)
 
 
-def _calibration(pair: Pair, sampling: Sampling, found: Analysis) -> Calibration:
+def _calibration(pair: Pair, sampling: Sampling, found: Analysis, risk: float) -> Calibration:
+    """The file; its threshold is the largest one that keeps to `risk`."""
+    times = found.times
+    threshold = max((each.threshold for each in found.points if each.risk <= risk), default=0.0)
     return Calibration(
         tokenizer=pair.text.fingerprint.hex(),
         draft_model=pair.draft_name,
@@ -183,6 +231,11 @@ def _calibration(pair: Pair, sampling: Sampling, found: Analysis) -> Calibration
         offline_k=found.offline_k,
         operating_points=found.points,
         sent_ks=found.sent_ks,
+        threshold=threshold,
+        acceptance=1.0 - found.levels[HYBRID].rejection.value,
+        draft_seconds=times.draft_seconds,
+        pass_seconds=times.pass_seconds,
+        row_seconds=times.row_seconds,
     )
 
 
@@ -208,7 +261,8 @@ def _print_summary(found: Analysis, out: Path, page: Path) -> None:
     level = found.levels[HYBRID]
     print(f"{level.num_tokens} draft tokens; mean rejection probability {level.rejection:.4f}")
     print(f"beta ~ {line.slope:.3f} u + {line.intercept:.4f}, with u of {found.estimator}")
-    print(f"best by AUROC: {found.associations.best('auroc')}")
+    best = found.associations.best("auroc")
+    print(f"best by AUROC: {best}, {found.associations.of(best, 'auroc'):.3f}")
     for each in found.choices:
         print(
             f"{each.name}: threshold {each.threshold:.4f}, risk {each.risk:.4f}, "

@@ -60,7 +60,17 @@ def _levels(found: Analysis) -> list[Block]:
             "the third and fourth columns must agree; the fifth differs by what truncation adds. All figures "
             "below come from the hybrid's own text unless stated otherwise."
         ),
+        Paragraph(_times(found)),
     ]
+
+
+def _times(found: Analysis) -> str:
+    times = found.times
+    text = f"The draft model took {1000 * times.draft_seconds:.1f} ms per token on this machine"
+    if times.pass_seconds is None:
+        return f"{text}."
+    rest = f"{1000 * times.pass_seconds:.0f} ms and {1000 * times.row_seconds:.1f} ms per token"
+    return f"{text}, and a pass of the target model {rest} ({times.num_passes} passes)."
 
 
 def _estimators(found: Analysis) -> list[Block]:
@@ -176,6 +186,20 @@ def _truncation(found: Analysis) -> list[Block]:
                 )
             ],
         ),
+        *_message_costs(found),
+        Picture(
+            "calibration-truncation",
+            "Tail mass and error bound against k",
+            pictures.truncation(samples, found.offline_k, found.theta),
+        ),
+    ]
+
+
+def _message_costs(found: Analysis) -> list[Block]:
+    samples = found.hybrid
+    if not samples.num_sent:  # with a threshold of 1
+        return []
+    return [
         Paragraph(
             f"What CU-HLM's message costs a sent token, as means over the {samples.num_sent:,} tokens that "
             "went up while the hybrid wrote: the truncation TV(x, x^), the TV that one byte per probability "
@@ -184,10 +208,5 @@ def _truncation(found: Analysis) -> list[Block]:
         Table(
             ("k", "TV(x, x^)", "rounding of x^", "bias"),
             [(k, *map(float, costs)) for k, costs in zip(COSTED_KS, samples.costs.T.tolist(), strict=True)],
-        ),
-        Picture(
-            "calibration-truncation",
-            "Tail mass and error bound against k",
-            pictures.truncation(samples, found.offline_k, found.theta),
         ),
     ]

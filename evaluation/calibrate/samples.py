@@ -4,7 +4,7 @@ Law: a row is a draft token as the agent would have drawn it, judged by the targ
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,27 @@ class Seen:
     accepted: bool
 
 
+@dataclass(slots=True)
+class Times:
+    """How long the models took: seconds per draft token, and of the target's passes by their rows."""
+
+    draft_steps: list[float] = field(default_factory=list[float])
+    passes: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+
+    def drafted(self, seconds: float) -> None:
+        """A token was drafted."""
+        self.draft_steps.append(seconds)
+
+    def read(self, num_rows: int, seconds: float) -> None:
+        """The target has read `num_rows` tokens; the first pass of a walk reads the prompt too."""
+        self.passes.append((num_rows, seconds))
+
+    @property
+    def num_passes(self) -> int:
+        """Forward passes of the target model."""
+        return len(self.passes)
+
+
 @dataclass(frozen=True, slots=True)
 class Walk:
     """One walk through an answer: its draft tokens, and sums over them of what truncation to k costs.
@@ -52,6 +73,7 @@ class Walk:
     costs: tuple[tuple[float, ...], ...]
     num_above: tuple[int, ...]  # tokens above each of SENT_LEVELS
     num_sent: int
+    times: Times = field(default_factory=Times)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, which `from_json` reads."""
@@ -70,6 +92,8 @@ class Walk:
             "costs": [list(row) for row in self.costs],
             "num_above": list(self.num_above),
             "num_sent": self.num_sent,
+            "draft_steps": self.times.draft_steps,
+            "passes": self.times.passes,
         }
 
     @classmethod
@@ -95,6 +119,7 @@ class Walk:
             tuple(tuple(row) for row in fields["costs"]),
             tuple(fields["num_above"]),
             fields["num_sent"],
+            Times(fields["draft_steps"], [(num, seconds) for num, seconds in fields["passes"]]),
         )
 
 

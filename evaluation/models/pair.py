@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers.utils.hub import cached_file
 
 from cloud_worker.target_model import TargetModel, TargetModelError
+from cloud_worker.target_model.gguf_source import open_gguf
 from cloud_worker.target_model.loading import DEMO_FOLDER as TARGET_DEMO_FOLDER
 from cloud_worker.target_model.loading import DTYPES
 from common.process.settings import SettingsError
@@ -89,7 +90,9 @@ def add_pair_flags(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def open_pair(flags: argparse.Namespace, *, keeps_logits: bool = True) -> Generator[Pair]:
+def open_pair(
+    flags: argparse.Namespace, *, keeps_logits: bool = True, keeps_penalties: bool = False
+) -> Generator[Pair]:
     """Open the pair that the flags of `add_pair_flags` choose; SettingsError if it cannot be used.
 
     Without `keeps_logits` the logits go to the disk only if `--cache` is given, since rows are large.
@@ -101,6 +104,7 @@ def open_pair(flags: argparse.Namespace, *, keeps_logits: bool = True) -> Genera
             dtype=flags.dtype,
             num_threads=flags.num_threads,
             cache=flags.cache or (default_cache() if keeps_logits else None),
+            keeps_penalties=keeps_penalties,
         ) as pair:
             yield pair
     except (AgentError, TargetModelError) as error:
@@ -115,12 +119,17 @@ def load_pair(
     dtype: str = "float32",
     num_threads: int = 1,
     cache: Path | None = None,
+    keeps_penalties: bool = False,
 ) -> Generator[Pair]:
     """Load both models; with `cache` their logits are kept in that folder.
 
+    The penalties that the draft model recommends are left out unless `keeps_penalties`.
+
     Raises ModelError, TargetModelError, or SettingsError when the vocabularies differ.
     """
-    info = _without_penalties(read_info(resolve(draft)))
+    info = read_info(resolve(draft))
+    if not keeps_penalties:
+        info = _without_penalties(info)
     text = Text.load(info)
     target_model = TargetModel.load(target, dtype=dtype, num_threads=num_threads)
     if fingerprint(target_model.vocabulary) != text.fingerprint:
@@ -167,6 +176,8 @@ def default_cache() -> Path:
 
 def _weight_files(target: str) -> Sequence[Path]:
     source = str(TARGET_DEMO_FOLDER) if target == "demo" else os.path.expanduser(target)
+    if (gguf := open_gguf(target)) is not None:
+        return [gguf.header.path]
     config = cached_file(source, "config.json")
     assert config is not None  # the model was loaded from there
     folder = Path(config).parent

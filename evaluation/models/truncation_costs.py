@@ -7,18 +7,26 @@ A rejection has probability beta, so beta * TV of these two is the probability b
 import numpy as np
 
 from cloud_worker.session.verification import residual
-from common.sampling.distribution import TopK, top_ids
+from common.sampling.distribution import IntArray, TopK, top_ids
 from common.sampling.randomness import FloatArray
 from common.sampling.shares import encode_shares
 
 
 def rebuilt(probs: FloatArray, k: int) -> tuple[FloatArray, FloatArray]:
     """Return x^ [|V|] as computed from the k largest of `probs` [|V|], and as it arrives, rounded."""
-    ids = top_ids(probs, k)
+    ids = _top_ids(probs, k)
     num_rest = len(probs) - len(ids)
     exact = np.full(len(probs), max(0.0, 1.0 - float(probs[ids].sum())) / max(1, num_rest))
     exact[ids] = probs[ids]
     return exact, TopK(ids, encode_shares(probs[ids]), 1.0).dense(len(probs))
+
+
+def _top_ids(probs: FloatArray, k: int) -> IntArray:
+    """`top_ids`, where most probabilities may be 0, as after top-k: so many equals make a selection slow."""
+    support = np.flatnonzero(probs)
+    found = support[top_ids(probs[support], k)]
+    zeros = np.flatnonzero(probs[: k + len(support)] == 0.0)  # ties: the lowest ids
+    return np.concatenate([found, zeros[: k - len(found)]])
 
 
 def bias(probs: FloatArray, target_probs: FloatArray, sent: FloatArray, token: int) -> float:

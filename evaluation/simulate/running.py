@@ -170,7 +170,7 @@ class Simulation:
 
 @cache
 def _found(
-    folder: Path, named: str | None, tokenizer: bytes, sampling: Sampling, estimator: str
+    folder: Path, named: str | None, tokenizer: bytes, sampling: Sampling, estimator: str | None
 ) -> Calibration | None:
     """Look once, so that a calibration that is ignored is mentioned once and not for each threshold."""
     return find_calibration(folder, named, tokenizer=tokenizer, sampling=sampling, estimator=estimator)

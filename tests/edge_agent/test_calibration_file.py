@@ -17,9 +17,13 @@ from edge_agent.draft_model.files import DEMO_FOLDER
 from edge_agent.errors import CalibrationError
 from edge_agent.policy.rejection_fit import Fit
 from edge_agent.policy.schemes import SCHEMES
+from edge_agent.policy.uncertainty import ESTIMATORS
+from edge_agent.session.tally import Tally
+from edge_agent.session.transcript import Fate
 from edge_agent.tuning.calibration import FILE_NAME, Calibration, OperatingPoint
 from edge_agent.tuning.calibration_file import find_calibration
 from evaluation.local.broker import LocalBroker
+from tests.support.narrowing import present
 from tests.support.processes import generate
 
 TOKENIZER = b"tokeniz8"
@@ -53,7 +57,7 @@ def find(
     *,
     tokenizer: bytes = TOKENIZER,
     sampling: Sampling = PLAIN,
-    estimator: str = "perturbation-mean",
+    estimator: str | None = "perturbation-mean",
 ) -> Calibration | None:
     return find_calibration(
         folder, str(named) if named else None, tokenizer=tokenizer, sampling=sampling, estimator=estimator
@@ -173,7 +177,7 @@ def test_it_replaces_the_published_risk_averse_thresholds(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["opportunistic", "lossless", "coupled"])
-def test_thresholds_that_were_never_published_stay(scheme: str) -> None:
+def test_thresholds_that_were_neither_published_nor_measured_stay(scheme: str) -> None:
     assert build_policy(config(scheme), Sampling(), 1, CALIBRATION).threshold == SCHEMES[scheme].threshold
 
 
@@ -190,6 +194,84 @@ def test_a_risk_begins_at_the_threshold_that_the_table_gives() -> None:
     tuner = build_tuner(config("opportunistic", risk=0.01), CALIBRATION)
     assert tuner.numbers().threshold == pytest.approx(0.15)
     assert build_tuner(config("opportunistic", risk=0.01)).numbers().threshold == pytest.approx(0.08)
+
+
+def test_a_measured_threshold_is_taken_by_the_scheme_that_skips_and_measures() -> None:
+    measured = dataclasses.replace(CALIBRATION, threshold=0.3)
+    assert build_policy(config("opportunistic"), Sampling(), 1, measured).threshold == 0.3
+    assert build_policy(config("opportunistic", threshold=0.1), Sampling(), 1, measured).threshold == 0.1
+    assert build_policy(config("lossless"), Sampling(), 1, measured).threshold == 0.5
+    assert build_policy(config("u-hlm"), Sampling(), 1, measured).threshold == pytest.approx(0.2)
+
+
+def test_its_estimator_is_taken_where_the_user_names_none() -> None:
+    measured = dataclasses.replace(CALIBRATION, estimator="entropy")
+    for chosen, expected in ((None, "entropy"), ("margin", "margin")):
+        policy = build_policy(
+            dataclasses.replace(config("opportunistic"), estimator=chosen), Sampling(), 1, measured
+        )
+        assert policy.estimator is ESTIMATORS[expected]
+    assert build_policy(config("opportunistic"), Sampling(), 1).estimator is ESTIMATORS["perturbation-mean"]
+
+
+def test_a_calibration_for_any_estimator_is_found_where_the_user_names_none(tmp_path: Path) -> None:
+    write(tmp_path / FILE_NAME, estimator="entropy")
+    assert present(find(tmp_path, estimator=None)).estimator == "entropy"
+    assert find(tmp_path, estimator="margin") is None
+
+
+@pytest.mark.parametrize("name", ["threshold", "acceptance", "draft_seconds", "pass_seconds", "row_seconds"])
+def test_measured_numbers_survive_and_are_checked(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / FILE_NAME, **{name: 0.25})
+    assert getattr(Calibration.from_json(path.read_text()), name) == 0.25
+    for wrong in (-1.0, "much", True, float("nan")):
+        path = write(tmp_path / FILE_NAME, **{name: wrong})
+        with pytest.raises(CalibrationError, match=name):
+            Calibration.from_json(path.read_text())
+
+
+def test_a_file_of_the_first_version_is_still_read(tmp_path: Path) -> None:
+    path = write(tmp_path / FILE_NAME, version=1)
+    fields = json.loads(path.read_text())
+    for name in ("threshold", "acceptance", "draft_seconds", "pass_seconds", "row_seconds"):
+        del fields[name]
+    assert Calibration.from_json(json.dumps(fields)) == CALIBRATION
+
+
+def tally(num_skipped: int, risk: float) -> Tally:
+    """An answer of 100 tokens, of which every skipped one was measured."""
+    found = Tally(num_measured=num_skipped, measured_risk_sum=risk * num_skipped)
+    found.num_by_fate[Fate.LOCAL] += num_skipped
+    found.num_by_fate[Fate.VERIFIED] += 100 - num_skipped
+    return found
+
+
+@pytest.mark.parametrize(("risk", "rises"), [(0.0, True), (0.2, False)])
+def test_without_a_calibration_the_threshold_follows_what_is_measured(risk: float, rises: bool) -> None:
+    tuner = build_tuner(config("opportunistic"), learns=True)
+    assert tuner.numbers().threshold == pytest.approx(0.08)  # of other models
+    tuner.ended(tally(50, risk), None)
+    assert (tuner.numbers().threshold > 0.08) == rises
+    assert sum(tuner.wants_audit() for _ in range(16)) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "calibration"),
+    [({"threshold": 0.08}, None), ({"rejection_cost": 1.0}, None), ({}, CALIBRATION)],
+)
+def test_a_threshold_that_was_set_or_measured_stays(
+    settings: dict[str, float], calibration: Calibration | None
+) -> None:
+    tuner = build_tuner(config("opportunistic", **settings), calibration, learns=True)
+    tuner.ended(tally(50, 0.0), None)
+    assert tuner.numbers().threshold == pytest.approx(0.08)
+    assert not any(tuner.wants_audit() for _ in range(16))
+
+
+def test_only_the_scheme_that_measures_its_risk_learns() -> None:
+    for scheme in SCHEMES.values():
+        tuner = build_tuner(config(scheme.name), learns=True)
+        assert (tuner.control is not None) == scheme.measures_risk
 
 
 def test_a_line_that_falls_skips_all_or_nothing() -> None:

@@ -1,8 +1,5 @@
 """`evaluation calibrate`: statistics against known answers, the command on real models, and its errors."""
 
-# one draft token is judged inside a walk
-# pyright: reportPrivateUsage=false
-
 import asyncio
 import json
 import os
@@ -18,7 +15,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common.sampling.distribution import Sampling, softmax
+from cloud_worker.session.verification import target_choice
+from common.sampling.distribution import Sampling, softmax, top_ids, warp
+from edge_agent.assembly import build_policy, choose_sampling
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO_FOLDER
 from edge_agent.errors import CalibrationError
@@ -26,17 +25,29 @@ from edge_agent.policy.head import Head
 from edge_agent.policy.policy import Decision, Policy
 from edge_agent.policy.rejection_fit import Fit
 from edge_agent.policy.schemes import SCHEMES
+from edge_agent.policy.uncertainty import DEFAULT_ESTIMATOR
 from edge_agent.tuning.calibration import Calibration
 from evaluation.__main__ import main
-from evaluation.calibrate.analysis import analyse
+from evaluation.calibrate.analysis import analyse, best_estimator
 from evaluation.calibrate.association import Groups, associate, correlation
+from evaluation.calibrate.model_times import model_times
 from evaluation.calibrate.rejection_line import fit_line, isotonic_curve
-from evaluation.calibrate.samples import COSTED_KS, COSTS, HYBRID, SENT_LEVELS, TARGET, Samples, Seen, Walk
+from evaluation.calibrate.samples import (
+    COSTED_KS,
+    COSTS,
+    HYBRID,
+    SENT_LEVELS,
+    TARGET,
+    Samples,
+    Seen,
+    Times,
+    Walk,
+)
 from evaluation.calibrate.tradeoff import cost, offline_k, operating_points, papers_bound, sent_ks, thresholds
-from evaluation.calibrate.walking import _Notes, walk_both
+from evaluation.calibrate.walking import Notes, walk_prompt
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
-from evaluation.models.pair import load_pair
+from evaluation.models.pair import Pair, load_pair
 from evaluation.models.truncation_costs import bias, rebuilt, truncation_costs
 from evaluation.models.undelayed import write
 from evaluation.reporting.finished import Finished
@@ -281,7 +292,12 @@ def test_any_pair_is_calibrated_and_the_agent_can_read_the_file(
     assert rates == sorted(rates, reverse=True)
     assert risks == sorted(risks)
     assert rates[-1] == 0.0
-    assert "best by AUROC" in capsys.readouterr().out
+    assert present(calibration.threshold) >= 0.0
+    assert 0.0 < present(calibration.acceptance) <= 1.0
+    assert present(calibration.draft_seconds) > 0.0
+    said = capsys.readouterr()
+    assert "best by AUROC" in said.out
+    assert "minutes for the other 2" in said.err
     page = (tmp_path / "page" / "calibration.html").read_text()
     assert page.count("<svg") == 5
     assert "src=" not in page  # self-contained
@@ -292,7 +308,7 @@ def test_any_pair_is_calibrated_and_the_agent_can_read_the_file(
 def test_a_draft_token_is_judged_by_what_would_be_sent_of_it_and_not_by_the_whole_distribution() -> None:
     rng = np.random.default_rng(1)
     policy = Policy(SCHEMES["opportunistic"], Sampling(), 1, threshold=0.5, max_ids=4)
-    notes = _Notes(Sampling(), 1, 40)
+    notes = Notes(Sampling(), 1, 40)
     for position in range(20):
         logits, y = rng.normal(size=40), softmax(rng.normal(size=40))
         proposal, x = policy.propose(logits, position), softmax(logits)
@@ -308,9 +324,10 @@ def test_a_draft_token_is_judged_by_what_would_be_sent_of_it_and_not_by_the_whol
 def test_rejection_averages_to_the_distance_and_tosses_follow_it() -> None:
     with load_pair() as pair:
         config = AgentConfig(scheme="opportunistic", threshold=0.08)
-        walks = [walk_both(pair, config, prompt, 5) for prompt in fresh_commands(4)]
+        walks = [walk_prompt(pair, config, prompt, 5, along_target=True) for prompt in fresh_commands(4)]
         assert {
-            name: walk.seen for name, walk in walk_both(pair, config, fresh_commands(1)[0], 5).items()
+            name: walk.seen
+            for name, walk in walk_prompt(pair, config, fresh_commands(1)[0], 5, along_target=True).items()
         } == {name: walk.seen for name, walk in walks[0].items()}
     for way in (TARGET, HYBRID):
         seen = [one for walk in walks for one in walk[way].seen]
@@ -330,6 +347,100 @@ def test_the_text_without_a_link_is_the_text_through_a_broker(broker: LocalBroke
     with load_pair() as pair:
         unsent = [list(write(pair, config, pair.prompt(command), 9).tokens) for command in commands]
     assert sent == unsent
+
+
+def token_by_token(pair: Pair, config: AgentConfig, prompt: str, seed: int) -> dict[str, Walk]:
+    """Both walks, with a pass for every token, along what the real state machines and the target write."""
+    sampling = choose_sampling(config, pair.info.sampling)
+    policy = build_policy(config, sampling, seed)
+    start = pair.prompt(prompt)
+
+    def judged(text: list[int]) -> Walk:
+        notes = Notes(sampling, seed, pair.vocab_size)
+        for position in range(len(start), len(text)):
+            logits = pair.draft.logits(text[:position])[: pair.vocab_size]
+            target_probs = warp(pair.target.row(text[:position])[: pair.vocab_size], sampling)
+            notes.note(position, logits, policy.propose(logits, position), target_probs)
+        return notes.walk()
+
+    own = list(start)
+    while len(own) < len(start) + present(config.max_tokens) and own[-1] not in pair.eos_ids:
+        own.append(target_choice(warp(pair.target.row(own)[: pair.vocab_size], sampling), seed, len(own)))
+    hybrid = [*start, *write(pair, config, start, seed).tokens]
+    return {HYBRID: judged(hybrid), TARGET: judged(own)}
+
+
+@pytest.mark.parametrize("threshold", [0.08, 0.5, 1.0])
+def test_runs_give_what_a_pass_for_every_token_gives(threshold: float) -> None:
+    config = AgentConfig(scheme="opportunistic", threshold=threshold, max_tokens=48, temperature=1.0)
+    for number, prompt in enumerate(fresh_commands(3)):
+        with load_pair() as pair:  # with nothing cached
+            slow = token_by_token(pair, config, prompt, number)
+        with load_pair() as pair:
+            fast = walk_prompt(pair, config, prompt, number, along_target=True)
+        for way in (HYBRID, TARGET):
+            found, expected = Samples.of([fast[way]]), Samples.of([slow[way]])
+            for name, values in expected.uncertainty.items():
+                assert found.uncertainty[name] == pytest.approx(values, abs=1e-4)
+            for name in (
+                "rejection",
+                "distance",
+                "untruncated_distance",
+                "costs",
+                "sent_bounds",
+                "tail_mass",
+            ):
+                assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-3)
+            assert found.num_sent == expected.num_sent
+        num_tokens = len(fast[HYBRID].seen)
+        assert fast[HYBRID].times.num_passes < num_tokens
+        if threshold == 1.0:
+            assert fast[HYBRID].times.num_passes == 1
+
+
+def test_the_largest_of_many_zeros_are_those_of_the_whole_row() -> None:
+    probs = np.zeros(50)
+    probs[[7, 3, 40]] = 0.5, 0.25, 0.25
+    for k in (1, 2, 3, 4, 12, 50):
+        exact, _ = rebuilt(probs, k)
+        expected = np.full(50, max(0.0, 1.0 - probs[top_ids(probs, k)].sum()) / max(1, 50 - k))
+        expected[top_ids(probs, k)] = probs[top_ids(probs, k)]
+        assert exact == pytest.approx(expected)
+
+
+def test_times_are_a_median_and_a_line_without_the_pass_that_reads_the_prompt() -> None:
+    first = Times([0.02, 0.03, 0.9], [(16, 5.0), (4, 0.14), (8, 0.18)])
+    found = model_times([first, Times([0.03], [(16, 4.0), (16, 0.26)])])
+    assert found.draft_seconds == pytest.approx(0.03)
+    assert (found.pass_seconds, found.row_seconds) == (pytest.approx(0.1), pytest.approx(0.01))
+    assert found.num_passes == 5
+    assert model_times([Times([0.02], [(16, 1.0)])]).pass_seconds is None
+
+
+def test_another_estimator_is_taken_only_where_it_is_better_for_certain() -> None:
+    walks = [
+        replace(
+            walk,
+            seen=tuple(
+                replace(one, uncertainty={DEFAULT_ESTIMATOR: one.uncertainty["wrong"], **one.uncertainty})
+                for one in walk.seen
+            ),
+        )
+        for walk in made_up()
+    ]
+    assert best_estimator(associate(Samples.of(walks))) == "right"
+    alike = [
+        replace(
+            walk,
+            seen=tuple(
+                replace(one, uncertainty={DEFAULT_ESTIMATOR: one.rejection, "again": one.rejection})
+                for one in walk.seen
+            ),
+        )
+        for walk in walks
+    ]
+    assert best_estimator(associate(Samples.of(alike))) == DEFAULT_ESTIMATOR
+    assert analyse({HYBRID: walks}, None, (0.01,), 0.1).estimator == "right"
 
 
 def num_lines(folder: Path) -> int:
@@ -364,7 +475,11 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(tmp_path: P
     for name in ("stopped", "whole"):
         assert main(command(name)) == 0
     assert work.read_text().startswith(done)  # nothing was done twice
-    assert (tmp_path / "stopped.json").read_text() == (tmp_path / "whole.json").read_text()
+    found, expected = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("stopped", "whole"))
+    for name in ("draft_seconds", "pass_seconds", "row_seconds"):  # measured, so never twice the same
+        assert found.pop(name) >= 0.0
+        assert expected.pop(name) >= 0.0
+    assert found == expected
 
 
 def test_the_shipped_calibration_belongs_to_the_shipped_pair() -> None:

@@ -1,0 +1,10 @@
+"""The error of a target model that cannot be used."""
+
+
+class TargetModelError(Exception):
+    """The target model cannot be used; the message states why and what to do."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, to be quoted in one of ours."""
+    return str(error).split("\n")[0]
