@@ -163,7 +163,7 @@ def test_the_papers_clock_runs_faster_than_time_where_some_tokens_are_slow(pair:
 def test_where_nobody_hurries_nothing_is_sent_twice_however_slow_the_link(pair: Pair) -> None:
     for name in ("hlm", "sd-4", "opportunistic", "lossless"):
         simulation = Simulation(pair, variant(name, temperature=1.0))
-        (outcome,) = simulation.run_alone(prompts(pair, 1), world(pair, rate_bps=100))
+        (outcome,) = simulation.run_alone(prompts(pair, 1), world(pair, rate_bps=50))
         assert max(token_delays(outcome)) > 5.0, name  # longer than a device waits for its first answer
         assert outcome.tally.num_resent == 0, name
 
