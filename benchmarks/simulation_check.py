@@ -113,7 +113,7 @@ async def real(broker: LocalBroker, setting: Setting, scheme: str, flags: argpar
                 tally = generation.session.tally
                 num_rejections += tally.num_tested - tally.num_accepted
                 if tally.num_uplinks:  # otherwise there was no pass to time
-                    pass_seconds.append(generation.session.block_length.verify_time)
+                    pass_seconds.append(generation.session.pacing.passes.seconds)
             statistics = agent.link_statistics
     num_tokens = sum(map(len, texts))
     return Found(

@@ -18,6 +18,7 @@ from edge_agent.errors import CalibrationError
 from edge_agent.policy.rejection_fit import Fit
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.policy.uncertainty import ESTIMATORS
+from edge_agent.session.pacing import Experience
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate
 from edge_agent.tuning.calibration import FILE_NAME, Calibration, OperatingPoint
@@ -250,7 +251,7 @@ def tally(num_skipped: int, risk: float) -> Tally:
 def test_without_a_calibration_the_threshold_follows_what_is_measured(risk: float, rises: bool) -> None:
     tuner = build_tuner(config("opportunistic"), learns=True)
     assert tuner.numbers().threshold == pytest.approx(0.08)  # of other models
-    tuner.ended(tally(50, risk), None)
+    tuner.ended(tally(50, risk), Experience())
     assert (tuner.numbers().threshold > 0.08) == rises
     assert sum(tuner.wants_audit() for _ in range(16)) == 2
 
@@ -263,7 +264,7 @@ def test_a_threshold_that_was_set_or_measured_stays(
     settings: dict[str, float], calibration: Calibration | None
 ) -> None:
     tuner = build_tuner(config("opportunistic", **settings), calibration, learns=True)
-    tuner.ended(tally(50, 0.0), None)
+    tuner.ended(tally(50, 0.0), Experience())
     assert tuner.numbers().threshold == pytest.approx(0.08)
     assert not any(tuner.wants_audit() for _ in range(16))
 
