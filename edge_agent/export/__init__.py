@@ -96,7 +96,7 @@ def export(
     Raises ModelError when a package is missing, `out` is not empty, the model cannot be exported, or the
     result differs from torch by more than its precision explains.
     """
-    _require_packages()
+    _require_packages(_NEEDED, "export")
     from edge_agent.export.agreement import PROMPTS, reference
     from edge_agent.export.graphs import MAKERS, one_line
     from edge_agent.export.quiet import quiet
@@ -152,7 +152,7 @@ def _make(
     return agreement
 
 
-def _require_packages(names: Sequence[str] = _NEEDED, extra: str = "export") -> None:
+def _require_packages(names: Sequence[str], extra: str) -> None:
     for name in names:
         try:
             import_module(name)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -33,6 +34,7 @@ VALUES: dict[str, object] = {
     "resolution": 65536,
     "on_cloud_loss": "wait",
     "power": "eco",
+    "template_vars": '{"enable_thinking": false}',
     "log_level": "debug",
     "log_format": "json",
     "dtype": "bfloat16",
@@ -74,7 +76,7 @@ def toml(value: object) -> str:
         case tuple():
             return "[" + ", ".join(f'"{entry}"' for entry in value) + "]"
         case str():
-            return f'"{value}"'
+            return json.dumps(value)
         case _:
             return str(value)
 
