@@ -22,6 +22,7 @@ from edge_agent.tuning.risk_control import DEFAULT_RISK, RiskControl, RiskCurve
 from edge_agent.tuning.tuner import Numbers, Tuner
 
 WINDOW_OF_FIXED_BLOCKS = 4
+SKIPPING_SHARE_HELD = 0.25  # of the tokens, expected of a scheme that skips before it has drafted any
 LEARNING_AUDIT_SHARE = 1 / 8  # of the answers: one that sends nothing would otherwise measure nothing
 
 
@@ -66,7 +67,10 @@ def build_tuner(
         control=control,
         rejection_cost=config.rejection_cost,
         audit_share=audit_share if config.audit is None else config.audit,
-        experience=Experience(fit=calibration.fit) if calibration else Experience(),
+        experience=Experience(
+            fit=calibration.fit if calibration else PUBLISHED_FIT,
+            share_held=SKIPPING_SHARE_HELD if config.chosen_scheme.skips_certain else 1.0,
+        ),
     )
 
 

@@ -21,18 +21,23 @@ LIKELY = 0.5  # the end of a text goes up ahead if what is in flight stands at l
 FIRST = 4  # tokens in the first draft, while nothing is known: it finds a worker, which reads the prompt
 FALLBACK = 8  # tokens in a later one, while nothing is known
 ENOUGH = 0.7  # while nothing is known: the hazard at which a block goes up; it stands with probability 1/2
+MOSTLY_SKIPPED = 0.5  # a share of held tokens below this: most are skipped, and wait behind a held one
 NEWS = 0.05  # an estimate that changes by less does not change the plan
 
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """What an agent knows before a text: seconds of a draft token and of the link, passes, rejections."""
+    """What an agent knows before a text: seconds of a draft token and of the link, passes, rejections.
+
+    `share_held` is the share of drafted tokens that are to be verified; the others are skipped.
+    """
 
     draft: float | None = None
     network: float | None = None
     passes: PassTime = field(default_factory=PassTime)
     rejection: float = DEFAULT_RATE
     fit: Fit = PUBLISHED_FIT
+    share_held: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Pacing:
         self.network = known.network
         self.passes = known.passes.remembered()
         self.rejections = RejectionRate(known.fit, known.rejection)
-        self._share_held = 1.0  # of drafted tokens: the others are skipped
+        self._share_held = known.share_held
         self._plan: Plan | None = None
         self._times: Times | None = None
         self._planned_for: tuple[float, ...] = ()
@@ -77,8 +82,9 @@ class Pacing:
     @property
     def experience(self) -> Experience:
         """What the next text begins with."""
+        rejections = self.rejections
         return Experience(
-            self.draft_time, self.network, self.passes, self.rejections.rate, self.rejections.fit
+            self.draft_time, self.network, self.passes, rejections.rate, rejections.fit, self._share_held
         )
 
     # -- what follows ----------------------------------------------------------------------------------
@@ -95,6 +101,8 @@ class Pacing:
         plan, times = self.plan, self._times
         if plan is None or times is None:
             return self._is_due_blindly(held, air)
+        if self._share_held < MOSTLY_SKIPPED and times.draft >= times.network + times.forward(num_held):
+            return True  # its answer is here before the next one, and what was skipped behind it waits
         if num_held >= (LONGEST if plan.is_pipeline else plan.most):
             return plan.is_pipeline or air.count == 0
         stands, rejection = self._hope(held.hazard), self.rejections.rate
@@ -104,7 +112,12 @@ class Pacing:
         return air.count == 0 and is_enough_alone(times, plan, rejection, stands)
 
     def _is_due_blindly(self, held: Held, air: InTheAir) -> bool:
-        """The same while nothing is known: the first answer, which teaches it, is waited for."""
+        """The same while nothing is known: the first answer, which teaches it, is waited for.
+
+        Where most tokens are skipped, the next one to be held is far, and those behind this one wait for it.
+        """
+        if self._share_held < MOSTLY_SKIPPED:
+            return True
         if air.count:
             return self.window is not None and len(held) >= FALLBACK
         is_first = self.network is None and self.window != 1

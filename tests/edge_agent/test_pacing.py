@@ -193,3 +193,15 @@ def test_held_tokens_are_in_pieces_where_others_were_skipped() -> None:
     assert [(piece.start, piece.end) for piece in held.pieces] == [(5, 7), (9, 10)]
     assert held.start == 5
     assert len(held) == 3
+
+
+@pytest.mark.parametrize("times", [SLOW, QUICK])
+def test_where_most_tokens_are_skipped_one_that_is_held_goes_up_at_once(times: Times) -> None:
+    far_between = Experience(times.draft, times.network, passes(times), 0.2, share_held=0.05)
+    assert length(Pacing(None, experience=far_between), 0.01) == 1
+    assert length(Pacing(None, experience=Experience(share_held=0.05)), 0.01) == 1
+    assert length(measured(times, 0.2), 0.01) > 1
+    skipping = Pacing(None, experience=far_between)
+    for _ in range(20):
+        skipping.drafted(times.draft, is_held=True)
+    assert length(skipping, 0.01) > 1
