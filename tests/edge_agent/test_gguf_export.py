@@ -1,6 +1,7 @@
 """Exports of GGUF files: the draft model, tokenizer and settings of the model that the file was made from."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ TEXTS = (
     "今日は晴れです。 🙂 🌡️",
     "   several   blanks\n\n\tand 12345 digits",
 )
-REAL = Path("/work/models")
+REAL = Path(os.environ.get("REAL_MODELS", "no such folder"))  # gguf/NAME.gguf, and the folder NAME of each
 
 
 def ignore(_: str) -> None:
