@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cloud_worker.monitoring.error_log import count_error
 from cloud_worker.monitoring.tally import ErrorKind, WorkerTally
-from cloud_worker.scheduling.costs import SINGLE_WEIGHT, CostKind, Costs
+from cloud_worker.scheduling.costs import CostKind, Costs
 from cloud_worker.scheduling.device_rates import Admission, DeviceRates
 from cloud_worker.scheduling.scheduler import Scheduler, SessionKey
 from cloud_worker.scheduling.task import Answer
@@ -64,8 +64,8 @@ class Intake:
             seconds = time.thread_time() - began
             self._costs.observe_loop(seconds, time.perf_counter() - entered)
             is_single = not was_waiting and self._scheduler.waits(uplink.device)
-            weight = SINGLE_WEIGHT if is_single else 1.0
-            self._costs.charge(uplink.device, CostKind.READING, LINK_SECONDS + seconds, now, weight=weight)
+            seconds += LINK_SECONDS
+            self._costs.charge(uplink.device, CostKind.READING, seconds, now, is_single=is_single)
 
     def _read(self, uplink: Uplink, payload: bytes, now: float) -> Sequence[Answer]:
         key = SessionKey(uplink.device, uplink.session)

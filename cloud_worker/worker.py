@@ -20,7 +20,7 @@ from cloud_worker.monitoring.health import HealthPages
 from cloud_worker.monitoring.presence import Presence
 from cloud_worker.monitoring.snapshot import Snapshot
 from cloud_worker.monitoring.tally import Pace, WorkerTally
-from cloud_worker.scheduling.costs import SINGLE_WEIGHT, CostKind, Costs
+from cloud_worker.scheduling.costs import CostKind, Costs
 from cloud_worker.scheduling.device_rates import DeviceRates
 from cloud_worker.scheduling.scheduler import Scheduler
 from cloud_worker.scheduling.task import Answer
@@ -124,8 +124,8 @@ class Worker:
             await link.send(topic, encode(message), expiry=EXPIRY)
             seconds = time.thread_time() - began
             is_single = isinstance(message, Correction) and not self._scheduler.waits(key.device)
-            weight = SINGLE_WEIGHT if is_single else 1.0
-            self._costs.charge(key.device, CostKind.ANSWERING, seconds, time.monotonic(), weight=weight)
+            now = time.monotonic()
+            self._costs.charge(key.device, CostKind.ANSWERING, seconds, now, is_single=is_single)
             if number % ANSWERS_PER_TURN == 0:
                 await asyncio.sleep(0)
 

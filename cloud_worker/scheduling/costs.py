@@ -93,8 +93,11 @@ class Costs:
         if self.is_light(device):
             self._light_at = now
 
-    def charge(self, device: str, kind: CostKind, seconds: float, now: float, *, weight: float = 1.0) -> None:
-        """A device has cost this much; `weight` is how much of it counts towards being heavy or shed."""
+    def charge(
+        self, device: str, kind: CostKind, seconds: float, now: float, *, is_single: bool = False
+    ) -> None:
+        """A device has cost this much; `is_single`: it waits for its answer, so less counts against it."""
+        weight = SINGLE_WEIGHT if is_single else 1.0
         self._seconds[kind] += seconds
         self.clock.charge(device, seconds)
         self._work.charge(device, weight * seconds, now)
@@ -121,9 +124,8 @@ class Costs:
                 share = min(share, own + self.prices.fixed / self.num_active)
                 self._observe_light(own + one.judging_seconds)
             self.prices.observe_rows(one.device, one.num_rows, one.judging_seconds)
-            weight = SINGLE_WEIGHT if one.is_single else 1.0
-            self.charge(one.device, CostKind.FORWARD, share, now, weight=weight)
-            self.charge(one.device, CostKind.JUDGING, one.judging_seconds, now, weight=weight)
+            self.charge(one.device, CostKind.FORWARD, share, now, is_single=one.is_single)
+            self.charge(one.device, CostKind.JUDGING, one.judging_seconds, now, is_single=one.is_single)
 
     def _observe_light(self, seconds: float) -> None:
         """A short task counts at once and a long one hardly: hostile devices, too, are light at first."""

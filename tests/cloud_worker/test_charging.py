@@ -478,7 +478,7 @@ def test_the_worst_rows_of_a_large_vocabulary_are_soon_known_and_then_change_lit
 def test_without_charges_the_same_accounts_would_be_noticed(alone: Neighbourhood) -> None:
     class Free(Costs):
         def charge(
-            self, device: str, kind: CostKind, seconds: float, now: float, *, weight: float = 1.0
+            self, device: str, kind: CostKind, seconds: float, now: float, *, is_single: bool = False
         ) -> None:
             """Nothing."""
 
