@@ -125,7 +125,8 @@ class Generation:
                 raise step.error
             if self.session.finished:
                 return
-            step = advance(self.session, time.monotonic(), await self._wait(step.deadline))
+            events = await self._wait(step.deadline)
+            step = advance(self.session, time.monotonic(), events)  # the time after the wait
 
     async def _send(self, messages: Iterable[Outgoing]) -> None:
         for outgoing in messages:

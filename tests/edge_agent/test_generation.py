@@ -113,11 +113,14 @@ def test_a_failing_model_says_why(draft_folder: FolderOf) -> None:
 class Cloud:
     """What stands behind a mailbox: silent, busy or rejecting; `thread` is the generation's."""
 
-    def __init__(self, *, busy: str | None = None, rejects: int | None = None) -> None:
+    def __init__(
+        self, *, busy: str | None = None, rejects: int | None = None, after_seconds: float = 0.0
+    ) -> None:
         self.inbox: Inbox = asyncio.Queue()
         self.last_n = -1
         self._busy = busy
         self._rejects = rejects
+        self._after_seconds = after_seconds
         self.thread = ModelThread()
 
     def __enter__(self) -> "Cloud":
@@ -143,7 +146,8 @@ class Cloud:
         if self._busy is not None:
             self.inbox.put_nowait(Refusal(n, Reason.BUSY, "w0", self._busy))
         elif self._rejects is not None:
-            self.inbox.put_nowait(Correction(n, 0, self._rejects, "w0"))
+            correction = Correction(n, 0, self._rejects, "w0")
+            asyncio.get_running_loop().call_later(self._after_seconds, self.inbox.put_nowait, correction)
 
     def generation(self, scheme: str = "llm", model: SlowModel | None = None) -> Generation:
         """Three tokens are wanted, by default from the target model; times are short."""
@@ -205,6 +209,22 @@ def test_answers_are_taken_in_while_the_model_works_and_its_draft_for_a_text_tha
 
     replacement = 65
     with Cloud(rejects=replacement) as cloud:
+        asyncio.run(scenario(cloud))
+
+
+@pytest.mark.parametrize("scheme", ["llm", "lossless"])
+def test_an_answer_is_timed_when_it_arrives_and_not_when_the_agent_began_to_wait(scheme: str) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        generation = cloud.generation(scheme, SlowModel(0.0))
+        await consume(generation)
+        session = generation.session
+        assert session.round_trip.smoothed is not None
+        assert session.round_trip.smoothed >= 0.9 * seconds  # timers may be a little early
+        assert session.pacing.network is not None
+        assert session.pacing.network >= 0.9 * seconds
+
+    seconds = 0.15  # less than `cloud_timeout`, whose end would set the time
+    with Cloud(rejects=65, after_seconds=seconds) as cloud:
         asyncio.run(scenario(cloud))
 
 
