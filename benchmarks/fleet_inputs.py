@@ -9,13 +9,13 @@ measured but computed from published figures; its name and source say so.
 import argparse
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks.broker_load import broker_time
 from benchmarks.loop_time import loop_time
 from benchmarks.service_time import PASTS, RUNS, target_time
+from common.process.paths import path_flag
 from edge_agent.policy.schemes import SCHEMES
 from evaluation.fleet.collect import collect
 from evaluation.fleet.inputs import INPUTS, PassTime
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--commands", type=int, default=60, help="held-out commands to answer")
     parser.add_argument("--runs", type=int, default=RUNS, help="runs of each forward pass")
     parser.add_argument("--devices", type=int, default=4000, help="connections to the broker")
-    parser.add_argument("--output", type=Path, default=INPUTS, help="the file to write")
+    parser.add_argument("--output", type=path_flag, default=INPUTS, help="the file to write")
     flags = parser.parse_args()
     with open_pair(flags) as pair:
         prompts = [pair.prompt(each.command) for each in held_out(flags.commands)]

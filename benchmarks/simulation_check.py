@@ -23,6 +23,7 @@ from pathlib import Path
 from benchmarks.hidden_round_trip import slowed_draft
 from benchmarks.support.link_emulator import Conditions, LinkEmulator
 from benchmarks.support.slowed import SlowedDraft
+from common.process.paths import path_flag
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.draft_model import Logits
@@ -249,7 +250,9 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=2, help="commands per scheme")
     parser.add_argument("--hlm-prompts", type=int, default=1, help="commands for hlm")
     parser.add_argument("--schemes", default=",".join(SCHEMES), help="schemes, separated by commas")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder to write (default: docs/results)")
+    parser.add_argument(
+        "--out", type=path_flag, default=RESULTS, help="folder to write (default: docs/results)"
+    )
     flags = parser.parse_args()
     lines = compare(flags)
     write(lines, flags, flags.out)

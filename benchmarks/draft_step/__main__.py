@@ -19,6 +19,7 @@ from benchmarks.draft_step.generations import Bench
 from benchmarks.draft_step.peers import genai_step, llama_step, missing
 from benchmarks.draft_step.runs import Steps
 from common.process.model_thread import ModelThread
+from common.process.paths import path_flag
 from common.sampling.distribution import Sampling
 from evaluation.help_format import command_parser
 
@@ -111,9 +112,11 @@ def main() -> None:
     """Measure and print."""
     parser = command_parser("benchmarks.draft_step", __doc__)
     parser.add_argument(
-        "--model", type=Path, action="append", required=True, help="a graph's folder; repeatable"
+        "--model", type=path_flag, action="append", required=True, help="a graph's folder; repeatable"
     )
-    parser.add_argument("--gguf", type=Path, action="append", default=[], help="its weights, one per --model")
+    parser.add_argument(
+        "--gguf", type=path_flag, action="append", default=[], help="its weights, one per --model"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="threads of each engine")
     parser.add_argument("--contexts", type=int, nargs="+", default=[64, 512, 1024], help="tokens before")
     parser.add_argument("--tokens", type=int, default=24, help="tokens per row of the table, at most 60")

@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.drafting_ahead.records import Record, Records, from_json, to_json, without_drafts
 from benchmarks.drafting_ahead.replay import Replayed, replay
 from benchmarks.drafting_ahead.worlds import WORLDS, Setting
+from common.process.paths import path_flag
 from evaluation.help_format import command_parser
 from evaluation.simulate.variants import variant
 
@@ -61,7 +62,7 @@ def main() -> None:
     parser = command_parser("benchmarks.drafting_ahead", __doc__)
     parser.add_argument("--worlds", nargs="*", default=[], help="only worlds whose names hold one of these")
     parser.add_argument("--schemes", nargs="*", default=["lossless", "opportunistic"], help="what to compare")
-    parser.add_argument("--records", type=Path, default=RECORDS, help="the recorded texts")
+    parser.add_argument("--records", type=path_flag, default=RECORDS, help="the recorded texts")
     parser.add_argument("--collect", action="store_true", help="record the texts of a pair, and end")
     parser.add_argument("--draft", default="demo", help="with --collect: the draft model")
     parser.add_argument("--target", default="demo", help="with --collect: the target model")

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from common.process.paths import path_flag
 from evaluation.help_format import command_parser
 
 CHUNK = 16_384
@@ -182,7 +183,9 @@ def main() -> None:
     parser.add_argument("--delay-ms", type=float, default=0.0, help="one-way delay in each direction")
     parser.add_argument("--jitter-ms", type=float, default=0.0, help="at most this is added to each delay")
     parser.add_argument("--rate-mbps", type=float, help="rate of each direction (default: no limit)")
-    parser.add_argument("--trace", type=Path, help="CSV file (t_s,ul_mbps) with the rate towards the broker")
+    parser.add_argument(
+        "--trace", type=path_flag, help="CSV file (t_s,ul_mbps) with the rate towards the broker"
+    )
     parser.add_argument("--cut-every", type=float, help="seconds between cuts (default: none)")
     flags = parser.parse_args()
     with suppress(KeyboardInterrupt):

@@ -10,11 +10,11 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from common.process.paths import path_flag
 from common.process.settings import SettingsError
 from common.protocol.limits import MAX_BLOCK_TOKENS
 from common.protocol.messages import DraftToken
@@ -41,7 +41,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--commands", type=int, default=100, help="held-out commands to answer")
     parser.add_argument("--num", type=int, default=400, help="synthetic messages of each kind")
     parser.add_argument("--block", type=int, default=8, help="tokens per block")
-    parser.add_argument("--out", type=Path, default=RESULTS, help=f"folder for the page ({RESULTS_HELP})")
+    parser.add_argument(
+        "--out", type=path_flag, default=RESULTS, help=f"folder for the page ({RESULTS_HELP})"
+    )
 
 
 def run(flags: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from time import monotonic
 
 from tqdm import tqdm
 
+from common.process.paths import path_flag
 from common.process.settings import SettingsError
 from common.sampling.distribution import Sampling
 from edge_agent.assembly import choose_sampling
@@ -50,7 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     scheme = SCHEMES[SCHEME]
     parser.add_argument(
         "--prompts",
-        type=Path,
+        type=path_flag,
         help="file with one prompt per line, or .jsonl (default for the demo pair: newly drawn commands)",
     )
     parser.add_argument("--field", default="prompt", help="the field of a .jsonl line that holds the prompt")
@@ -96,13 +97,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path_flag,
         help=f"the calibration file (default: {FILE_NAME} next to the draft model, or in the current folder "
         "where that model is installed)",
     )
-    parser.add_argument("--page", type=Path, default=Path("calibration"), help="folder for the page")
+    parser.add_argument("--page", type=path_flag, default=Path("calibration"), help="folder for the page")
     parser.add_argument(
-        "--work", type=Path, help="folder for finished prompts (default: in the user's cache folder)"
+        "--work", type=path_flag, help="folder for finished prompts (default: in the user's cache folder)"
     )
 
 

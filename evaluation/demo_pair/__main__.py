@@ -17,6 +17,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
+from common.process.paths import path_flag
 from evaluation.demo_pair.measuring import agreement, replies, share_right
 from evaluation.demo_pair.shapes import DRAFT, MAX_POSITIONS, TARGET, Shape, llama_config
 from evaluation.demo_pair.tokenizer import train_tokenizer, wrapped_tokenizer
@@ -46,12 +47,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("evaluation.demo_pair", __doc__)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path_flag,
         default=CHECKOUT or Path.cwd(),
         help="folder for edge_agent/demo_model and the other files (default: the checkout, else this folder)",
     )
     parser.add_argument(
-        "--work", type=Path, default=Path(tempfile.gettempdir()) / "demo-pair", help="folder for checkpoints"
+        "--work",
+        type=path_flag,
+        default=Path(tempfile.gettempdir()) / "demo-pair",
+        help="folder for checkpoints",
     )
     parser.add_argument("--target-steps", type=int, default=TARGET.steps, help="steps of the target model")
     parser.add_argument("--draft-steps", type=int, default=DRAFT.steps, help="steps of the draft model")

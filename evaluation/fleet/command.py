@@ -11,11 +11,11 @@ docs/results/fleet.md.
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 from tqdm import tqdm
 
 from cloud_worker.scheduling.scheduler import Limits
+from common.process.paths import path_flag
 from common.process.settings import SettingsError
 from evaluation.fleet.inputs import INPUTS, Inputs, PassTime, load_inputs
 from evaluation.fleet.page import Plan, write_page
@@ -63,7 +63,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     effort.add_argument("--answers", type=int, default=3000, help="simulate about this many corrections")
     effort.add_argument(
         "--inputs",
-        type=Path,
+        type=path_flag,
         default=INPUTS,
         help="file with measured times and texts (default: those of the package)",
     )

@@ -19,6 +19,7 @@ from cloud_worker.target_model import TargetModel, TargetModelError
 from cloud_worker.target_model.gguf_source import open_gguf
 from cloud_worker.target_model.loading import DEMO_FOLDER as TARGET_DEMO_FOLDER
 from cloud_worker.target_model.loading import DTYPES
+from common.process.paths import path_flag
 from common.process.settings import SettingsError
 from common.protocol.fingerprint import fingerprint
 from common.protocol.messages import Opening
@@ -85,7 +86,7 @@ def add_pair_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-threads", type=int, default=1, help="CPU threads per model")
     parser.add_argument(
-        "--cache", type=Path, help="folder for cached logits (default: in the user's cache folder)"
+        "--cache", type=path_flag, help="folder for cached logits (default: in the user's cache folder)"
     )
 
 

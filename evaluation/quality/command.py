@@ -23,6 +23,7 @@ from typing import TypeAlias
 
 from tqdm import tqdm
 
+from common.process.paths import path_flag
 from common.process.settings import SettingsError
 from edge_agent.errors import CalibrationError
 from edge_agent.policy.schemes import SCHEMES
@@ -64,16 +65,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--calibration",
-        type=Path,
+        type=path_flag,
         help=f"file with the thresholds to try (default: {FILE_NAME} of the draft model)",
     )
-    parser.add_argument("--page", type=Path, default=Path("quality"), help="folder for the page")
+    parser.add_argument("--page", type=path_flag, default=Path("quality"), help="folder for the page")
     parser.add_argument(
-        "--work", type=Path, help="folder for finished replies (default: in the user's cache folder)"
+        "--work", type=path_flag, help="folder for finished replies (default: in the user's cache folder)"
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes that write replies")
     parser.add_argument(
-        "--replies", type=Path, help="folder with quality-replies.csv: derive the page again, run no model"
+        "--replies",
+        type=path_flag,
+        help="folder with quality-replies.csv: derive the page again, run no model",
     )
 
 

@@ -14,10 +14,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from tqdm import tqdm
 
+from common.process.paths import path_flag
 from common.process.settings import SettingsError
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.files import DEMO_FOLDER
@@ -49,7 +49,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=SEED, help="seed of the first answer; the others count up"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help=f"folder for the page ({RESULTS_HELP})")
+    parser.add_argument(
+        "--out", type=path_flag, default=RESULTS, help=f"folder for the page ({RESULTS_HELP})"
+    )
 
 
 def run(flags: argparse.Namespace) -> int:

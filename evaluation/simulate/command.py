@@ -16,9 +16,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from cloud_worker.target_model import TargetModelError
+from common.process.paths import path_flag
 from common.process.settings import SettingsError
 from edge_agent.errors import AgentError
 from edge_agent.policy.schemes import SCHEMES
@@ -76,7 +76,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sweep-commands", type=int, default=40, help="commands per point of a sweep, of the held-out ones"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help=f"folder for the pages ({RESULTS_HELP})")
+    parser.add_argument(
+        "--out", type=path_flag, default=RESULTS, help=f"folder for the pages ({RESULTS_HELP})"
+    )
     speeds = parser.add_argument_group("model times")
     speeds.add_argument(
         "--profile", default="orin-h100", choices=("measured", *PROFILES), help="device and server"
@@ -89,7 +91,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="fixed rate in both directions, or of the downlink with --trace (default: no limit)",
     )
-    link.add_argument("--trace", type=Path, help="CSV file (t_s,ul_mbps) with the rate of the uplink")
+    link.add_argument("--trace", type=path_flag, help="CSV file (t_s,ul_mbps) with the rate of the uplink")
     link.add_argument(
         "--bandwidth-mhz", type=float, help="rate W log2(1 + SNR) with Rayleigh fading, in both directions"
     )
