@@ -115,6 +115,8 @@ class TargetModel:
 def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[Engine, int, int]:
     """The first engine that passes the trial, the width of its logits, and the cache size in tokens."""
     model = loaded.model
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # transformers 5.0 chooses one that leaves the capping out
     own_attention = str(getattr(model.config, "_attn_implementation", "eager"))
     try:
         trial = Trial(model)
