@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from evaluation.local.ending import close_on_sigterm
+
 DEVELOPMENT_CONF = Path(__file__).with_name("development.conf")  # a copy, so that the wheel has it
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
@@ -67,6 +69,7 @@ class LocalBroker:
 
     def start(self) -> None:
         """Start, and wait until the broker accepts connections; BrokerError when it does not."""
+        close_on_sigterm()
         conf_file = self.folder / "mosquitto.conf"
         conf_file.write_text(self._configuration())
         with self.log_file.open("ab") as log:

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from evaluation.local.ending import close_on_sigterm
+
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 20.0
 WORKER = (sys.executable, "-m", "cloud_worker", "run")
@@ -58,6 +60,7 @@ class LocalWorker:
 
     def launch(self) -> None:
         """Start the process without waiting for it."""
+        close_on_sigterm()
         self._num_starts += 1
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(

@@ -102,3 +102,18 @@ def test_a_command_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_sigterm_ends_the_broker_of_a_command_with_it() -> None:
+    program = (
+        "import time; from evaluation.local.broker import LocalBroker\n"
+        "with LocalBroker() as broker: print(broker.pid, flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        broker = int(present(process.stdout).readline())
+        process.terminate()
+        assert process.wait(TIMEOUT) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+    assert not Path(f"/proc/{broker}").exists()
