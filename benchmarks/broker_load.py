@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from benchmarks.support.process_time import cpu_seconds, resident_bytes
 from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
+from evaluation.local.process_time import cpu_seconds, resident_bytes
 
 PAYLOAD = bytes(80)  # the size of a draft of one token with 16 ids
 NUM_WORKERS = 4

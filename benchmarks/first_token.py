@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from unittest.mock import patch
 
-from benchmarks.support.process_time import cpu_seconds
 from edge_agent import AgentConfig, EdgeAgent
 from edge_agent.generation import generation as generations
 from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker
+from evaluation.local.process_time import cpu_seconds
 from evaluation.local.worker import LocalWorker
 
 NUM_TOKENS = 4

@@ -27,7 +27,6 @@ import cloud_worker
 from benchmarks.fuzz.counts import Counts
 from benchmarks.support.attackers import KINDS, Attack
 from benchmarks.support.device import Device, Place
-from benchmarks.support.process_time import cpu_seconds
 from benchmarks.support.wide_model import save_wide_model
 from common.link import LinkSettings
 from common.protocol.fingerprint import fingerprint
@@ -35,6 +34,7 @@ from common.protocol.messages import Opening
 from common.sampling.distribution import Sampling
 from evaluation.help_format import command_parser
 from evaluation.local.broker import LocalBroker, free_port
+from evaluation.local.process_time import cpu_seconds
 from evaluation.local.worker import LocalWorker
 
 WORKER = "worker"

@@ -15,10 +15,11 @@ COMMANDS = {
     "fleet": "simulate how many devices a pool of workers carries, up to a million",
     "risk": "check that a steered threshold keeps the measured risk where a fixed one does not",
     "quality": "score the texts of each scheme on held-out commands",
+    "real-models": "measure a real pair: tasks, exactness, speed beside other engines, calibration",
     "bytes": "count what a verified token costs on the wire: plain, packed, and the lower bound",
 }
 
-RESUMABLE = ("calibrate", "simulate", "quality")  # they keep finished work on the disk
+RESUMABLE = ("calibrate", "simulate", "quality", "real-models")  # they keep finished work on the disk
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, formatter_class=HelpFormatter)
         if name == chosen:  # the others are not imported
-            module = importlib.import_module(f"evaluation.{name}.command")
+            module = importlib.import_module(f"evaluation.{name.replace('-', '_')}.command")
             command.description = module.__doc__
             module.add_flags(command)
             command.set_defaults(run=module.run)
