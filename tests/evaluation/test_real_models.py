@@ -111,7 +111,7 @@ def test_the_command_writes_a_section_for_each_stage(tmp_path: Path) -> None:
     ]
     code = {"task_id": "double", "prompt": HEAD, "test": TEST, "entry_point": "double"}
     command = [
-        "real-models", "--draft", "demo", "--target", str(DEMO_FOLDER), "--dtype", "float32", "--name", "demo",
+        "real-models", "--draft", "demo", "--target", "demo", "--dtype", "float32", "--name", "demo",
         "--questions", str(written(tmp_path / "question.jsonl", [*questions])),
         "--code", str(written(tmp_path / "code.jsonl", [code])), "--num", "1",
         "--stages", "speed", "calibration", "tasks", "--work", str(tmp_path), "--out", str(tmp_path),
@@ -125,15 +125,7 @@ def test_the_command_writes_a_section_for_each_stage(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [
-        "real-models",
-        "--draft",
-        "demo",
-        "--target",
-        "demo",
-        "--questions",
-        str(tmp_path / "none.jsonl"),
-    ]
-    assert main(command) == 2
+    pair = ["--draft", "demo", "--target", "demo"]
+    assert main(["real-models", *pair, "--questions", str(tmp_path / "none.jsonl")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "none.jsonl" in line
