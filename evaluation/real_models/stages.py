@@ -50,6 +50,7 @@ EXACT_TOKENS = 200
 FIT_SCHEMES = ("lossless", "opportunistic")  # `fit` verifies every token, certain ones too
 FIT_TOKENS = 48  # of an answer, among which the least certain place is tested
 REFERENCE_BATCH = 25
+NUM_AGENTS = 4  # of a scheme: their texts share the passes of the worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +211,21 @@ async def _greedy(
     with bar(len(prompts) * len(missing), "greedy texts") as shown:
 
         async def one(scheme: str) -> None:
-            tokens = await exactness.greedy_tokens(
-                scheme, models.draft, broker, prompts, EXACT_TOKENS, shown.update
+            some = -(-len(prompts) // NUM_AGENTS)
+            parts = await asyncio.gather(
+                *(
+                    exactness.greedy_tokens(
+                        scheme,
+                        models.draft,
+                        broker,
+                        prompts[first : first + some],
+                        EXACT_TOKENS,
+                        shown.update,
+                    )
+                    for first in range(0, len(prompts), some)
+                )
             )
-            finished.add(f"{key} {scheme}", tokens)
+            finished.add(f"{key} {scheme}", [tokens for part in parts for tokens in part])
 
         await asyncio.gather(*(one(scheme) for scheme in missing))
 
