@@ -15,7 +15,7 @@ import ssl
 import sys
 import termios
 import threading
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import aiomqtt
@@ -227,10 +227,21 @@ class Connection(aiomqtt.Client):
                     "mosquitto 2"
                 )
         options = SubscribeOptions(qos=1, retainHandling=_REPLAY if wants_retained else _NO_REPLAY)
-        granted = await self.subscribe([(name, options) for name in subscriptions])
+        granted = await self._unless_it_ends(self.subscribe([(name, options) for name in subscriptions]))
         for name, code in zip(subscriptions, granted, strict=True):
             if isinstance(code, ReasonCode) and code.value >= FAILURE_FROM:
                 raise explain_subscription(name, code, self._settings)
+
+    async def _unless_it_ends(self, answer: Coroutine[None, None, Answer]) -> Answer:
+        """The answer, or at once the error that ended the connection; aiomqtt would wait for its timeout."""
+        asked = asyncio.ensure_future(answer)
+        try:
+            await asyncio.wait([asked, self._disconnected], return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise self._disconnected.exception() or aiomqtt.MqttCodeError(HUNG_UP)
+            return asked.result()
+        finally:
+            asked.cancel()
 
     def _drop(self) -> None:
         """Hang up without DISCONNECT. paho notices the end of the stream and cleans up."""

@@ -46,6 +46,7 @@ _LOSSES = {  # MQTT 5, 3.14.2.1; 0x80 is also what paho makes of a connection th
     0xA2: "it has no wildcard subscriptions: use one that has, such as mosquitto 2",
 }
 SESSION_TAKEN_OVER = 0x8E
+_ONLY_ENDS = (0x8B, 0x8D, SESSION_TAKEN_OVER, 0x93, 0x94, 0x98, 0xA0)  # no CONNACK has them
 _NOT_YET_VALID, _EXPIRED = 9, 10  # OpenSSL's X509_V_ERR_...
 _CUT_OFF = (4, 7)  # paho: no connection, connection lost
 HUNG_UP = 0x80  # paho's code for a connection that ended before the broker answered
@@ -158,6 +159,8 @@ def _explain_reason(reason: int | None, settings: LinkSettings, *, answered: boo
         return f"the broker at {where} has banned this client: see its log"
     if reason == _TOO_LARGE:
         return f"the broker at {where} takes only smaller packets than this CONNECT: raise its limit"
+    if reason in _ONLY_ENDS:
+        return f"the broker at {where} ended the new connection: {_LOSSES[reason]}"
     if reason == HUNG_UP and not answered:
         need = "a client certificate (`cert_file`)" if settings.tls else "TLS (mqtts://)"
         return f"{where} hung up before the MQTT handshake: is it an MQTT broker, and does it need {need}?"

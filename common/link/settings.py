@@ -6,8 +6,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 # Implementation specific error, server unavailable and busy, packet identifier in use, message rate, quota,
-# connection rate. 0x80 (unspecified) is not one of them: of a CONNECT it can mean anything.
-TEMPORARY = frozenset({0x83, 0x88, 0x89, 0x91, 0x96, 0x97, 0x9F})
+# connection rate; of a DISCONNECT before the SUBACK: shutting down, keepalive, administrative action, maximum
+# connect time. 0x80 (unspecified) is not one of them: of a CONNECT it can mean anything.
+TEMPORARY = frozenset({0x83, 0x88, 0x89, 0x8B, 0x8D, 0x91, 0x96, 0x97, 0x98, 0x9F, 0xA0})
 _DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 

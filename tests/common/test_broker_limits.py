@@ -139,6 +139,32 @@ def test_a_refusal_for_now_is_tried_again(code: int) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("code", [0x8B, 0x8D, 0x98, 0xA0])
+def test_a_connection_that_ends_before_it_is_used_is_tried_again(code: int) -> None:
+    """A machine that is too busy to speak within the keepalive, for example while it loads a model."""
+
+    async def scenario() -> None:
+        async with (
+            scripted_broker(Script(end=[code])) as broker,
+            Link(LinkSettings(broker.url), subscriptions=["a"]) as link,
+        ):
+            assert link.connected
+            assert broker.num(CONNECT) == 2
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("code", "words"), [(0x8D, "within the keepalive"), (0x8E, "same client id")])
+def test_a_connection_that_keeps_ending_is_explained(code: int, words: str) -> None:
+    async def scenario() -> None:
+        async with scripted_broker(Script(end=[code] * 99)) as broker:
+            with pytest.raises(LinkError, match=words):
+                async with Link(LinkSettings(broker.url), subscriptions=["a"], patience=0.5):
+                    pass
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("code", [0x83, 0x91, 0x97])
 def test_a_subscription_that_is_refused_for_now_is_tried_again(code: int) -> None:
     async def scenario() -> None:

@@ -21,6 +21,7 @@ class Script:
     connack: list[int] = field(default_factory=lambda: [0])
     properties: bytes = b""  # of the CONNACK
     suback: list[int] = field(default_factory=lambda: [1])
+    end: list[int] = field(default_factory=list[int])  # DISCONNECTs in place of the first SUBACKs
     puback: list[int | None] = field(default_factory=lambda: [0])
     disconnect: int | None = None  # sent in place of the first PUBACK
     received: list[bytes] = field(default_factory=list[bytes])  # whole packets
@@ -53,6 +54,8 @@ def _answer(script: Script, data: bytes) -> bytes:
     match data[0] >> 4:
         case 1:
             return packet(0x20, bytes([0, _next(script.connack), len(script.properties)]) + script.properties)
+        case 8 if script.end:
+            return packet(0xE0, bytes([script.end.pop(0), 0]))
         case 8:
             return packet(0x90, body[:2] + bytes([0, _next(script.suback)]))
         case 3 if data[0] & 6:
