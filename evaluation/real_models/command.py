@@ -40,7 +40,7 @@ from evaluation.reporting.finished import Finished
 from evaluation.reporting.results import RESULTS, RESULTS_HELP, header
 
 STAGES = ("exactness", "speed", "calibration", "tasks")
-NUM_EXACT, NUM_FITS, NUM_SPEED = 20, 3, 4  # prompts; the last for each kind of text
+NUM_EXACT, NUM_FITS, NUM_SPEED = 20, 3, 3  # prompts; the last for each kind of text
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -14,19 +14,19 @@ from cloud_worker.target_model.loading import DTYPES
 
 Encode = Callable[[str], Sequence[int]]
 Answer = Callable[[str], int]
-TRANSFORMERS, ASSISTED = "transformers", "transformers, assisted"
+ASSISTED = "transformers, assisted"
 LLAMA, LLAMA_DRAFT = "llama.cpp", "llama.cpp with a draft"
 
 
-def transformers_answers(
+def assisted(
     target: str, draft: str, dtype: str, encode: Encode, max_tokens: int, num_threads: int
-) -> dict[str, Answer]:
-    """Return `generate` of the target, without and with the draft model's original as its assistant."""
+) -> Answer:
+    """Return `generate` of the target with the draft model's original as its assistant."""
     torch.set_num_threads(num_threads)
     model: Any = AutoModelForCausalLM.from_pretrained(target, dtype=DTYPES[dtype]).eval()
     assistant: Any = AutoModelForCausalLM.from_pretrained(draft, dtype=DTYPES[dtype]).eval()
 
-    def answer(prompt: str, **more: Any) -> int:
+    def answer(prompt: str) -> int:
         tokens = list(encode(prompt))
         made: Any = model.generate(
             torch.tensor([tokens]),
@@ -37,11 +37,11 @@ def transformers_answers(
             temperature=None,
             top_k=None,
             top_p=None,
-            **more,
+            assistant_model=assistant,
         )
         return int(made.shape[1]) - len(tokens)
 
-    return {TRANSFORMERS: answer, ASSISTED: lambda prompt: answer(prompt, assistant_model=assistant)}
+    return answer
 
 
 def llama_answers(

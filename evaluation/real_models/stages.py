@@ -35,7 +35,7 @@ from evaluation.real_models.answering import (
     answers,
 )
 from evaluation.real_models.association import Association, associate_pair
-from evaluation.real_models.peers import llama_answers, transformers_answers
+from evaluation.real_models.peers import ASSISTED, assisted, llama_answers
 from evaluation.real_models.problems import Problem
 from evaluation.real_models.reference import greedy_texts
 from evaluation.real_models.scoring import is_right
@@ -44,7 +44,7 @@ from evaluation.reporting.finished import Finished
 
 LLM = "llm"
 OWN, GREEDY_NAME = "the model's own", "greedy"
-SPEED_TOKENS = 64
+SPEED_TOKENS = 48
 SPEED_RISK = 0.02
 EXACT_TOKENS = 200
 FIT_SCHEMES = ("lossless", "opportunistic")  # `fit` verifies every token, certain ones too
@@ -302,7 +302,7 @@ def _peers(models: Models) -> dict[str, Way]:
 
     found = dict[str, Any]()
     if models.original is not None:
-        found |= transformers_answers(
+        found[ASSISTED] = assisted(
             models.target, models.original, models.dtype, encode, SPEED_TOKENS, models.num_threads
         )
     if models.gguf:
