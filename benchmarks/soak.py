@@ -5,6 +5,7 @@
 The faults are those of benchmarks.chaos at a slower pace, but one worker is spared. After a warm-up the
 memory of three processes must be flat, by the Theil-Sen slope: the spared worker, the broker (restarted now
 and then; its samples continue in the new process) and the process with all agents and the link emulator.
+The workers' caches are small, so that they are full by then: a cache keeps what was read, up to its limit.
 Their open files and the agents' tasks must be flat too, and every text must equal that of an undisturbed run.
 Workers that are killed on purpose are shown but not judged.
 """
@@ -33,6 +34,7 @@ MAX_SLOPE_MIB = 1.0  # per minute
 MAX_MORE_FILES = 8
 MAX_MORE_TASKS = 16  # connections that come and go have some
 SPARED = "steady"
+WORKER_FLAGS = ("--num-threads", "1", "--cache-mb", "16")
 
 
 def faults_of(growth: Growth) -> list[str]:
@@ -62,7 +64,7 @@ async def run(flags: argparse.Namespace) -> int:
     todo = cases(flags.cases)
     names = [SPARED, *(f"worker{number}" for number in range(1, flags.workers))]
     counts: list[int] = []
-    with LocalBroker() as broker, LocalWorkers(broker.url, "--num-threads", "1", names=names) as workers:
+    with LocalBroker() as broker, LocalWorkers(broker.url, *WORKER_FLAGS, names=names) as workers:
         async with LinkEmulator("127.0.0.1", broker.port) as link:
             calm = await generate_all(link.url, iter(todo), flags.agents)
             num_tasks = count_tasks()
