@@ -15,6 +15,7 @@ OF_OTHER_EXTRAS = frozenset(
     {"accelerate", "filelock", "gguf", "matplotlib", "onnx", "onnx_ir", "onnxruntime_genai", "onnxscript"}
     | {"pycddl", "safetensors", "scipy", "simpy", "torch", "tqdm", "transformers", "yaml"}
 )
+MADE_MODELS = frozenset({"family_folder", "twin_folder", "draft_folder"})  # of model_fixtures
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -30,3 +31,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     except Exception:  # noqa: BLE001 (shown when the module is collected)
         return None
     return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests whose models torch would have to make."""
+    if not IS_DEVICE:
+        return
+    for item in items:
+        if made := MADE_MODELS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.skip(f"needs torch for {', '.join(sorted(made))}"))
