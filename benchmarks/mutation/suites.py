@@ -22,7 +22,12 @@ class Suite:
 SUITES = (
     Suite(
         "common/sampling",
-        ("tests/common/test_sampling.py", "tests/edge_agent/test_policy.py", "tests/laws/test_laws.py"),
+        (
+            "tests/common/test_sampling.py",
+            "tests/edge_agent/test_policy.py",
+            "tests/laws/test_laws.py",
+            "tests/laws/test_penalties.py",
+        ),
     ),
     Suite(
         "common/protocol",
@@ -30,6 +35,8 @@ SUITES = (
             "tests/common/test_topics.py",
             "tests/common/test_log.py",
             "tests/common/test_protocol_document.py",
+            "tests/common/test_end_ids.py",
+            "tests/common/test_worker_status.py",
             "tests/common/test_packed.py",
             "tests/common/test_codec.py",
         ),
@@ -40,19 +47,25 @@ SUITES = (
             "tests/edge_agent/test_policy.py",
             "tests/edge_agent/test_cheapest_k.py",
             "tests/edge_agent/test_link_estimate.py",
+            "tests/edge_agent/test_large_vocabularies.py",
         ),
     ),
     Suite(
         "edge_agent/session",
         (
             "tests/edge_agent/test_in_flight.py",
+            "tests/edge_agent/test_send_window.py",
+            "tests/edge_agent/test_tally.py",
             "tests/edge_agent/test_round_trip.py",
             "tests/edge_agent/test_pacing.py",
             "tests/laws/test_cold_start.py",
             "tests/edge_agent/test_audit.py",
+            "tests/laws/test_reading_ahead.py",
             "tests/laws/test_sessions.py",
             "tests/laws/test_endings.py",
             "tests/laws/test_bad_link.py",
+            "tests/laws/test_two_models_ends.py",
+            "tests/laws/test_drafting_errors.py",
         ),
     ),
     Suite(
@@ -86,6 +99,7 @@ SUITES = (
         (
             "tests/cloud_worker/test_scheduler.py",
             "tests/cloud_worker/test_retries.py",
+            "tests/cloud_worker/test_charging.py",
             "tests/system/test_device_limits.py",
             "tests/cloud_worker/test_bad_logits.py",
         ),

@@ -152,7 +152,7 @@ class TopK:
         else:
             kept = kept / total if total > 0.0 else np.full(vocab_size, 1.0 / vocab_size)
         residual = max(0.0, 1.0 - float(kept.sum()))
-        probs = np.full(vocab_size, residual / num_rest if num_rest else 0.0)
+        probs = np.full(vocab_size, residual / max(1, num_rest))
         probs[self.ids] = kept
         return probs
 

@@ -42,7 +42,7 @@ def normalisers(head: Head, temperatures: Temperatures) -> FloatArray:
     """Softmax's denominators [3, n]: of each theta a lower bound, an estimate and an upper bound."""
     gaps = head.values - head.largest
     listed = np.exp(np.multiply.outer(temperatures.inverse, gaps)).sum(axis=1)
-    return listed + (0.0 if head.is_whole else _unlisted(head, temperatures.terms))
+    return listed + _unlisted(head, temperatures.terms)
 
 
 def _unlisted(head: Head, terms: FloatArray) -> FloatArray:
@@ -55,7 +55,7 @@ def _unlisted(head: Head, terms: FloatArray) -> FloatArray:
     weights[head.ids] = 0.0
     scale = math.exp((shift - head.largest) / HOTTEST)
     first, second = scale * total(weights), scale**2 * product(weights, weights)
-    if second <= 0.0:  # all so small that their squares are 0
+    if second <= 0.0:  # none, or all so small that their squares are 0
         return np.array([[0.0], [first], [first]])
     steepest_end = (head.floor - head.largest) / HOTTEST
     chord = min(math.log(second / first), steepest_end)

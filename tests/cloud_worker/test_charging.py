@@ -18,6 +18,7 @@ from cloud_worker.scheduling.device_rates import DeviceRates
 from cloud_worker.scheduling.limits import Limits
 from cloud_worker.scheduling.prices import Prices
 from cloud_worker.scheduling.scheduler import MAX_ANSWERS, Scheduler, SessionKey, Task
+from cloud_worker.scheduling.turns import num_positions
 from cloud_worker.scheduling.virtual_clock import VirtualClock
 from cloud_worker.session.job import Job
 from cloud_worker.session.judging import judge
@@ -150,6 +151,15 @@ def test_passes_of_one_size_say_nothing_about_others_so_half_of_their_time_is_by
     assert prices.fixed == pytest.approx(0.004)
 
 
+def test_times_that_vary_are_averaged_over_many_passes() -> None:
+    prices = Prices()
+    for number in range(200):
+        count = (4, 40, 8)[number % 3]
+        prices.observe_pass(count, (0.002 + 0.0001 * count) * (0.5 if number % 2 else 1.5))
+    assert prices.position == pytest.approx(0.0001, rel=0.2)
+    assert prices.fixed == pytest.approx(0.002, rel=0.2)
+
+
 def test_a_dear_row_is_believed_at_once_and_cheap_ones_only_after_a_while() -> None:
     prices = Prices(max_devices=2)
     prices.observe_rows("a", 10, 0.001)
@@ -221,6 +231,33 @@ def test_a_device_alone_is_never_held_back() -> None:
         costs.charge("alone", CostKind.READING, 0.05, number / 100)
     assert not costs.protects(10.0)
     assert not costs.sheds("alone", 10.0)
+
+
+def test_a_light_device_alone_is_not_protected_from_itself() -> None:
+    costs = Costs()
+    costs.hear("alone", 0.0)
+    assert costs.is_light("alone")
+    assert not costs.protects(0.1)
+    costs.hear("other", 0.1)
+    assert costs.protects(0.1)
+
+
+def test_a_device_beyond_its_share_of_an_event_loop_that_has_time_is_not_shed() -> None:
+    costs = Costs()
+    for number in range(1000):
+        now = number / 1000
+        costs.charge("eager", CostKind.READING, 0.00018, now)
+        beside_good(costs, now) if number % 20 == 0 else None
+    assert not costs.sheds("eager", 1.0)
+
+
+def test_passes_that_take_long_leave_the_event_loop_free() -> None:
+    costs = Costs()
+    for number in range(100):
+        costs.charge("slow", CostKind.FORWARD, 0.009, number / 100)
+        beside_good(costs, number / 100)
+    assert not costs.is_light("slow")
+    assert not costs.sheds("slow", 1.0)
 
 
 def test_messages_are_shed_only_of_who_keeps_the_event_loop_busy() -> None:
@@ -358,6 +395,15 @@ def test_a_short_draft_joins_the_pass_however_many_long_prompts_of_light_devices
     assert (rooms[GOOD] or 0) >= len(short.job.tokens)
     assert all(rooms[f"new{number}"] for number in range(6))
     assert sum(rooms[f"new{number}"] or 0 for number in range(6)) < 400
+
+
+def test_a_job_may_need_all_positions_that_its_drafts_bring_and_no_others() -> None:
+    first, later = draft(0, 8), Draft(1, 0, 6, (1, 2), (), 1, check=9)
+    one = opening(7)
+    assert num_positions(Job(one, (), (1, 2, 3), 1)) == 1
+    assert num_positions(Job(one, (first,), tuple(range(9)), 2)) == 9
+    assert num_positions(Job(one, (later,), tuple(range(8)), 1)) == 3
+    assert num_positions(Job(one, (later,), tuple(range(8)), 7)) == 7
 
 
 def test_without_charges_every_task_runs_whole() -> None:

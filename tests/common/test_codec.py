@@ -398,6 +398,7 @@ def test_the_dense_distribution_of_the_largest_common_vocabulary_fits() -> None:
         draft_with(block=(DraftToken(1, Lattice(np.array([1, 1]), np.array([200, 56]))),)),
         draft_with(block=(DraftToken(1, Lattice(np.array([1, 2]), np.array([256, 0]))),)),
         draft_with(block=(DraftToken(3, Lattice(np.array([1, 2]), np.array([200, 56]))),)),
+        draft_with(block=(DraftToken(-1, Lattice(np.array([-1]), np.array([256]))),)),
         draft_with(block=(DraftToken(2**24, Lattice(np.array([2**24]), np.array([256]))),)),
         draft_with(block=(DraftToken(1, Dense(np.ones(300000, dtype=np.float16))),)),
     ],
@@ -405,6 +406,13 @@ def test_the_dense_distribution_of_the_largest_common_vocabulary_fits() -> None:
 def test_a_draft_that_cannot_be_sent_is_a_value_error(draft: Draft) -> None:
     with pytest.raises(ValueError, match=r"opening|too large|cannot be sent|exceeds|distinct|not among"):
         encode(draft)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2**32 - 1])
+def test_an_error_names_the_draft_whose_field_is_wrong(n: int) -> None:
+    with pytest.raises(CodecError, match="bonus must be") as caught:
+        decode_to_worker(altered(draft_with(n=n), k10=4097))
+    assert caught.value.n == n
 
 
 # -- answers -------------------------------------------------------------------------------------------
@@ -416,6 +424,7 @@ def test_a_draft_that_cannot_be_sent_is_a_value_error(draft: Draft) -> None:
         ({"k0": None}, "n is missing"),
         ({"k1": 65}, "num_accepted must be"),
         ({"k2": -1}, "token must be"),
+        ({"k2": 2**24}, "token must be"),
         ({"k2": None, "k3": None}, "worker is missing"),
         ({"k3": "a/b"}, "is not a valid name"),
         ({"k3": "+"}, "is not a valid name"),

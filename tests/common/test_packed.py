@@ -148,6 +148,12 @@ def test_a_long_block_is_several_numbers_of_which_none_is_long() -> None:
     assert len(numbers) == 10
 
 
+def test_a_block_may_come_in_one_number_for_each_of_64_tokens() -> None:
+    block = random_block(limits.MAX_BLOCK_TOKENS, 2)
+    numbers = [number for one in block for number in numbers_of((one,))]
+    assert expect(Draft, decode_to_worker(packed_draft(*numbers))).block[-1].token == block[-1].token
+
+
 def test_three_bytes_an_id_are_spent_on_the_context_alone() -> None:
     block = (drawn(typical_lattice(16, vocab_size=151936)),)
     assert DraftKey.ID_BYTES not in loads(encode(Draft(7, 2, 40, (1, 2, 3), block, check=99)))

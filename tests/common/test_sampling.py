@@ -17,7 +17,15 @@ from common.sampling.distribution import (
     softmax,
     top_ids,
 )
-from common.sampling.randomness import Purpose, gumbel_noise, uniform, uniforms
+from common.sampling.randomness import (
+    MAX_SEED,
+    Purpose,
+    gumbel_noise,
+    gumbel_noise_at,
+    least_word,
+    uniform,
+    uniforms,
+)
 
 
 def random_probs(seed: int, size: int, scale: float) -> np.ndarray:
@@ -50,6 +58,20 @@ def test_the_purposes_keep_their_codes() -> None:
 
 def test_gumbel_noise_is_made_of_the_coupling_numbers() -> None:
     assert np.exp(-np.exp(-gumbel_noise(5, 6, 8))) == pytest.approx(uniforms(5, 6, Purpose.COUPLING, 8))
+
+
+def test_the_noise_of_a_few_ids_is_that_of_all() -> None:
+    for seed, position in ((0, 0), (9, 700), (MAX_SEED, 2**31)):
+        ids = np.random.default_rng(seed).integers(1000, size=40)
+        expected = gumbel_noise(seed, position, 1000)[ids]
+        assert (gumbel_noise_at(seed, position, ids) == expected).all()
+
+
+def test_the_least_word_is_below_every_word_with_that_much_noise() -> None:
+    for noise in (-3.0, -1.0, 0.0, 3.0, 20.0, 36.0, 800.0):
+        number = ((least_word(noise) >> 12) + 0.5) * 2.0**-52
+        assert -np.log(-np.log(number)) <= noise
+    assert least_word(5.0) > 2**63
 
 
 def test_a_draw_never_takes_a_token_of_probability_0() -> None:

@@ -114,7 +114,7 @@ def test_a_long_text_is_audited_in_pieces() -> None:
         MAX_CONTEXT_PROBS,
         300 - MAX_CONTEXT_PROBS,
     ]
-    assert audit.tally.num_measured == 300
+    assert (audit.tally.num_measured, audit.tally.num_audits) == (300, 2)
 
 
 def test_what_a_lost_correction_left_unmeasured_is_asked_again() -> None:

@@ -18,7 +18,7 @@ from common.sampling.distribution import (
     top_ids,
     warp,
 )
-from common.sampling.randomness import MAX_SEED, Purpose, gumbel_noise, gumbel_noise_at, least_word, uniform
+from common.sampling.randomness import Purpose, gumbel_noise, uniform
 from common.sampling.shares import decode_shares
 from edge_agent.policy.cheapest_k import cheapest_num_ids
 from edge_agent.policy.head import NUM_LISTED, SMALL, Head
@@ -190,20 +190,6 @@ def test_cu_hlm_sends_the_largest_probabilities_of_the_whole_row(row: str) -> No
 def test_greedy_takes_the_first_of_the_largest(row: str) -> None:
     logits = ROWS[row]()
     assert policy("lossless", Sampling(0.0)).propose(logits, 3).draft.token == np.argmax(logits)
-
-
-def test_the_noise_of_a_few_ids_is_that_of_all() -> None:
-    for seed, position in ((0, 0), (9, 700), (MAX_SEED, 2**31)):
-        ids = np.random.default_rng(seed).integers(SIZE, size=40)
-        expected = gumbel_noise(seed, position, SIZE)[ids]
-        assert (gumbel_noise_at(seed, position, ids) == expected).all()
-
-
-def test_the_least_word_is_below_every_word_with_that_much_noise() -> None:
-    for noise in (-3.0, -1.0, 0.0, 3.0, 20.0, 36.0, 800.0):
-        number = ((least_word(noise) >> 12) + 0.5) * 2.0**-52
-        assert -np.log(-np.log(number)) <= noise
-    assert least_word(5.0) > 2**63
 
 
 # -- uncertainty ---------------------------------------------------------------------------------------

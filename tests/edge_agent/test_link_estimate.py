@@ -78,6 +78,10 @@ def test_an_answer_to_nothing_is_ignored_and_forgotten_drafts_do_not_pile_up() -
     for n in range(10 * MAX_PENDING):
         estimate.sent(n, 100, now=0.0)
     assert len(estimate._pending) == MAX_PENDING
+    estimate.answered(0, 0.0, now=1.0)
+    assert estimate._num_drafts == 0  # the oldest are forgotten
+    estimate.answered(10 * MAX_PENDING - 1, 0.0, now=1.0)
+    assert estimate._num_drafts == 1
 
 
 def test_the_estimates_begin_with_the_fourth_answer() -> None:
@@ -164,6 +168,18 @@ def test_a_gate_that_a_slow_link_has_shut_asks_now_and_then_and_opens_when_the_l
     gate = tuner(learnt([50, 400, 120] * 100, byte_time=slow), rejection_cost=0.4)
     assert asks(gate, slow, 10 * (PROBE_AFTER + 1)) == ([False] * PROBE_AFTER + [True]) * 10
     assert all(asks(gate, BYTE_TIME, 60)[-20:])
+
+
+@pytest.mark.parametrize(
+    ("num_silent", "is_old"), [(1, False), (PROBE_AFTER - 1, False), (PROBE_AFTER, True)]
+)
+def test_only_a_long_silence_makes_what_is_known_of_the_link_old(num_silent: int, is_old: bool) -> None:
+    gate = tuner(learnt([100] * 50))
+    for _ in range(num_silent):
+        gate.ended(Tally(), Experience(0.01))
+    gate.link.sent("new", 100, now=0.0)
+    gate.link.answered("new", 0.0, now=10.0)
+    assert (present(gate.link.times).round_trip > 1.0) == is_old
 
 
 def test_before_the_link_is_known_the_schemes_numbers_hold() -> None:

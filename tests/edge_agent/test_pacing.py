@@ -12,6 +12,8 @@ from edge_agent.session.pacing import MAX_IN_FLIGHT, Experience, InTheAir, Pacin
 from edge_agent.session.pass_time import PassTime
 from edge_agent.session.plan import LONGEST, Times, best_plan, hold_rate, pipeline_rate
 from edge_agent.session.rejection_rate import RejectionRate
+from edge_agent.session.sending import is_enough_ahead
+from tests.support.narrowing import present
 
 NOTHING = InTheAir(0, 0.0)
 SLOW = Times(draft=0.03, network=0.02, base=0.37, slope=0.01)  # two models on one CPU
@@ -59,6 +61,19 @@ def test_no_fixed_length_is_much_faster_than_the_plan(times: Times, rejection: f
     assert plan.rate >= 0.95 * hold_rate(times, rejection, other, 0)
 
 
+@given(times_of, st.floats(0.01, 0.9))
+def test_where_nothing_is_drafted_ahead_no_length_is_faster_than_the_plans(
+    times: Times, rejection: float
+) -> None:
+    plan = best_plan(times, rejection, drafts_ahead=False)
+    best = max(hold_rate(times, rejection, one, 0) for one in range(1, LONGEST + 1))
+    assert plan.rate == pytest.approx(best)
+
+
+def test_where_drafting_takes_longest_text_that_is_mostly_rejected_goes_up_token_by_token() -> None:
+    assert best_plan(Times(0.3, 0.001, 0.01, 0.01), 0.8, drafts_ahead=False).length == 1
+
+
 def test_a_slow_worker_is_asked_one_draft_at_a_time_and_a_far_one_in_a_pipeline() -> None:
     assert not best_plan(SLOW, 0.4, drafts_ahead=True).is_pipeline
     assert best_plan(QUICK, 0.1, drafts_ahead=True).is_pipeline
@@ -87,6 +102,23 @@ def test_with_a_slow_worker_nothing_goes_up_before_the_answer() -> None:
 def test_in_a_pipeline_uncertain_tokens_go_up_while_others_are_in_flight() -> None:
     assert length(measured(QUICK, 0.1), 0.3, InTheAir(1, 0.1)) <= 2
     assert 2 < length(measured(QUICK, 0.1), 0.01, InTheAir(1, 0.1)) <= LONGEST
+
+
+def test_in_a_pipeline_no_draft_follows_another_before_half_a_pass_is_drafted() -> None:
+    times = Times(draft=0.01, network=0.2, base=0.1, slope=0.0)
+    due = [is_enough_ahead(times, 0.1, num, 0.0, 1.0, behind=True) for num in (1, 4, 6, 20)]
+    assert due == [False, False, True, True]
+    assert is_enough_ahead(times, 0.1, 1, 0.0, 1.0, behind=False)
+
+
+def test_no_more_is_drafted_ahead_than_the_next_block_holds() -> None:
+    pacing, held = measured(SLOW, 0.4), Held()
+    most = present(pacing.plan).most
+    assert most < LONGEST
+    while len(held) < most:
+        assert pacing.drafts_ahead(held, InTheAir(1, 0.1))
+        held.add(10 + len(held), DraftToken(1), 0.0)
+    assert not pacing.drafts_ahead(held, InTheAir(1, 0.1))
 
 
 def test_what_will_hardly_stand_is_not_drafted_ahead() -> None:
@@ -158,6 +190,25 @@ def test_the_next_text_begins_with_what_this_one_has_shown() -> None:
     assert after.network == pytest.approx(0.02)
 
 
+@pytest.mark.parametrize(
+    ("draft", "network", "num_passes"), [(None, 0.02, 20), (0.03, None, 20), (0.03, 0.02, 1)]
+)
+def test_there_is_no_plan_while_one_of_its_times_is_missing(
+    draft: float | None, network: float | None, num_passes: int
+) -> None:
+    known = PassTime()
+    for _ in range(num_passes):
+        known.observe(0.4, 5)
+    assert Pacing(None, experience=Experience(draft, network, known)).plan is None
+
+
+def test_the_next_text_begins_with_the_same_line_of_passes() -> None:
+    known = PassTime()
+    for num_positions in (1, 2) * 10:
+        known.observe(0.05 * num_positions, num_positions)
+    assert known.remembered().slope == pytest.approx(known.slope) != 0.0
+
+
 def test_a_pass_is_a_line_over_its_positions() -> None:
     known = passes(Times(0.03, 0.02, base=0.37, slope=0.01))
     assert known.base == pytest.approx(0.37, abs=0.02)
@@ -189,6 +240,7 @@ def test_held_tokens_are_in_pieces_where_others_were_skipped() -> None:
         held.add(position, DraftToken(position), 0.5)
     assert [(piece.start, piece.end) for piece in held.pieces] == [(5, 7), (9, 11), (12, 13)]
     assert math.exp(-held.hazard) == pytest.approx(0.5**5)
+    assert [math.exp(-piece.hazard) for piece in held.pieces] == pytest.approx([0.25, 0.25, 0.5])
     held.cut(10)
     assert [(piece.start, piece.end) for piece in held.pieces] == [(5, 7), (9, 10)]
     assert held.start == 5

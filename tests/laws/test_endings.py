@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.protocol.messages import Draft, Reason, Refusal
+from common.protocol.messages import Correction, Draft, Reason, Refusal
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate
-from tests.support.circle import Chosen, Circle
+from tests.support.circle import PROMPT, Chosen, Circle
 from tests.support.narrowing import expect, present
 
 HOLDING = ["hlm", "lossless", "coupled"]
@@ -136,6 +136,27 @@ def test_the_end_of_room_of_a_stream_is_told_with_its_last_token() -> None:
     began = circle.now
     circle.settle()
     assert (len(circle.text), circle.now) == (6, began)
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_the_end_of_room_of_a_stream_ends_nothing_while_tokens_before_it_are_missing(more: int) -> None:
+    circle = Circle(scheme="llm", worker_limit=10)
+    circle.advance(Correction(0, 0, 7, "w0"))
+    circle.advance(Refusal(0, Reason.TOO_LONG, "w0", "no room", have=len(PROMPT) + 1 + more))
+    assert circle.edge.tally.num_ignored == 1
+    circle.advance(Correction(0, 0, 8, "w0", index=1))
+    assert circle.text == [7, 8]
+    assert circle.edge.worker == "w0"
+
+
+def test_only_the_first_token_of_a_stream_tells_how_long_an_answer_takes() -> None:
+    circle = Circle(scheme="llm")
+    circle.advance(Correction(0, 0, 7, "w0"))
+    before = circle.edge.round_trip.smoothed
+    circle.pass_time(0.3)
+    circle.advance(Correction(0, 0, 8, "w0", index=1))
+    assert circle.text == [7, 8]
+    assert circle.edge.round_trip.smoothed == before
 
 
 @pytest.mark.parametrize("scheme", [*DRAFTING[:-1], "llm"])

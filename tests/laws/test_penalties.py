@@ -58,6 +58,17 @@ def test_presence_and_frequency_spare_the_prompt_and_count_the_answer() -> None:
     assert logits.tolist() == [0.0] * 6
 
 
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(presence_penalty=1.0), [0.0, -1.0, -1.0]),
+        (Sampling(frequency_penalty=0.5), [0.0, -0.5, -1.0]),
+    ],
+)
+def test_presence_and_frequency_act_alone_too(sampling: Sampling, expected: list[float]) -> None:
+    assert penalised(np.zeros(3, np.float32), [1, 2, 2], sampling).tolist() == expected
+
+
 @given(st.lists(st.integers(0, 39), min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_the_order_in_which_positions_are_asked_for_does_not_matter(
     tokens: list[int], rng: random.Random
