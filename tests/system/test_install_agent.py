@@ -1,6 +1,7 @@
 """deploy/install-agent into an empty folder: checks first, twice the same, uninstalled without a trace.
 
-What a whole system would add is not run here: systemctl, and pip's downloads.
+What a whole system would add is not run here: systemctl, and pip's downloads. By hand it was run in a clean
+Debian 12 (docs/operating.md).
 """
 
 import os
@@ -17,7 +18,8 @@ from tests.support.distribution import ROOT, build, copy_repository
 
 SCRIPT = ROOT / "deploy" / "install-agent"
 PACKAGES = os.pathsep.join(one for one in sys.path if Path(one).name in ("site-packages", "dist-packages"))
-OFFLINE = {"PIP_NO_INDEX": "1", "PYTHONPATH": PACKAGES}  # what it depends on is found in this environment
+# what it depends on is found in this environment; "0" turns the isolation of builds off (pip's reading)
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PYTHONPATH": PACKAGES}
 NEEDS_SHELLCHECK = pytest.mark.skipif(
     shutil.which("shellcheck") is None, reason="shellcheck is not installed"
 )
@@ -141,6 +143,33 @@ def test_a_dry_run_prints_and_changes_nothing(root: Path, wheel: Path) -> None:
     assert f"-m venv --clear {root}/opt/hybrid-lm" in done.stdout
     assert f"would write: {root}/etc/hybrid-lm/agent.toml" in done.stdout
     assert list(root.iterdir()) == []
+
+
+def test_without_systemd_it_refuses(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "dirname", "id", "uname", "getconf"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    done = run("--dry-run", environment={"PATH": str(programs)})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no systemd here: install with pip" in done.stderr
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd runs here")
+def test_in_an_image_the_socket_is_enabled_but_not_started(wheel: Path, tmp_path: Path) -> None:
+    done = run("--from", str(wheel), "--dry-run", environment=stand_in(tmp_path, "systemctl", "exit 1"))
+    assert done.returncode == 0, done.stderr
+    assert "would run: systemctl enable hlm-agent.socket\n" in done.stdout
+    assert "starts at the next boot" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_checkout_is_left_as_it_was(root: Path, tmp_path: Path) -> None:
+    checkout = copy_repository(tmp_path / "checkout")
+    before = files(checkout)
+    done = run("--root", str(root), "--from", str(checkout), "--python", sys.executable)
+    assert done.returncode == 0, done.stderr
+    assert files(checkout) == before
 
 
 @pytest.mark.slow
