@@ -17,6 +17,7 @@ import pytest
 from tests.support.distribution import ROOT, build, copy_repository
 
 SCRIPT = ROOT / "deploy" / "install-agent"
+MAKE_DEB = ROOT / "deploy" / "make-deb"
 PACKAGES = os.pathsep.join(one for one in sys.path if Path(one).name in ("site-packages", "dist-packages"))
 # what it depends on is found in this environment; "0" turns the isolation of builds off (pip's reading)
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PYTHONPATH": PACKAGES}
@@ -65,8 +66,9 @@ def any_wheel(tmp_path: Path) -> Path:
 
 
 @NEEDS_SHELLCHECK
-def test_shellcheck_finds_nothing() -> None:
-    done = subprocess.run(["shellcheck", str(SCRIPT)], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("script", [SCRIPT, MAKE_DEB], ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
     assert done.stdout == ""
 
 
@@ -211,3 +213,36 @@ def test_a_failed_installation_leaves_nothing_behind(root: Path, wheel: Path) ->
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert files(root) == []
     assert not (root / "opt" / "hybrid-lm").exists()
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+def test_a_debian_package_carries_a_bundle_and_its_installer(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    (bundle / "wheels").mkdir(parents=True)
+    (bundle / "wheels" / "hybrid_lm-0.1.0-py3-none-any.whl").touch()
+    (bundle / "machine").write_text("aarch64 3.11\n")
+    shutil.copy(SCRIPT, bundle)
+    subprocess.run(["tar", "-cf", "../agent.tar", *os.listdir(bundle)], cwd=bundle, check=True)
+    subprocess.run([str(MAKE_DEB), "agent.tar"], cwd=tmp_path, check=True, capture_output=True)
+
+    package = str(tmp_path / "hybrid-lm-agent_0.1.0_arm64.deb")
+    field = subprocess.check_output(["dpkg-deb", "--field", package, "Depends"], text=True)
+    assert field == "python3 (>= 3.11), python3 (<< 3.12), python3-venv, systemd\n"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, str(tmp_path / "out")], check=True)
+    out = tmp_path / "out"
+    installer = "usr/share/hybrid-lm-agent/install-agent"
+    assert (out / installer).read_bytes() == SCRIPT.read_bytes()
+    for name in ("postinst", "prerm"):
+        assert f"/{installer}" in (out / "DEBIAN" / name).read_text()
+    for name in ("postinst", "prerm", "postrm"):  # another step of dpkg than its own: nothing happens
+        subprocess.run([str(out / "DEBIAN" / name), "upgrade"], check=True)
+
+
+@pytest.mark.parametrize("given", [[], ["nowhere.tar"], [str(SCRIPT)]])
+def test_no_bundle_no_debian_package(given: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(MAKE_DEB), *given], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "bundle" in done.stderr
+    assert list(tmp_path.iterdir()) == []
