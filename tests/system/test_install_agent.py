@@ -240,9 +240,7 @@ def test_a_debian_package_carries_a_bundle_and_its_installer(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("given", [[], ["nowhere.tar"], [str(SCRIPT)]])
 def test_no_bundle_no_debian_package(given: list[str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [str(MAKE_DEB), *given], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([str(MAKE_DEB), *given], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "bundle" in done.stderr
     assert list(tmp_path.iterdir()) == []
