@@ -6,7 +6,11 @@ TORCH ?= torch==2.13.0
 MUTANTS ?= 300
 BIN := $(VENV)/bin
 
+<<<<<<< HEAD
 .PHONY: demo test test-slow test-lowest mutation lint dist chaos fuzz soak results real-models pair clean
+=======
+.PHONY: demo test test-slow test-lowest test-arm64 mutation lint dist chaos fuzz soak results pair clean
+>>>>>>> main
 
 demo: $(VENV)/.demo
 	./mosquitto/install
@@ -48,6 +52,16 @@ test-lowest:
 	$(LOWEST)-export/bin/python -m pip install --quiet --constraint deploy/lowest-export.txt --editable '.[edge,export]' \
 	  pytest hypothesis filelock
 	$(LOWEST)-export/bin/python -m pytest tests/edge_agent/test_export.py
+
+# an agent on an emulated Debian 12 for arm64, without torch: its texts against a broker and a worker outside are those
+# of this machine; then the tests that need only an agent, there
+test-arm64: export ARM64_ROOT := $(abspath $(VENV))-arm64
+test-arm64: $(VENV)/.dev
+	./mosquitto/install
+	PYTHON=$(BIN)/python deploy/arm64/make-root $(ARM64_ROOT)
+	$(BIN)/python -m pytest -s -m slow tests/system/test_arm64.py
+	cd $(ARM64_ROOT)/opt/source && $(ARM64_ROOT)/python -m pytest -p no:cacheprovider -m "not slow" \
+	  tests/common tests/edge_agent tests/laws
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -131,4 +145,4 @@ $(VENV)/.torch:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-arm64 $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

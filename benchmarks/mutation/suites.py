@@ -76,7 +76,6 @@ SUITES = (
             "tests/edge_agent/test_risk_control.py",
         ),
         impure=("edge_agent/tuning/calibration_file.py",),
-        skipped=("tests/edge_agent/test_risk_control.py::test_the_command_writes_its_page",),
     ),
     Suite(
         "cloud_worker/session",

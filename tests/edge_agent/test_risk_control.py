@@ -1,32 +1,19 @@
 """Risk that is kept: the curve, the control in known worlds, and a real agent on shifted prompts."""
 
-import asyncio
-import csv
 import math
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.agent import EdgeAgent
-from edge_agent.config import AgentConfig
 from edge_agent.policy.rejection_fit import Fit
-from edge_agent.report import Report
 from edge_agent.session.pacing import Experience
 from edge_agent.session.tally import Tally
 from edge_agent.session.transcript import Fate
 from edge_agent.tuning.calibration import OperatingPoint
 from edge_agent.tuning.risk_control import PATIENCE, RiskControl, RiskCurve
 from edge_agent.tuning.tuner import Tuner
-from evaluation.__main__ import main
-from evaluation.local.broker import LocalBroker
-from evaluation.local.worker import LocalWorker
-from evaluation.risk.domains import DOMAINS
-from evaluation.risk.measuring import Answered, Run
-from evaluation.smart_home.held_out import held_out
 from tests.support.narrowing import present
 
 POINTS = (OperatingPoint(0.0, 0.0, 1.0), OperatingPoint(0.1, 0.001, 0.4), OperatingPoint(0.4, 0.016, 0.1))
@@ -128,84 +115,3 @@ def test_what_was_not_measured_does_not_steer() -> None:
 def test_the_share_of_audits_is_kept(share: float, expected: int) -> None:
     tuner = Tuner(0.08, Fit(1.0, 0.0), audit_share=share)
     assert sum(tuner.wants_audit() for _ in range(100)) == expected
-
-
-# -- a real agent ----------------------------------------------------------------------------------------
-
-
-async def measured(config: AgentConfig, prompts: list[str]) -> list[Report]:
-    reports: list[Report] = []
-    async with EdgeAgent.open(config) as agent:
-        for seed, prompt in enumerate(prompts):
-            generation = agent.generate(prompt, seed=seed)
-            async for _ in generation:
-                pass
-            await agent.audited()
-            statistics = agent.link_statistics
-            reports.append(Report.of(generation, statistics, statistics, agent.risk))
-    return reports
-
-
-def test_on_shifted_prompts_a_steered_threshold_risks_less_than_a_fixed_one(broker: LocalBroker) -> None:
-    prompts = [DOMAINS["shifted"](each.command) for each in held_out(25)]
-    common = AgentConfig(broker=broker.url, scheme="opportunistic", temperature=1.0)
-    with LocalWorker(broker.url):
-        fixed = asyncio.run(measured(replace(common, threshold=0.6, audit=1.0), prompts))
-        steered = asyncio.run(measured(replace(common, risk=0.05), prompts))
-        again = asyncio.run(measured(replace(common, threshold=steered[3].threshold), prompts[:4]))
-    for reports in (fixed, steered):
-        assert all(report.num_measured == report.num_skipped for report in reports)
-    of_fixed, of_steered = (present(each[-1].measured_risk_of_agent) for each in (fixed, steered))
-    assert of_fixed > 2 * 0.05
-    assert of_steered < 0.6 * of_fixed
-    assert steered[-1].threshold < steered[0].threshold
-    # law 3: the threshold that the report names makes the text again
-    assert again[3].text == steered[3].text
-
-
-@pytest.mark.slow
-def test_on_shifted_prompts_the_steered_risk_is_epsilon_and_the_fixed_one_a_multiple(tmp_path: Path) -> None:
-    command = ["risk", "--num", "120", "--epsilon", "0.05", "--out", str(tmp_path)]
-    assert main(command) == 0  # every steered run within a fifth, or all skipped
-    with (tmp_path / "risk.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["domain"] == "shifted" and row["mode"] == "fixed"]
-    assert sum(float(row["lost"]) for row in rows) > 2 * 0.05 * sum(int(row["tokens"]) for row in rows)
-
-
-def a_run(risk: float, skip_rate: float, epsilon: float = 0.05) -> Run:
-    lost = Answered(0.1, 1000, round(1000 * skip_rate), 1, 1, round(1000 * skip_rate), 1000 * risk)
-    return Run("shifted", "steered", epsilon, (lost,))
-
-
-@pytest.mark.parametrize(
-    ("risk", "skip_rate", "is_kept"),
-    [
-        (0.05, 0.8, True),
-        (0.0599, 0.8, True),
-        (0.061, 0.8, False),
-        (0.061, 1.0, False),
-        (0.039, 0.8, False),
-        (0.039, 1.0, True),
-    ],
-)
-def test_a_risk_is_kept_within_a_fifth_or_below_it_when_all_is_skipped(
-    risk: float, skip_rate: float, is_kept: bool
-) -> None:
-    assert a_run(risk, skip_rate).is_kept is is_kept
-
-
-def test_the_command_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["risk", "--num", "2", "--epsilon", "0.05", "--out", str(tmp_path)]) == 0
-    page = (tmp_path / "risk.md").read_text()
-    assert page.count("| 0.05 | shifted |") == 2
-    assert len((tmp_path / "risk.csv").read_text().splitlines()) == 1 + 2 * 2 * len(DOMAINS)
-    assert (tmp_path / "risk.svg").exists()
-    assert "epsilon 0.05, shifted, steered: risk" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("flags", [("--num", "0"), ("--epsilon", "0"), ("--epsilon", "2")])
-def test_the_command_refuses_numbers_without_sense(
-    flags: tuple[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["risk", *flags]) == 2
-    assert "evaluation risk: --" in capsys.readouterr().err

@@ -176,6 +176,31 @@ def test_the_images_are_built_from_what_there_is() -> None:
             assert words[1].removeprefix("--from=") in stages()
 
 
+@pytest.mark.parametrize("stage", ["build-agent", "build-worker"])
+def test_what_an_image_copies_makes_a_wheel(stage: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for words in (one for one in stages()[stage] if one[0] == "COPY"):
+        for name in words[1:-1]:
+            copy = source / words[-1] / Path(name).name if words[-1].endswith("/") else source / words[-1]
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, copy)
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(source),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
 def test_what_runs_is_no_root_and_one_of_our_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     for target in ("worker", "agent"):
         instructions = stages()[target]

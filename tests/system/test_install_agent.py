@@ -1,6 +1,7 @@
 """deploy/install-agent into an empty folder: checks first, twice the same, uninstalled without a trace.
 
-What a whole system would add is not run here: systemctl, and pip's downloads.
+What a whole system would add is not run here: systemctl, and pip's downloads. By hand it was run in a clean
+Debian 12 (docs/operating.md).
 """
 
 import os
@@ -16,8 +17,10 @@ import pytest
 from tests.support.distribution import ROOT, build, copy_repository
 
 SCRIPT = ROOT / "deploy" / "install-agent"
+MAKE_DEB = ROOT / "deploy" / "make-deb"
 PACKAGES = os.pathsep.join(one for one in sys.path if Path(one).name in ("site-packages", "dist-packages"))
-OFFLINE = {"PIP_NO_INDEX": "1", "PYTHONPATH": PACKAGES}  # what it depends on is found in this environment
+# what it depends on is found in this environment; "0" turns the isolation of builds off (pip's reading)
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PYTHONPATH": PACKAGES}
 NEEDS_SHELLCHECK = pytest.mark.skipif(
     shutil.which("shellcheck") is None, reason="shellcheck is not installed"
 )
@@ -63,8 +66,9 @@ def any_wheel(tmp_path: Path) -> Path:
 
 
 @NEEDS_SHELLCHECK
-def test_shellcheck_finds_nothing() -> None:
-    done = subprocess.run(["shellcheck", str(SCRIPT)], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("script", [SCRIPT, MAKE_DEB], ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
     assert done.stdout == ""
 
 
@@ -143,6 +147,33 @@ def test_a_dry_run_prints_and_changes_nothing(root: Path, wheel: Path) -> None:
     assert list(root.iterdir()) == []
 
 
+def test_without_systemd_it_refuses(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "dirname", "id", "uname", "getconf"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    done = run("--dry-run", environment={"PATH": str(programs)})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no systemd here: install with pip" in done.stderr
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd runs here")
+def test_in_an_image_the_socket_is_enabled_but_not_started(wheel: Path, tmp_path: Path) -> None:
+    done = run("--from", str(wheel), "--dry-run", environment=stand_in(tmp_path, "systemctl", "exit 1"))
+    assert done.returncode == 0, done.stderr
+    assert "would run: systemctl enable hlm-agent.socket\n" in done.stdout
+    assert "starts at the next boot" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_checkout_is_left_as_it_was(root: Path, tmp_path: Path) -> None:
+    checkout = copy_repository(tmp_path / "checkout")
+    before = files(checkout)
+    done = run("--root", str(root), "--from", str(checkout), "--python", sys.executable)
+    assert done.returncode == 0, done.stderr
+    assert files(checkout) == before
+
+
 @pytest.mark.slow
 def test_installed_twice_configured_and_uninstalled(root: Path, tmp_path: Path) -> None:
     wheel = build(copy_repository(tmp_path / "source"), tmp_path / "dist").wheel
@@ -182,3 +213,34 @@ def test_a_failed_installation_leaves_nothing_behind(root: Path, wheel: Path) ->
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert files(root) == []
     assert not (root / "opt" / "hybrid-lm").exists()
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+def test_a_debian_package_carries_a_bundle_and_its_installer(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    (bundle / "wheels").mkdir(parents=True)
+    (bundle / "wheels" / "hybrid_lm-0.1.0-py3-none-any.whl").touch()
+    (bundle / "machine").write_text("aarch64 3.11\n")
+    shutil.copy(SCRIPT, bundle)
+    subprocess.run(["tar", "-cf", "../agent.tar", *os.listdir(bundle)], cwd=bundle, check=True)
+    subprocess.run([str(MAKE_DEB), "agent.tar"], cwd=tmp_path, check=True, capture_output=True)
+
+    package = str(tmp_path / "hybrid-lm-agent_0.1.0_arm64.deb")
+    field = subprocess.check_output(["dpkg-deb", "--field", package, "Depends"], text=True)
+    assert field == "python3 (>= 3.11), python3 (<< 3.12), python3-venv, systemd\n"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, str(tmp_path / "out")], check=True)
+    out = tmp_path / "out"
+    installer = "usr/share/hybrid-lm-agent/install-agent"
+    assert (out / installer).read_bytes() == SCRIPT.read_bytes()
+    for name in ("postinst", "prerm"):
+        assert f"/{installer}" in (out / "DEBIAN" / name).read_text()
+    for name in ("postinst", "prerm", "postrm"):  # another step of dpkg than its own: nothing happens
+        subprocess.run([str(out / "DEBIAN" / name), "upgrade"], check=True)
+
+
+@pytest.mark.parametrize("given", [[], ["nowhere.tar"], [str(SCRIPT)]])
+def test_no_bundle_no_debian_package(given: list[str], tmp_path: Path) -> None:
+    done = subprocess.run([str(MAKE_DEB), *given], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "bundle" in done.stderr
+    assert list(tmp_path.iterdir()) == []

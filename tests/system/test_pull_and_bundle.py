@@ -194,3 +194,5 @@ def test_a_bundle_is_installed_without_a_network(tmp_path: Path) -> None:
     assert settings == 'model = "/var/lib/hybrid-lm/models/small"\nbroker = "mqtt://host"\nscheme = "slm"\n'
     installed = root / "var/lib/hybrid-lm/models/small"
     assert (installed / GRAPH).read_bytes() == (DEMO_FOLDER / GRAPH).read_bytes()
+    subprocess.run([*command[:4], "--uninstall", "--purge"], check=True)
+    assert not (root / "var/lib/hybrid-lm").exists()
