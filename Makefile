@@ -6,11 +6,7 @@ TORCH ?= torch==2.13.0
 MUTANTS ?= 300
 BIN := $(VENV)/bin
 
-<<<<<<< HEAD
-.PHONY: demo test test-slow test-lowest mutation lint dist chaos fuzz soak results real-models pair clean
-=======
-.PHONY: demo test test-slow test-lowest test-arm64 mutation lint dist chaos fuzz soak results pair clean
->>>>>>> main
+.PHONY: demo test test-slow test-lowest test-arm64 mutation lint dist chaos fuzz soak results real-models pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
