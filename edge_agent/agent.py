@@ -29,6 +29,7 @@ from edge_agent.assembly import (
 )
 from edge_agent.config import AgentConfig
 from edge_agent.device.machine import threads_here
+from edge_agent.device.memory import release_free_memory
 from edge_agent.device.power import POWERS, Pace
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import ModelInfo, read_info
@@ -56,9 +57,9 @@ _log = logging.getLogger(__name__)
 class EdgeAgent:
     """One device; use `open`. Generations run one at a time: a second one waits for the first."""
 
-    def __init__(self, config: AgentConfig, info: ModelInfo, model: NextTokenModel) -> None:
+    def __init__(self, config: AgentConfig, info: ModelInfo, text: Text, model: NextTokenModel) -> None:
         self.config = config
-        self.text = Text.load(info)
+        self.text = text
         self._instructions = build_instructions(config)
         if self._instructions and not self.text.has_chat_template:
             raise ModelError(
@@ -90,13 +91,15 @@ class EdgeAgent:
         if info.unhonoured:
             fields = ", ".join(info.unhonoured)
             _log.warning("not applied from the model's generation_config.json: %s", fields)
+        text = Text.load(info)  # before the model: what only loading needs is free again
+        release_free_memory()
         model = model or DraftModel.load(
             folder,
             model_file=config.model_file,
             num_threads=threads_here(config.num_threads, info.num_bytes, POWERS[config.power].max_threads),
             providers=config.providers,
         )
-        agent = cls(config, info, model)
+        agent = cls(config, info, text, model)
         with agent._thread, agent._metrics():
             async with agent._keeping_prompts():
                 if agent._exchange is None:

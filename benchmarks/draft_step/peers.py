@@ -35,9 +35,12 @@ def genai_step(
 
 
 def llama_step(path: Path, num_threads: int, prompt: Sequence[int], sampling: Sampling) -> Callable[[], None]:
-    """Return a step of llama.cpp: choose a token from the logits, and run the model on it."""
-    llama_cpp: Any = import_module("llama_cpp")
-    model = llama_cpp.Llama(
+    """Return a step of llama.cpp: choose a token from the logits, and run the model on it.
+
+    By the library's own functions, because its Python class copies the logits of each step.
+    """
+    llama: Any = import_module("llama_cpp")
+    model = llama.Llama(
         str(path),
         n_ctx=len(prompt) + ROOM,
         n_threads=num_threads,
@@ -45,10 +48,15 @@ def llama_step(path: Path, num_threads: int, prompt: Sequence[int], sampling: Sa
         verbose=False,
     )
     model.eval(list(prompt))
-    choice = {"temp": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p, "min_p": 0.0}
+    chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+    for sampler in _llama_samplers(llama, sampling):
+        llama.llama_sampler_chain_add(chain, sampler)
+    token = (llama.llama_token * 1)()
 
     def step() -> None:
-        model.eval([model.sample(**choice)])
+        token[0] = llama.llama_sampler_sample(chain, model.ctx, -1)
+        if llama.llama_decode(model.ctx, llama.llama_batch_get_one(token, 1)):
+            raise RuntimeError("llama.cpp failed to run")
 
     step()
     return step
@@ -68,3 +76,16 @@ def _genai_search(sampling: Sampling) -> dict[str, object]:
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,
     }
+
+
+def _llama_samplers(llama: Any, sampling: Sampling) -> list[object]:
+    if sampling.greedy:
+        return [llama.llama_sampler_init_greedy()]
+    chosen = [llama.llama_sampler_init_top_k(sampling.top_k)] if sampling.top_k else []
+    if sampling.top_p < 1.0:
+        chosen.append(llama.llama_sampler_init_top_p(sampling.top_p, 1))
+    return [
+        *chosen,
+        llama.llama_sampler_init_temp(sampling.temperature),
+        llama.llama_sampler_init_dist(1),
+    ]

@@ -7,7 +7,8 @@ from edge_agent.doctor.facts import Facts, Machine, Model
 from edge_agent.doctor.finding import Finding, fail, mib, ok, warn
 
 HOT = 75.0  # degrees Celsius; small boards slow down at 80 to 85
-RUNTIME_BYTES = 120 * MIB  # of the process beside weights and cache
+LEAST_RUNTIME_BYTES = 120 * MIB  # of the process beside weights and cache, without which it is hopeless
+RUNTIME_BYTES = 200 * MIB  # beside weights and cache, with a vocabulary of 50,000 to 150,000
 TOO_EARLY = 2025  # a year before this release: the clock was never set
 
 
@@ -19,9 +20,9 @@ def machine_findings(facts: Facts) -> Iterator[Finding]:
     yield from _clock(facts)
 
 
-def needed_bytes(model: Model, num_positions: int) -> int:
+def needed_bytes(model: Model, num_positions: int, runtime_bytes: int = RUNTIME_BYTES) -> int:
     """Memory of an agent with this model after `num_positions`: weights, cache, and the rest."""
-    return model.num_bytes + (model.position_bytes or 0) * num_positions + RUNTIME_BYTES
+    return model.num_bytes + (model.position_bytes or 0) * num_positions + runtime_bytes
 
 
 def _processor(machine: Machine) -> Iterator[Finding]:
@@ -62,7 +63,7 @@ def _memory(facts: Facts) -> Iterator[Finding]:
         return
     full = needed_bytes(model, facts.wanted_positions)
     text += f"; the model needs about {mib(full)} at {facts.wanted_positions} positions"
-    yield _judged_memory(memory, text, needed_bytes(model, 0), full)
+    yield _judged_memory(memory, text, needed_bytes(model, 0, LEAST_RUNTIME_BYTES), full)
 
 
 def _judged_memory(memory: Memory, text: str, least: int, full: int) -> Finding:

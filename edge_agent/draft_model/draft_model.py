@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from edge_agent.device.memory import release_free_memory, release_read_pages
 from edge_agent.draft_model.canonical_runs import RUN, kept, runs
 from edge_agent.draft_model.files import read_info
 from edge_agent.draft_model.graph import Graph, read_graph
@@ -90,7 +91,13 @@ class DraftModel:
             cache: Cache = SharedCache(session, graph.cache, info.max_positions)
         else:
             cache = GrowingCache(session, graph.cache)
-        return cls(session, graph, cache, info.max_positions, info.graph_files)
+        model = cls(session, graph, cache, info.max_positions, info.graph_files)
+        for (
+            path
+        ) in info.graph_files:  # ONNX Runtime has read the weights, and keeps most in an order of its own
+            release_read_pages(path)
+        release_free_memory()
+        return model
 
     @property
     def position_bytes(self) -> int:

@@ -32,6 +32,10 @@ _SIGNS_OF_AGE = (
     "is not a registered function/op",
     "No Op registered for",
 )
+# onnxruntime-genai's graphs with this operator share a quantised embedding with the head, through a Reshape.
+# Folded, it is a copy of the embedding in memory; as a node it copies nothing, and costs nothing.
+_SHARED_EMBEDDING = b"GatherBlockQuantized"
+_MAX_HEADER = 1 << 26  # bytes: a graph whose weights are in it is larger
 _SILENT = 4  # ONNX Runtime's log level: failures are raised, and printed once
 
 if is_declined(
@@ -91,7 +95,10 @@ class OnnxSession:
         options.intra_op_num_threads = num_threads
         options.log_severity_level = _SILENT
         try:
-            session = ort.InferenceSession(path, options, providers=[*providers, CPU])
+            left_out = ["ConstantFolding"] if _shares_embedding(path) else []
+            session = ort.InferenceSession(
+                path, options, providers=[*providers, CPU], disabled_optimizers=left_out
+            )
         except _FAILURES as error:
             raise _cannot_load(path, error) from error
         for name in providers:
@@ -134,6 +141,13 @@ class OnnxSession:
         """Return all outputs of the last run by name."""
         names = (output.name for output in self.outputs)
         return dict(zip(names, binding.io.get_outputs(), strict=True))
+
+
+def _shares_embedding(path: Path) -> bool:
+    try:
+        return path.stat().st_size <= _MAX_HEADER and _SHARED_EMBEDDING in path.read_bytes()
+    except OSError:
+        return False  # ONNX Runtime says what is wrong
 
 
 def _cannot_load(path: Path, error: Exception) -> ModelError:

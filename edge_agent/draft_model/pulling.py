@@ -18,7 +18,7 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import build_hf_headers
 
 from edge_agent.draft_model.files import read_info
-from edge_agent.draft_model.source import FAILURES, TEXT_FILES, TIMEOUT, cannot_fetch, graphs_to_fetch
+from edge_agent.draft_model.hub import FAILURES, TEXT_FILES, TIMEOUT, cannot_fetch, graphs_to_fetch
 from edge_agent.errors import ModelError
 
 _BLOCK = 1024 * 1024

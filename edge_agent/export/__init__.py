@@ -13,8 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from edge_agent.draft_model.hub import TEXT_FILES, fetch
 from edge_agent.draft_model.onnx_session import ON_CUDA
-from edge_agent.draft_model.source import TEXT_FILES, fetch, local_folder
+from edge_agent.draft_model.source import local_folder
 from edge_agent.errors import ModelError
 
 if TYPE_CHECKING:

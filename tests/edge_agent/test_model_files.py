@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from common.sampling.distribution import Sampling
-from edge_agent.draft_model import source as model_source
+from edge_agent.draft_model import hub as model_hub
 from edge_agent.draft_model.choice import choose
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import DEMO_FOLDER, read_info
@@ -131,7 +131,7 @@ def test_demo_and_folders_are_found_without_the_hub(tmp_path: Path, monkeypatch:
     def download(*_: object, **__: object) -> None:
         pytest.fail("asked the hub")
 
-    monkeypatch.setattr(model_source, "snapshot_download", download)
+    monkeypatch.setattr(model_hub, "snapshot_download", download)
     assert resolve("demo") == DEMO_FOLDER
     assert resolve(str(tmp_path)) == tmp_path
 
@@ -148,9 +148,9 @@ class Hub:
         self.files = ["config.json", "onnx/model.onnx", "onnx/model_q4.onnx", "onnx/model_q4.onnx_data"]
         self.folder = folder
         self.patterns: list[str] = []
-        monkeypatch.setattr(model_source, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(model_source, "HfApi", lambda: self)
-        monkeypatch.setattr(model_source, "snapshot_download", self.download)
+        monkeypatch.setattr(model_hub, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(model_hub, "HfApi", lambda: self)
+        monkeypatch.setattr(model_hub, "snapshot_download", self.download)
 
     def model_info(self, name: str, *, timeout: float) -> SimpleNamespace:
         assert (name, timeout < 10) == ("someone/model", True)

@@ -40,6 +40,11 @@ def test_the_agent_loads_neither_torch_nor_transformers(module: str) -> None:
     assert not loaded & {"torch", "transformers", "safetensors", "onnx"}
 
 
+def test_an_agent_with_a_local_model_loads_no_library_of_the_hub() -> None:
+    program = "from edge_agent.agent import EdgeAgent, resolve; resolve('demo')"
+    assert not loaded_by(program) & {"huggingface_hub", "httpx", "httpx2", "requests"}
+
+
 def test_the_worker_loads_no_onnx_runtime() -> None:
     loaded = loaded_by("import cloud_worker.worker")
     assert "torch" in loaded
