@@ -92,9 +92,8 @@ class DraftModel:
         else:
             cache = GrowingCache(session, graph.cache)
         model = cls(session, graph, cache, info.max_positions, info.graph_files)
-        for (
-            path
-        ) in info.graph_files:  # ONNX Runtime has read the weights, and keeps most in an order of its own
+        # ONNX Runtime has read the weights, and keeps most of them in an order of its own
+        for path in info.graph_files:
             release_read_pages(path)
         release_free_memory()
         return model
