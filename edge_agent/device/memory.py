@@ -6,7 +6,7 @@ Law: no byte that anything can read changes. Where the system does not offer it,
 import ctypes
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def _clean_mappings(smaps: str, path: str) -> Iterator[tuple[int, int]]:
             yield mapping
 
 
-def _libc_function(name: str) -> "ctypes._NamedFuncPointer | None":
+def _libc_function(name: str) -> Callable[..., int] | None:
     """A function of the C library, if this is Linux and it has one."""
     if not sys.platform.startswith("linux"):
         return None
