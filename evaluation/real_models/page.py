@@ -81,20 +81,22 @@ def _task_cells(answers: Sequence[Answer]) -> Sequence[Cell]:
     )
 
 
-def write_exactness(
-    folder: Path, name: str, header: str, same: Mapping[str, tuple[int, int, int]], fits: Sequence[Fit]
-) -> None:
-    """Write which greedy texts are the target's, (equal, texts, tokens) per scheme, and the tests."""
-    greedy = markdown_table(
-        ("scheme", "texts equal to the target's", "of", "tokens"), [(each, *same[each]) for each in same]
-    )
+def write_greedy(folder: Path, name: str, header: str, same: Mapping[str, tuple[int, int, int]]) -> None:
+    """Write which greedy texts are the target's: (equal, texts, tokens) per scheme."""
+    headings = ("scheme", "texts equal to the target's", "of", "tokens")
+    table = markdown_table(headings, [(each, *same[each]) for each in same])
+    write_section(folder / PAGE, f"{name} greedy", f"{header}\n\n{table}")
+
+
+def write_sampled(folder: Path, name: str, header: str, fits: Sequence[Fit]) -> None:
+    """Write the chi-square tests."""
     headings = ("scheme", "sampling", "prompt", "token", "tokens that can be drawn", "accepted", "p-value")
     rows = [
         (*_place(each), each.num_tokens, f"{100 * each.acceptance:.0f} %", f"{each.p_value:.3f}")
         for each in fits
     ]
-    tests = f"Chi-square tests of {NUM_SEEDS:,} seeds:\n\n{markdown_table(headings, rows)}"
-    write_section(folder / PAGE, f"{name} exactness", f"{header}\n\n{greedy}\n\n{tests}")
+    table = markdown_table(headings, rows)
+    write_section(folder / PAGE, f"{name} sampled", f"{header}\n\n{NUM_SEEDS:,} seeds each:\n\n{table}")
 
 
 def _place(fit: Fit) -> Sequence[Cell]:

@@ -167,37 +167,35 @@ def chat(text: Text, prompt: str) -> list[int]:
 # -- exactness -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Exactness:
-    """Per scheme (equal texts, texts, tokens), and the chi-square tests."""
-
-    same: dict[str, tuple[int, int, int]]
-    fits: list[exactness.Fit]
-
-
-def exact(models: Models, prompts: Sequence[str], num_fits: int, finished: Finished) -> Exactness:
-    """Compare greedy texts in float32, and test sampled tokens after some prompts."""
-    text, eos_ids = models.text(), models.eos_ids()
+def greedy(models: Models, prompts: Sequence[str], finished: Finished) -> dict[str, tuple[int, int, int]]:
+    """Compare greedy texts in float32; returns (equal texts, texts, tokens) per scheme."""
     key = _key("greedy", str(EXACT_TOKENS), *prompts)
-    due: list[list[int]] | None = finished.get(f"{key} target")
-    if due is None:
-        with bar(len(prompts), "target's own greedy texts") as shown:
-            due = greedy_texts(
-                models.target, [chat(text, one) for one in prompts], EXACT_TOKENS, eos_ids,
-                dtype="float32", batch=REFERENCE_BATCH, num_threads=models.num_threads, progress=shown.update,
-            )  # fmt: skip
-        finished.add(f"{key} target", due)
+    due = _targets_own(models, prompts, EXACT_TOKENS, "float32", f"{key} target", finished)
     missing = [each for each in exactness.EXACT if finished.get(f"{key} {each}") is None]
     if missing:
         with LocalBroker() as broker, models.worker(broker, "float32"):
             asyncio.run(_greedy(models, prompts, missing, key, finished, broker.url))
-    num_tokens = sum(map(len, due))
+    num_tokens, eos_ids = sum(map(len, due)), models.eos_ids()
     same: dict[str, tuple[int, int, int]] = {}
     for scheme in exactness.EXACT:
         ours: list[list[int]] = finished.get(f"{key} {scheme}") or []
         equal = sum(_up_to(one, eos_ids) == other for one, other in zip(ours, due, strict=True))
         same[scheme] = (equal, len(due), num_tokens)
-    return Exactness(same, _fits(models, prompts[:num_fits], due, finished))
+    return same
+
+
+def _targets_own(
+    models: Models, prompts: Sequence[str], num_tokens: int, dtype: str, key: str, finished: Finished
+) -> list[list[int]]:
+    if finished.get(key) is None:
+        text = models.text()
+        with bar(len(prompts), "target's own greedy texts") as shown:
+            due = greedy_texts(
+                models.target, [chat(text, one) for one in prompts], num_tokens, models.eos_ids(),
+                dtype=dtype, batch=REFERENCE_BATCH, num_threads=models.num_threads, progress=shown.update,
+            )  # fmt: skip
+        finished.add(key, due)
+    return finished.get(key) or []
 
 
 def _up_to(tokens: Sequence[int], eos_ids: frozenset[int]) -> list[int]:
@@ -230,20 +228,21 @@ async def _greedy(
         await asyncio.gather(*(one(scheme) for scheme in missing))
 
 
-def _fits(
-    models: Models, prompts: Sequence[str], answers: Sequence[Sequence[int]], finished: Finished
-) -> list[exactness.Fit]:
+def sampled(models: Models, prompts: Sequence[str], finished: Finished) -> list[exactness.Fit]:
+    """Test sampled tokens where the target is the least certain in its own greedy answers."""
     key = _key("chi-square", *prompts)
+    answers_key = _key("greedy", str(FIT_TOKENS), *prompts)
+    texts = _targets_own(models, prompts, FIT_TOKENS, models.dtype, answers_key, finished)
     if finished.get(key) is None:
         with load_pair(
             models.draft, models.target, dtype=models.dtype, num_threads=models.num_threads
         ) as pair:
             own = choose_sampling(AgentConfig(), pair.info.sampling)
             made: list[exactness.Fit] = []
-            for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=False), 1):
+            for number, (prompt, answer) in enumerate(zip(prompts, texts, strict=True), 1):
                 tokens = pair.prompt(prompt)
                 for named in ((OWN, own), ("temperature 1", Sampling(1.0))):
-                    place = exactness.least_certain(pair, tokens, answer[:FIT_TOKENS], named[1])
+                    place = exactness.least_certain(pair, tokens, answer, named[1])
                     made += [
                         exactness.fit(pair, scheme, number, tokens, answer[:place], named)
                         for scheme in FIT_SCHEMES

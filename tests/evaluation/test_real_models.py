@@ -98,10 +98,12 @@ def test_the_chi_square_test_tells_a_wrong_distribution() -> None:
 
 def test_the_demo_pair_writes_the_targets_greedy_texts(tmp_path: Path) -> None:
     models = Models("demo", str(DEMO_FOLDER), "float32", 1)
-    found = stages.exact(models, ["turn on the kitchen light", "is it warm?"], 1, Finished(tmp_path, "demo"))
-    assert {scheme: of[:2] for scheme, of in found.same.items()} == {"lossless": (2, 2), "coupled": (2, 2)}
-    assert len(found.fits) == 4
-    assert all(fit.p_value > 1e-4 for fit in found.fits)
+    prompts, finished = ["turn on the kitchen light", "is it warm?"], Finished(tmp_path, "demo")
+    found = stages.greedy(models, prompts, finished)
+    assert {scheme: of[:2] for scheme, of in found.items()} == {"lossless": (2, 2), "coupled": (2, 2)}
+    fits = stages.sampled(models, prompts[:1], finished)
+    assert len(fits) == 4
+    assert all(fit.p_value > 1e-4 for fit in fits)
 
 
 def test_the_command_writes_a_section_for_each_stage(tmp_path: Path) -> None:
