@@ -103,7 +103,7 @@ results: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.fleet_check --write
 
 # tasks, exactness and speed of real models: MODELS is a folder with the target qwen-1.5b and qwen-0.5b, smollm2-135m,
-# their exports onnx/NAME-int4 and gguf/NAME.gguf; QUESTIONS is Spec-Bench's question.jsonl (one to two hours on two cores)
+# their exports onnx/NAME-int4 and gguf/NAME.gguf; QUESTIONS is Spec-Bench's question.jsonl (several hours on two cores)
 real-models: MODELS ?= models
 real-models: QUESTIONS ?= question.jsonl
 real-models: $(VENV)/.dev
