@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
 MAX_PROMPT_TOKENS = 128
-_BATCH = 8  # texts that are written at once
+_BATCH = 32  # texts that are written at once
 
 
 class Original:

@@ -33,7 +33,8 @@ PROMPTS = (  # others than those of the check
 _TEXTS_PER_PROMPT = 4
 _NUM_SAMPLED = 96  # tokens per text
 _SHARD_BYTES = 64 << 20
-_SIZES = (64, 32, 16)  # of a block of 8 bits, the first that divides the inputs
+_SIZES_OF_8_BITS, _SIZES_OF_4_BITS = (64, 32, 16), (32, 16)  # of a block: the first that divides the inputs
+_OUTER = 7  # a seventh of the layers at each end
 
 
 def write_rounded(
@@ -85,9 +86,7 @@ def _round_while_reading(
 ) -> None:
     """Let the model read the texts: a matrix is rounded when its inputs come, and then gives its outputs."""
     longest = max(map(len, texts))  # padding comes last, so no text sees it
-    tokens = torch.tensor(
-        [[*text, *[0] * (longest - len(text))] for text in texts]
-    )
+    tokens = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts])
     is_text = torch.tensor([[position < len(text) for position in range(longest)] for text in texts])
     handles: list[Any] = []
     left = set(matrices)
@@ -173,17 +172,33 @@ def _name_of(model: nn.Module, wanted: nn.Module) -> str:
 
 
 def make_plan(matrices: Mapping[str, nn.Linear], precision: "Precision") -> dict[str, Blocks]:
-    """How each matrix is rounded."""
+    """How each matrix is rounded; int4 spends 8 bits where a wrong bit costs most.
+
+    That is the head, attention (a fifth of the weights, read by every later layer and token), and what the
+    first and last layers write.
+    """
     if HEAD not in matrices:
         raise NotImplementedError(f"it has no {HEAD}")
+    layers = sorted({layer for name in matrices if (layer := _layer_of(name)) is not None})
+    outer = {*layers[: len(layers) // _OUTER], *layers[len(layers) - len(layers) // _OUTER :]}
+
+    def is_sensitive(name: str) -> bool:
+        return ".self_attn." in name or (name.endswith("down_proj") and _layer_of(name) in outer)
+
     return {
-        name: Blocks(8 if precision == "int8" or name == HEAD else 4, _size(module.in_features))
+        name: _blocks(module.in_features, _SIZES_OF_8_BITS, 8)
+        if precision == "int8" or name == HEAD or is_sensitive(name)
+        else _blocks(module.in_features, _SIZES_OF_4_BITS, 4)
         for name, module in matrices.items()
     }
 
 
-def _size(num_inputs: int) -> int:
-    for size in _SIZES:
+def _layer_of(name: str) -> int | None:
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def _blocks(num_inputs: int, sizes: Sequence[int], bits: int) -> Blocks:
+    for size in sizes:
         if num_inputs % size == 0:
-            return size
+            return Blocks(bits, size)
     raise NotImplementedError(f"its matrices have {num_inputs} inputs")

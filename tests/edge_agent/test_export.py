@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -19,7 +20,7 @@ from edge_agent.export import Agreement, ExportReport, Precision, export, graphs
 from edge_agent.export.agreement import compare, judge, reference
 from edge_agent.export.original import Original
 from edge_agent.text.tokenizer import Text
-from tests.support.small_models import FolderOf, make_tokenizer
+from tests.support.small_models import VOCAB_SIZE, FolderOf, make_tokenizer
 
 
 def make(folder: Path, out: Path, precision: Precision) -> ExportReport:
@@ -48,6 +49,15 @@ def test_quantised_graphs_are_smaller_and_near(
     report = make(family_folder("llama"), tmp_path / "draft", precision)
     assert 0.0 < report.agreement.total_variation < rejected
     assert report.num_bytes < sum(path.stat().st_size for path in twin_folder("llama").glob("model.onnx*"))
+
+
+def test_embedding_and_head_are_one_matrix_of_8_bits(family_folder: FolderOf, tmp_path: Path) -> None:
+    report = make(family_folder("qwen3"), tmp_path / "draft", "int8")
+    assert report.maker == graphs.ROUNDED
+    graph = onnx.load(tmp_path / "draft" / graphs.GRAPH, load_external_data=False).graph
+    assert "GatherBlockQuantized" in {node.op_type for node in graph.node}
+    large = [one for one in graph.initializer if one.dims[:1] == [VOCAB_SIZE] and one.dims[-1] >= 64]
+    assert [one.data_type for one in large] == [onnx.TensorProto.UINT8]
 
 
 @pytest.mark.slow
