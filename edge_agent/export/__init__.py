@@ -101,9 +101,7 @@ def export(
     from edge_agent.export.original import Original
     from edge_agent.export.quiet import quiet
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError(f"{out} already exists: name a new folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_room(out)
     refusals: list[str] = []
     with _source_folder(source, out, progress) as folder, quiet():
         progress("Loading the original, which writes the text of the check ...")
@@ -121,6 +119,13 @@ def export(
     raise ModelError(
         f"This model cannot be exported as {precision} ({'; '.join(refusals)}): nothing was written."
     )
+
+
+def make_room(out: Path) -> None:
+    """Make the parents of folder `out`; raises ModelError if something is there already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ModelError(f"{out} already exists: name a new folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _make(
