@@ -95,8 +95,11 @@ def _round_while_reading(
         def hook(module: nn.Linear, values: tuple[torch.Tensor, ...]) -> None:
             if values[0].shape[:-1] != is_text.shape:
                 raise NotImplementedError(f"{name} does not see every token")
-            inputs = values[0][is_text].float()
-            rounded = round_matrix(module.weight.data, plan[name], inputs.T @ inputs / len(inputs))
+            moments = None
+            if plan[name].bits == 4:
+                inputs = values[0][is_text].float()
+                moments = inputs.T @ inputs / len(inputs)
+            rounded = round_matrix(module.weight.data, plan[name], moments)
             writer.add_matrix(name, rounded, module.bias)
             module.weight.data = rounded.weights()
             left.discard(name)
@@ -155,7 +158,6 @@ def _packed(values: torch.Tensor, bits: int) -> torch.Tensor:
 def _write_config(original: Original, out: Path, plan: Mapping[str, Blocks]) -> None:
     original.tokenizer.save_pretrained(out)
     original.model.config.save_pretrained(out)
-    original.model.generation_config.save_pretrained(out)
     path = out / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["quantization_config"] = {

@@ -12,7 +12,7 @@ import torch
 
 _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65)  # of a block's range, tried for its scale
 _DAMPING = 0.01  # of the mean diagonal: keeps the inputs' moments invertible
-_CHUNK = 128  # inputs that are rounded before the others learn of it
+_CHUNK = 32  # inputs that are rounded before the others learn of it
 _ROWS = 8192  # outputs whose blocks are fitted at once
 
 
