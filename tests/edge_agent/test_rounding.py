@@ -44,4 +44,4 @@ def test_inputs_that_are_always_zero_and_blocks_of_zeros_are_rounded(bits: int) 
     weights[:, :64] = 0
     rounded = round_matrix(weights, Blocks(bits, 32), inputs.T @ inputs / len(inputs))
     assert rounded.weights().isfinite().all()
-    assert not rounded.weights()[:, :64].any()
+    assert rounded.weights()[:, :64].abs().max() < 1e-6
