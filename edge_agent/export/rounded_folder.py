@@ -33,7 +33,6 @@ PROMPTS = (  # others than those of the check
 _TEXTS_PER_PROMPT = 4
 _NUM_SAMPLED = 96  # tokens per text
 _SHARD_BYTES = 64 << 20
-_SIZES_OF_8_BITS, _SIZES_OF_4_BITS = (64, 32, 16), (32, 16)  # of a block: the first that divides the inputs
 _OUTER = 7  # a seventh of the layers at each end
 
 
@@ -63,7 +62,9 @@ def write_rounded(
         writer.add_matrix(HEAD, rounded, head.bias)
         if tied:
             written.add(_name_of(model, model.get_input_embeddings()))
-            head.weight.data = rounded.weights().to(head.weight.dtype)
+            if texts:  # read with the embedding that the graph has
+                head.weight.data = rounded.weights().to(head.weight.dtype)
+        del rounded
         if texts:
             _round_while_reading(model, texts, matrices, plan, writer, progress)
         for name in () if texts else matrices:
@@ -187,12 +188,15 @@ def make_plan(matrices: Mapping[str, nn.Linear], precision: "Precision") -> dict
     def is_sensitive(name: str) -> bool:
         return ".self_attn." in name or (name.endswith("down_proj") and _layer_of(name) in outer)
 
-    return {
-        name: _blocks(module.in_features, _SIZES_OF_8_BITS, 8)
-        if precision == "int8" or name == HEAD or is_sensitive(name)
-        else _blocks(module.in_features, _SIZES_OF_4_BITS, 4)
-        for name, module in matrices.items()
-    }
+    def blocks(name: str) -> Blocks:
+        num_inputs = matrices[name].in_features
+        if precision == "int8":  # inputs are rounded in the same blocks, and those of down_proj vary most
+            return _blocks(num_inputs, (16,) if name.endswith("down_proj") else (32, 16), 8)
+        if name == HEAD or is_sensitive(name):
+            return _blocks(num_inputs, (64, 32, 16), 8)
+        return _blocks(num_inputs, (32, 16), 4)
+
+    return {name: blocks(name) for name in matrices}
 
 
 def _layer_of(name: str) -> int | None:

@@ -28,10 +28,6 @@ class Blocks:
         """The largest integer."""
         return 2**self.bits - 1
 
-    def num_bytes(self, num_weights: int) -> float:
-        """What a matrix takes: integers, zero points, float32 scales."""
-        return num_weights * (self.bits + (self.bits + 32) / self.size) / 8
-
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
@@ -44,9 +40,8 @@ class Rounded:
 
     def weights(self) -> torch.Tensor:
         """The matrix that the integers stand for."""
-        size = self.blocks.size
-        zeros, scales = (values.repeat_interleave(size, 1) for values in (self.zeros, self.scales))
-        return (self.integers.float() - zeros) * scales
+        values = self.integers.unflatten(1, (-1, self.blocks.size)).float()
+        return values.sub_(self.zeros[..., None]).mul_(self.scales[..., None]).flatten(1)
 
 
 def round_matrix(weights: torch.Tensor, blocks: Blocks, moments: torch.Tensor | None = None) -> Rounded:
