@@ -229,12 +229,12 @@ def _export(flags: argparse.Namespace) -> int:
 
     stderr = sys.stderr  # the exporters' own output is silenced
     prompts = _prompts_of(flags.prompts) if flags.prompts else ()
+
+    def show(line: str) -> None:
+        print(line, file=stderr, flush=True)
+
+    options: dict[str, Any] = {"providers": flags.providers, "prompts": prompts, "progress": show}
     with interrupts_raised():
-        options: dict[str, Any] = {
-            "providers": flags.providers,
-            "prompts": prompts,
-            "progress": lambda line: print(line, file=stderr, flush=True),
-        }
         if flags.precision == "auto":
             from edge_agent.export.auto import export_best
 
