@@ -14,7 +14,7 @@ from tests.support.small_models import FAMILIES, FolderOf, make_model, make_toke
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_in_bfloat16_computes_in_float32_and_stays_as_it_is(family: str, tmp_path: Path) -> None:
     halved = make_model(family)
-    halved.to(dtype=torch.bfloat16)  # in place
+    torch.nn.Module.to(halved, torch.bfloat16)  # in place
     save(halved, tmp_path)
     original = Original.load(tmp_path)
     tokens = [3, 5, 8, 13, 21]
