@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from common.process.interrupt import INTERRUPTED, interrupts_raised
 from common.process.log import configure_logging, printable
@@ -165,9 +166,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=path_flag, help="the folder to write")
     parser.add_argument(
         "--precision",
-        choices=("fp32", "fp16", "int8", "int4"),
+        choices=("fp32", "fp16", "int8", "int4", "auto"),
         default="int8",
-        help="fp16 is for CUDA (default: int8)",
+        help="fp16 is for CUDA; auto measures int8 and int4 here and keeps the faster (default: int8)",
     )
     parser.add_argument(
         "--prompts",
@@ -228,15 +229,18 @@ def _export(flags: argparse.Namespace) -> int:
 
     stderr = sys.stderr  # the exporters' own output is silenced
     prompts = _prompts_of(flags.prompts) if flags.prompts else ()
+
+    def show(line: str) -> None:
+        print(line, file=stderr, flush=True)
+
+    options: dict[str, Any] = {"providers": flags.providers, "prompts": prompts, "progress": show}
     with interrupts_raised():
-        report = export(
-            flags.source,
-            flags.out,
-            flags.precision,
-            providers=flags.providers,
-            prompts=prompts,
-            progress=lambda line: print(line, file=stderr, flush=True),
-        )
+        if flags.precision == "auto":
+            from edge_agent.export.auto import export_best
+
+            report = export_best(flags.source, flags.out, **options)
+        else:
+            report = export(flags.source, flags.out, flags.precision, **options)
         print(report)
     return 0
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edge_agent.draft_model.hub import TEXT_FILES, fetch
-from edge_agent.draft_model.onnx_session import ON_CUDA
 from edge_agent.draft_model.source import local_folder
 from edge_agent.errors import ModelError
 
@@ -91,7 +90,7 @@ def export(
 ) -> ExportReport:
     """Write model `source` as a draft model to folder `out`: a local folder or hub name, or a GGUF file.
 
-    fp32 is exact; int8 and int4 are smaller, quantised by block; fp16 is for GPUs. `num_threads` and
+    fp32 is exact; int8 and int4 are smaller, rounded by block; fp16 is for GPUs. `num_threads` and
     `providers` are those of `DraftModel.load`: the graph is built for them and checked with them. The check
     uses the original's answers to `prompts`, or to some of its own. `progress` gets a line per stage.
     Raises ModelError when a package is missing, `out` is not empty, the model cannot be exported, or the
@@ -99,17 +98,16 @@ def export(
     """
     _require_packages(_NEEDED, "export")
     from edge_agent.export.agreement import PROMPTS, reference
-    from edge_agent.export.graphs import MAKERS, one_line
+    from edge_agent.export.graphs import makers_of, one_line
+    from edge_agent.export.original import Original
     from edge_agent.export.quiet import quiet
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError(f"{out} already exists: name a new folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_room(out)
     refusals: list[str] = []
     with _source_folder(source, out, progress) as folder, quiet():
         progress("Loading the original, which writes the text of the check ...")
-        expected = reference(folder, prompts or PROMPTS)
-        for maker in MAKERS:
+        expected = reference(Original.load(folder), prompts or PROMPTS)
+        for maker in makers_of(precision, providers):
             try:
                 agreement = _make(maker, folder, out, precision, num_threads, providers, expected, progress)
             except Exception as error:  # noqa: BLE001 (each fails in its own ways; try the next)
@@ -124,6 +122,13 @@ def export(
     )
 
 
+def make_room(out: Path) -> None:
+    """Make the parents of folder `out`; raises ModelError if something is there already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ModelError(f"{out} already exists: name a new folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
 def _make(
     maker: str,
     source: Path,
@@ -136,13 +141,13 @@ def _make(
 ) -> Agreement:
     """Build beside `out`, check, and only then move the folder there."""
     from edge_agent.export.agreement import compare, judge
-    from edge_agent.export.graphs import MAKERS
+    from edge_agent.export.graphs import MAKERS, is_for_cuda
 
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         made = Path(scratch) / "model"
         made.mkdir()
         progress(f"Building the {precision} graph with {maker} ...")
-        MAKERS[maker](source, made, precision, precision == "fp16" or bool(ON_CUDA & set(providers)))
+        MAKERS[maker](source, made, precision, is_for_cuda(precision, providers), progress)
         _copy_text_files(source, made)
         progress("Comparing it with the original ...")
         agreement = compare(expected, made, num_threads=num_threads, providers=providers)

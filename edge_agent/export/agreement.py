@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,10 @@ from common.sampling.distribution import softmax
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.errors import ModelError
 from edge_agent.export import Agreement
-from edge_agent.export.graphs import one_line
 
 if TYPE_CHECKING:
     from edge_agent.export import Precision
+    from edge_agent.export.original import Original
 
 PROMPTS = (
     "The kitchen light stays on all night because",
@@ -31,7 +31,7 @@ PROMPTS = (
     "Dear Ms Keller,\nthank you for your letter of 3 May.",
     "In 1969, the first people on the Moon",
 )
-MAX_PROMPTS, MAX_PROMPT_TOKENS = 16, 128
+MAX_PROMPTS = 16
 NUM_SAMPLED = 48  # tokens per prompt
 NUM_REWINDS = 4  # per prompt
 FP32_TOLERANCE = 1e-3  # of the largest logit, or of 1
@@ -49,37 +49,13 @@ class Written:
     logits: npt.NDArray[np.float32]
 
 
-def reference(source: Path, prompts: Sequence[str] = PROMPTS, seed: int = 0) -> list[Written]:
-    """Let the torch model in folder `source` answer the prompts; raises ModelError if there is none."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # every architecture fails in its own way
-        raise ModelError(f"transformers cannot load the model in {source} ({one_line(error)}).") from error
-    generate = cast("Any", model).generate
-    written: list[Written] = []
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        for prompt in prompts[:MAX_PROMPTS]:
-            asked = torch.tensor([list(tokenizer(prompt)["input_ids"])[:MAX_PROMPT_TOKENS]])
-            tokens = generate(
-                asked,
-                attention_mask=torch.ones_like(asked),
-                do_sample=True,
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                repetition_penalty=1.0,
-                min_new_tokens=NUM_SAMPLED,
-                max_new_tokens=NUM_SAMPLED,
-                pad_token_id=0,
-            )
-            logits = model(tokens).logits[0, asked.shape[1] - 1 : -1]
-            written.append(Written(tokens[0].tolist(), asked.shape[1], logits.numpy().copy()))
-    return written
+def reference(original: "Original", prompts: Sequence[str] = PROMPTS, seed: int = 0) -> list[Written]:
+    """Let the original answer the prompts."""
+    texts = original.answers(prompts[:MAX_PROMPTS], NUM_SAMPLED, seed)
+    return [
+        Written(tokens, num_prompt, original.logits(tokens, NUM_SAMPLED + 1)[:-1].numpy())
+        for tokens, num_prompt in texts
+    ]
 
 
 def compare(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edge_agent import AgentConfig, EdgeAgent
 from edge_agent.draft_model.canonical_runs import RUN, kept, runs
 from edge_agent.draft_model.draft_model import DraftModel
-from edge_agent.export.graphs import build_with_genai
+from edge_agent.export.graphs import build_rounded
 from edge_agent.export.quiet import quiet
 from tests.support.small_models import VOCAB_SIZE, FolderOf
 
@@ -25,7 +25,7 @@ def quantised(
     precision: Literal["int8", "int4"] = request.param
     out = tmp_path_factory.mktemp(precision)
     with quiet():
-        build_with_genai(family_folder("llama"), out, precision, False)
+        build_rounded(family_folder("llama"), out, precision, False, print)
     return out
 
 
