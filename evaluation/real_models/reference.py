@@ -41,11 +41,12 @@ def greedy_texts(
             eos_token_id=stops,
             pad_token_id=stops[0],
         )
-        found += [_up_to_end(row[width:].tolist(), eos_ids) for row in made]
+        found += [up_to_end(row[width:].tolist(), eos_ids) for row in made]
         progress(len(some))
     return found
 
 
-def _up_to_end(tokens: Sequence[int], eos_ids: frozenset[int]) -> list[int]:
+def up_to_end(tokens: Sequence[int], eos_ids: frozenset[int]) -> list[int]:
+    """Return the tokens up to the first end token, with it."""
     end = next((number for number, token in enumerate(tokens, 1) if token in eos_ids), len(tokens))
     return list(tokens[:end])

@@ -37,7 +37,7 @@ from evaluation.real_models.answering import (
 from evaluation.real_models.association import Association, associate_pair
 from evaluation.real_models.peers import ASSISTED, assisted, llama_answers
 from evaluation.real_models.problems import Problem
-from evaluation.real_models.reference import greedy_texts
+from evaluation.real_models.reference import greedy_texts, up_to_end
 from evaluation.real_models.scoring import is_right
 from evaluation.real_models.speeds import Timed, Way, agent_way, peer_way, take_turns
 from evaluation.reporting.finished import Finished
@@ -179,7 +179,7 @@ def greedy(models: Models, prompts: Sequence[str], finished: Finished) -> dict[s
     same: dict[str, tuple[int, int, int]] = {}
     for scheme in exactness.EXACT:
         ours: list[list[int]] = finished.get(f"{key} {scheme}") or []
-        equal = sum(_up_to(one, eos_ids) == other for one, other in zip(ours, due, strict=True))
+        equal = sum(up_to_end(one, eos_ids) == other for one, other in zip(ours, due, strict=True))
         same[scheme] = (equal, len(due), num_tokens)
     return same
 
@@ -196,11 +196,6 @@ def _targets_own(
             )  # fmt: skip
         finished.add(key, due)
     return finished.get(key) or []
-
-
-def _up_to(tokens: Sequence[int], eos_ids: frozenset[int]) -> list[int]:
-    end = next((number for number, token in enumerate(tokens, 1) if token in eos_ids), len(tokens))
-    return list(tokens[:end])
 
 
 async def _greedy(
