@@ -1,4 +1,4 @@
-"""Weights to integers of 4 or 8 bits, in blocks of inputs that share a scale and a zero point. Pure.
+"""Weights to integers of 4 or 8 bits, in blocks of inputs that share a scale and a zero point.
 
 Law: a rounded matrix depends on nothing but the weights and what was measured of their inputs. With 8 bits
 each weight takes the nearest integer. With 4 bits the error of one weight is made good by those that are
