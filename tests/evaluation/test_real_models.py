@@ -106,6 +106,7 @@ def test_the_demo_pair_writes_the_targets_greedy_texts(tmp_path: Path) -> None:
     assert all(fit.p_value > 1e-4 for fit in fits)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_section_for_each_stage(tmp_path: Path) -> None:
     questions = [
         {"question_id": number, "category": category, "turns": ["turn on the light"], "reference": ["#### 2"]}
