@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _SMAPS = Path("/proc/self/smaps")
-_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ +(\S.*)")
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ *(.*)")  # without a path: no file
 _DONTNEED = 4  # madvise: the same on every architecture
 
 
@@ -36,13 +36,16 @@ def release_read_pages(path: Path) -> None:
 
 
 def _clean_mappings(smaps: str, path: str) -> Iterator[tuple[int, int]]:
-    """Where `path` is mapped and the process has no pages of its own in its place."""
+    """Where `path` is mapped and the process has no pages of its own in its place, not even swapped out."""
     mapping: tuple[int, int] | None = None
     for line in smaps.splitlines():
         if match := _MAPPING.fullmatch(line):
             mapping = (int(match[1], 16), int(match[2], 16)) if match[3] == path else None
-        elif mapping is not None and line.split() == ["Anonymous:", "0", "kB"]:
-            yield mapping
+        elif mapping is not None and line.startswith(("Anonymous:", "Swap:")):
+            if line.split()[1] != "0":
+                mapping = None
+            elif line.startswith("Swap:"):  # comes after Anonymous
+                yield mapping
 
 
 def _libc_function(name: str) -> Callable[..., int] | None:

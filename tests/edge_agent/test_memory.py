@@ -20,19 +20,35 @@ SMAPS = """\
 7f00-7f10 rw-p 00000000 fe:00 12                         /models/a graph/model.onnx.data
 Rss:                  64 kB
 Anonymous:             0 kB
+AnonHugePages:         0 kB
+Swap:                  0 kB
+SwapPss:               0 kB
 7f10-7f20 rw-p 00010000 fe:00 12                         /models/a graph/model.onnx.data
 Anonymous:             4 kB
+Swap:                  0 kB
 7f20-7f30 rw-p 00000000 fe:00 13                         /models/a graph/model.onnx
 Anonymous:             0 kB
+Swap:                  0 kB
 7f30-7f40 rw-p 00000000 00:00 0
 Anonymous:             0 kB
+Swap:                  0 kB
 7f40-7f50 r--p 00020000 fe:00 12                         /models/a graph/model.onnx.data
 Anonymous:             0 kB
+Swap:                  0 kB
+7f50-7f60 rw-p 00030000 fe:00 12                         /models/a graph/model.onnx.data
+Anonymous:             0 kB
+Swap:                  8 kB
+7f60-7f70 rw-p 00040000 fe:00 12                         /models/a graph/model.onnx.data
+Anonymous:             4 kB
+Swap:                  0 kB
+7f70-7f80 rw-p 00000000 00:00 0
+Anonymous:             0 kB
+Swap:                  0 kB
 """
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 
-def test_only_mappings_of_the_file_that_were_not_written_to_are_found() -> None:
+def test_only_mappings_of_the_file_without_a_page_of_their_own_are_found() -> None:
     found = list(memory._clean_mappings(SMAPS, "/models/a graph/model.onnx.data"))
     assert found == [(0x7F00, 0x7F10), (0x7F40, 0x7F50)]
 
