@@ -9,9 +9,10 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from typing import Unpack
 
 from common.link import LinkStatistics
 from common.process.http_pages import HttpPages, HttpPagesError, made_in
@@ -19,11 +20,11 @@ from common.process.log import about
 from common.process.model_thread import ModelThread
 from common.process.version import release
 from common.protocol.messages import Opening
+from common.sampling.randomness import MAX_SEED
 from edge_agent.assembly import (
     build_instructions,
     build_policy,
     build_session_settings,
-    build_tuner,
     choose_sampling,
     random_seed,
 )
@@ -34,7 +35,7 @@ from edge_agent.device.power import POWERS, Pace
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import ModelInfo, read_info
 from edge_agent.draft_model.source import resolve
-from edge_agent.errors import MetricsError, ModelError, PromptError, raised_as
+from edge_agent.errors import ConfigError, MetricsError, ModelError, PromptError, raised_as
 from edge_agent.generation.audits import Audits
 from edge_agent.generation.drafting import Drafting, NextTokenModel
 from edge_agent.generation.emission import Decoder
@@ -42,20 +43,21 @@ from edge_agent.generation.exchange import Exchange
 from edge_agent.generation.generation import Generation
 from edge_agent.generation.mailbox import Mailbox
 from edge_agent.monitoring.totals import Totals
+from edge_agent.options import Options, configured
 from edge_agent.session.session import EdgeSession
 from edge_agent.text.instructions import Instructions
 from edge_agent.text.prompts import Message, encode_prompt, has_system
 from edge_agent.text.stop_strings import StopStrings
 from edge_agent.text.template_vars import check_template_vars
 from edge_agent.text.tokenizer import Text
-from edge_agent.tuning.calibration import Calibration
-from edge_agent.tuning.calibration_file import find_calibration
+from edge_agent.tuning.tuner import Tuner
+from edge_agent.tunings import Tunings
 
 _log = logging.getLogger(__name__)
 
 
 class EdgeAgent:
-    """One device; use `open`. Generations run one at a time: a second one waits for the first."""
+    """One device; use `open`. As many generations run at once as there are `slots`; others wait in turn."""
 
     def __init__(self, config: AgentConfig, info: ModelInfo, text: Text, model: NextTokenModel) -> None:
         self.config = config
@@ -70,12 +72,11 @@ class EdgeAgent:
         self._model = model
         self._thread = ModelThread()
         self._pace = Pace(POWERS[config.power].share)
-        self._model_is_free = asyncio.Lock()
+        self._free_slots = asyncio.Semaphore(self.num_slots)
         self._totals = Totals()
         self._audits = Audits()
-        self._calibration = self._find_calibration()
-        self._tuner = build_tuner(config, self._calibration, learns=True)
-        self._exchange = Exchange(config, self._totals, self._tuner.link) if config.needs_cloud else None
+        self._tunings = Tunings(config, info, text)
+        self._exchange = Exchange(config, self._totals, self._tunings.link) if config.needs_cloud else None
 
     @classmethod
     @asynccontextmanager
@@ -113,6 +114,16 @@ class EdgeAgent:
                         await agent._audits.cancel()
 
     @property
+    def num_slots(self) -> int:
+        """How many generations run at once."""
+        return 1
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link to the broker is up; False for a scheme that needs none."""
+        return self._exchange is not None and self._exchange.connected
+
+    @property
     def link_statistics(self) -> LinkStatistics:
         """Messages and bytes since the agent began, as they crossed the network."""
         return self._exchange.statistics if self._exchange else LinkStatistics()
@@ -126,60 +137,66 @@ class EdgeAgent:
         """Wait until what was generated so far is measured, as far as it will be: about a round trip."""
         await self._audits.finished()
 
-    def generate(
-        self,
-        prompt: str | Sequence[Message],
-        *,
-        seed: int | None = None,
-        system: str | None = None,
-        template_vars: Mapping[str, object] | None = None,
-    ) -> Generation:
+    def generate(self, prompt: str | Sequence[Message], **options: Unpack[Options]) -> Generation:
         """A generation to iterate over. `prompt` is a text, or chat messages as in OpenAI's API.
 
-        A text becomes a user message where the model has a chat template, unless the config says `raw`.
-        `system` is the system prompt in place of the config's ("": none), for messages that have none.
-        `template_vars` are added to the config's. Raises PromptError for a prompt that is empty or too long,
-        or that the chat template refuses.
+        A text becomes a user message where the model has a chat template, unless `raw` is set. `options` are
+        in place of the config's settings of the same names; `template_vars` are added to the config's.
+        Raises ConfigError for an option that cannot be used, and PromptError for a prompt that is empty or
+        too long, or that the chat template refuses.
         """
-        if system and has_system(prompt):
-            raise PromptError("the messages have a system message already: leave `system` out")
-        given = self._instructions
-        tokens = encode_prompt(
-            self.text,
-            prompt,
-            raw=self.config.raw,
-            max_positions=self._model.max_positions,
-            instructions=Instructions(
-                given.system if system is None else system or None,
-                {**given.template_vars, **check_template_vars(template_vars or {})},
-            ),
-        )
-        sampling = choose_sampling(self.config, self._info.sampling)
-        seed = next(value for value in (seed, self.config.seed, random_seed()) if value is not None)
+        config = configured(self.config, options)
+        if config.needs_cloud and self._exchange is None:
+            raise ConfigError(
+                f"this agent has no connection to a broker: it was started with the scheme "
+                f"{self.config.chosen_scheme.name}, which needs none"
+            )
+        tokens = self._encode(prompt, config, options)
+        sampling = choose_sampling(config, self._info.sampling)
+        given = (options.get("seed"), config.seed, random_seed())
+        seed = next(value for value in given if value is not None)
+        if not 0 <= seed <= MAX_SEED:
+            raise ConfigError(f"`seed` must be between 0 and {MAX_SEED}, got {seed}")
         num_prompt = len(tokens) if sampling.has_penalties else 0
         opening = Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed, num_prompt=num_prompt)
+        tuner, calibration = self._tunings.of(config, sampling)
         settings = build_session_settings(
-            self.config,
+            config,
             opening,
             self._info.eos_ids,
             self._model.max_positions,
-            audits=self._tuner.wants_audit(),
-            experience=self._tuner.experience,
+            audits=tuner.wants_audit(),
+            experience=tuner.experience,
         )
-        policy = build_policy(self.config, sampling, seed, self._calibration, self._tuner.numbers())
+        policy = build_policy(config, sampling, seed, calibration, tuner.numbers())
         return Generation(
             session=EdgeSession(tokens, settings),
-            mailbox=Mailbox(secrets.token_hex(4), self._exchange),
+            mailbox=Mailbox(secrets.token_hex(4), self._exchange if config.needs_cloud else None),
             drafting=Drafting(self._model, self._thread, policy, opening, self._pace, len(tokens)),
-            decoder=Decoder(self.text.stream(tokens), StopStrings(self.config.stop)),
-            turn=self._turn,
+            decoder=Decoder(self.text.stream(tokens), StopStrings(config.stop)),
+            turn=partial(self._turn, tuner),
+        )
+
+    def _encode(self, prompt: str | Sequence[Message], config: AgentConfig, options: Options) -> list[int]:
+        system, given = options.get("system"), self._instructions
+        if system and has_system(prompt):
+            raise PromptError("the messages have a system message already: leave `system` out")
+        return encode_prompt(
+            self.text,
+            prompt,
+            raw=config.raw,
+            max_positions=self._model.max_positions,
+            instructions=Instructions(
+                given.system if system is None else system or None,
+                {**given.template_vars, **check_template_vars(options.get("template_vars") or {})},
+            ),
         )
 
     @asynccontextmanager
-    async def _turn(self, generation: Generation) -> AsyncGenerator[None]:
+    async def _turn(self, tuner: Tuner, generation: Generation) -> AsyncGenerator[None]:
         """Wrap a generation: wait for the model, receive answers, count, and learn from it at the end."""
         session, mailbox = generation.session, generation.mailbox
-        async with self._model_is_free:
+        async with self._free_slots:
             mailbox.join()
             try:
                 with self._totals.counting(session):
@@ -187,7 +204,7 @@ class EdgeAgent:
             finally:
                 with about(session=mailbox.name):
                     _log.info("%s: %d tokens, %d uplinks", *_outcome(session))
-                self._conclude(session, mailbox)
+                self._conclude(session, mailbox, tuner)
 
     def explain(self, failure: str) -> str:
         """A generation's failure, with what the agent knows about the link and the pool."""
@@ -199,7 +216,7 @@ class EdgeAgent:
             return f"{failure}: no worker serves pool {self.config.pool}; start one (cloud-worker run)"
         return failure
 
-    def _conclude(self, session: EdgeSession, mailbox: Mailbox) -> None:
+    def _conclude(self, session: EdgeSession, mailbox: Mailbox, tuner: Tuner) -> None:
         """The text is final: measure what was skipped, if wanted, and learn from it."""
         audit = session.audit(time.monotonic())
 
@@ -208,23 +225,12 @@ class EdgeAgent:
             if audit is not None:
                 session.tally.add(audit.tally)
                 self._totals.audited(audit.tally)
-            self._tuner.ended(session.tally, session.pacing.experience)
+            tuner.ended(session.tally, session.pacing.experience)
 
         if audit is None or self._exchange is None or not self._exchange.connected:
             ended()
         else:
             self._audits.begin(audit, mailbox, ended)
-
-    def _find_calibration(self) -> Calibration | None:
-        if not self.config.uses_calibration:
-            return None
-        return find_calibration(
-            self._info.folder,
-            self.config.calibration,
-            tokenizer=self.text.fingerprint,
-            sampling=choose_sampling(self.config, self._info.sampling),
-            estimator=self.config.estimator,
-        )
 
     @asynccontextmanager
     async def _keeping_prompts(self) -> AsyncGenerator[None]:
@@ -255,9 +261,9 @@ class EdgeAgent:
         def read() -> Snapshot:
             return Snapshot(
                 self._totals,
-                self._tuner.numbers().threshold,
+                self._tunings.own.numbers().threshold,
                 self.link_statistics,
-                self._exchange is not None and self._exchange.connected,
+                self.connected,
             )
 
         config = self.config

@@ -2,7 +2,7 @@
 
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -141,9 +141,16 @@ class AgentConfig(BrokerConfig):
             super().__post_init__()
             if self.device:
                 check_name(self.device, "`device`")
+        self._check_choices()
         self._check_ranges()
         self._check_scheme()
         self._check_template()
+
+    def _check_choices(self) -> None:
+        for field in fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            if choices and value is not None and value != field.default and value not in choices:
+                raise ConfigError(f"`{field.name}` must be one of {', '.join(choices)}, got {value!r}")
 
     def _check_ranges(self) -> None:
         ranges: list[tuple[str, float | None, float, float]] = [

@@ -1,0 +1,77 @@
+"""One ask that was taken, from its place in the queue to its report.
+
+Law: it is generated as fast as the models can, not as fast as it is read, so a slow reader holds up no one.
+What is not read yet is kept: at most `max_tokens` tokens.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from common.link import LinkStatistics
+from edge_agent.agent import EdgeAgent
+from edge_agent.generation.events import Emitted
+from edge_agent.generation.generation import Generation
+from edge_agent.report import Report
+
+
+@dataclass(eq=False)
+class Answer:
+    """Iterate over `events()` once; leaving early ends the answer. `report` is there after the last event."""
+
+    agent: EdgeAgent
+    generation: Generation
+    way: str  # in which it was asked: "http", "mqtt" ...
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    report: Report | None = None
+    error: Exception | None = None  # what `events` raises at the end
+    is_cancelled: bool = False
+    _events: asyncio.Queue[Emitted | None] = field(default_factory=asyncio.Queue)
+    _task: asyncio.Task[None] | None = None
+    _before: LinkStatistics = field(default_factory=LinkStatistics)
+
+    @property
+    def failure(self) -> str | None:
+        """Why it ended early, in one line for a person; None while it runs and when it did not."""
+        if self.error is not None:
+            return str(self.error)
+        failure = self.generation.failure
+        return None if failure is None else self.agent.explain(failure)
+
+    def begin(self) -> "asyncio.Task[None]":
+        """Generate it, in a task that ends with it and raises nothing; call once."""
+        self._before = self.agent.link_statistics
+        self._task = asyncio.create_task(self._generate(), name=f"answer {self.id}")
+        self._task.add_done_callback(self._finish)  # also when it is cancelled before its first step
+        return self._task
+
+    def cancel(self) -> None:
+        """End it here: its events end, and its report has the text so far."""
+        if self._task is not None and self.report is None:
+            self.is_cancelled = True
+            self._task.cancel()
+
+    async def events(self) -> AsyncGenerator[Emitted]:
+        """As `Generation.events`: raises AgentError, but not for what `failure` has at the end."""
+        try:
+            while (event := await self._events.get()) is not None:
+                yield event
+        finally:
+            self.cancel()
+        if self.error is not None:
+            raise self.error
+
+    async def _generate(self) -> None:
+        try:
+            async for event in self.generation.events():
+                self._events.put_nowait(event)
+        except asyncio.CancelledError:
+            self.is_cancelled = True
+        except Exception as error:  # noqa: BLE001 - raised where it is read
+            self.error = error
+
+    def _finish(self, _task: "asyncio.Task[None]") -> None:
+        agent = self.agent
+        self.report = Report.of(self.generation, self._before, agent.link_statistics, agent.risk)
+        self._events.put_nowait(None)
