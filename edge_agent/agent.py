@@ -9,10 +9,10 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from common.link import LinkStatistics
 from common.process.http_pages import HttpPages, HttpPagesError, made_in
@@ -52,6 +52,9 @@ from edge_agent.text.template_vars import check_template_vars
 from edge_agent.text.tokenizer import Text
 from edge_agent.tuning.tuner import Tuner
 from edge_agent.tunings import Tunings
+
+if TYPE_CHECKING:
+    from edge_agent.monitoring.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -124,6 +127,31 @@ class EdgeAgent:
         return self._exchange is not None and self._exchange.connected
 
     @property
+    def reaches_cloud(self) -> bool:
+        """Whether the link is up and a worker of the pool listens, as far as known."""
+        return self._exchange is not None and self._exchange.connected and not self._exchange.is_pool_empty
+
+    def watch_cloud(self, watch: Callable[[], None]) -> None:
+        """Have `watch` called in the event loop when `reaches_cloud` may have changed."""
+        if self._exchange is not None:
+            self._exchange.watches.append(watch)
+
+    @property
+    def totals(self) -> Totals:
+        """What this agent has counted since it began."""
+        return self._totals
+
+    @property
+    def model_bytes(self) -> int:
+        """The size of the draft model's files."""
+        return self._info.num_bytes
+
+    @property
+    def max_positions(self) -> int:
+        """The most tokens that the draft model takes, prompt and answer together."""
+        return self._model.max_positions
+
+    @property
     def link_statistics(self) -> LinkStatistics:
         """Messages and bytes since the agent began, as they crossed the network."""
         return self._exchange.statistics if self._exchange else LinkStatistics()
@@ -146,11 +174,7 @@ class EdgeAgent:
         too long, or that the chat template refuses.
         """
         config = configured(self.config, options)
-        if config.needs_cloud and self._exchange is None:
-            raise ConfigError(
-                f"this agent has no connection to a broker: it was started with the scheme "
-                f"{self.config.chosen_scheme.name}, which needs none"
-            )
+        self.check(config)
         tokens = self._encode(prompt, config, options)
         sampling = choose_sampling(config, self._info.sampling)
         given = (options.get("seed"), config.seed, random_seed())
@@ -176,6 +200,14 @@ class EdgeAgent:
             decoder=Decoder(self.text.stream(tokens), StopStrings(config.stop)),
             turn=partial(self._turn, tuner),
         )
+
+    def check(self, config: AgentConfig) -> None:
+        """Raise ConfigError for a config of one generation that needs a broker this agent is not at."""
+        if config.needs_cloud and self._exchange is None:
+            raise ConfigError(
+                f"this agent has no connection to a broker: it was started with the scheme "
+                f"{self.config.chosen_scheme.name}, which needs none"
+            )
 
     def _encode(self, prompt: str | Sequence[Message], config: AgentConfig, options: Options) -> list[int]:
         system, given = options.get("system"), self._instructions
@@ -255,7 +287,8 @@ class EdgeAgent:
                     stack.enter_context(self._metrics_pages())
             yield
 
-    def _metrics_pages(self) -> HttpPages:
+    def metrics(self) -> "Metrics":
+        """What /metrics shows."""
         from edge_agent.monitoring.metrics import Metrics, Snapshot  # costs a device nothing otherwise
 
         def read() -> Snapshot:
@@ -268,9 +301,11 @@ class EdgeAgent:
 
         config = self.config
         facts = {"device": config.device_name, "pool": config.pool, "scheme": config.chosen_scheme.name}
-        metrics = Metrics(read, {**facts, "model": config.model, "version": release()})
-        page = partial(made_in, asyncio.get_running_loop(), metrics.page)
-        return HttpPages(config.metrics_host, config.metrics_port, {"/metrics": page})
+        return Metrics(read, {**facts, "model": config.model, "version": release()})
+
+    def _metrics_pages(self) -> HttpPages:
+        page = partial(made_in, asyncio.get_running_loop(), self.metrics().page)
+        return HttpPages(self.config.metrics_host, self.config.metrics_port, {"/metrics": page})
 
 
 def _outcome(session: EdgeSession) -> tuple[str, int, int]:
