@@ -6,11 +6,17 @@ TORCH ?= torch==2.13.0
 MUTANTS ?= 300
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-lowest test-arm64 mutation lint dist chaos fuzz soak results real-models pair clean
+.PHONY: demo serve test test-slow test-lowest test-arm64 mutation lint dist chaos fuzz soak results real-models pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
 	$(BIN)/python -m evaluation.demo
+
+# the demo's broker, worker and agent with its page in the browser, until Ctrl-C
+serve: PORT ?= 8080
+serve: $(VENV)/.demo
+	./mosquitto/install
+	$(BIN)/python -m evaluation.demo --serve --port $(PORT)
 
 test: lint
 	./mosquitto/install

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.process.interrupt import INTERRUPTED, interrupts_raised
+from evaluation.demo.serving import PORT, serve
+from evaluation.help_format import command_parser
 from evaluation.local.broker import BrokerError, LocalBroker
 from evaluation.local.worker import LocalWorker, WorkerError
 from evaluation.smart_home.held_out import HeldOut, held_out
@@ -73,20 +75,29 @@ class Row:
 
 
 def run() -> int:
-    """Run the demo; return 0 if every generation succeeded."""
+    """Run the demo, or with `--serve` serve its page; return 0 if every generation succeeded."""
+    parser = command_parser("evaluation.demo", "Shows every scheme on the demo's models.")
+    parser.add_argument("--serve", action="store_true", help="serve the page, until Ctrl-C")
+    parser.add_argument("--port", type=int, default=PORT, help="of the page")
+    flags = parser.parse_args()
     signal.signal(signal.SIGTERM, _leave)
     try:
-        with interrupts_raised(), LocalBroker() as broker:
-            print(f"mosquitto is listening at {broker.url}; loading the target model ...", flush=True)
-            with LocalWorker(broker.url, "--model", "demo") as worker:
-                print(f"worker process {worker.pid} is ready\n", flush=True)
-                return _show(broker.url)
+        with interrupts_raised():
+            return serve(flags.port) if flags.serve else _demonstrate()
     except (BrokerError, WorkerError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ndemo: stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def _demonstrate() -> int:
+    with LocalBroker() as broker:
+        print(f"mosquitto is listening at {broker.url}; loading the target model ...", flush=True)
+        with LocalWorker(broker.url, "--model", "demo") as worker:
+            print(f"worker process {worker.pid} is ready\n", flush=True)
+            return _show(broker.url)
 
 
 def _leave(_number: int, _frame: object) -> None:
@@ -105,6 +116,7 @@ def _show(broker_url: str) -> int:
         print(_line(_run(broker_url, scheme, commands).cells()), flush=True)
     print(
         "\nlossless and coupled keep the target model's distribution exactly; llm is the target model alone."
+        "\n\nTo talk to it: make serve, then open http://127.0.0.1:8080 in a browser."
     )
     return 0
 
