@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ENV_PREFIX = "EDGE_AGENT_"
 MAX_TOKENS = 4096
+MAX_SLOTS = 16
 
 _connection = partial(option, group="connection")
 _model = partial(option, group="model")
@@ -48,6 +49,7 @@ class AgentConfig(BrokerConfig):
     power: str = _model(
         "full", "eco: one thread, and the draft model rests as long as it works", choices=POWERS
     )
+    slots: int = _model(1, "answers that are generated at once, each with a key/value cache of its own")
     providers: tuple[str, ...] = _model(
         (), "ONNX Runtime execution provider, in order of preference; repeatable"
     )
@@ -175,6 +177,7 @@ class AgentConfig(BrokerConfig):
             ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
             ("cloud_timeout", self.cloud_timeout, 0.1, 1e6),
             ("num_threads", self.num_threads, 0, 1024),
+            ("slots", self.slots, 1, MAX_SLOTS),
             ("prompt_cache_mb", self.prompt_cache_mb, 1, 1 << 20),
             ("metrics_port", self.metrics_port, 0, 65535),
         ]
