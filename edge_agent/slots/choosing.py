@@ -33,7 +33,7 @@ def choose(prompt: Sequence[int], free: Mapping[int, Held]) -> int:
 
 
 def _fits(common: int, num_wanted: int, num_held: int) -> bool:
-    if common and common >= num_wanted - 1:  # the last token is read again in any case
+    if common == num_wanted:
         return True
     return 2 * common >= num_held > 0 and num_held - common <= max(FALLEN, num_held // FALLEN_SHARE)
 
