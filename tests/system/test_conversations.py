@@ -19,7 +19,7 @@ async def consume(generation: Generation) -> Generation:
 
 
 def config_of(broker: LocalBroker, slots: int) -> AgentConfig:
-    return AgentConfig(broker=broker.url, slots=slots, temperature=1.0, max_tokens=12, num_threads=1)
+    return AgentConfig(broker=broker.url, slots=slots, temperature=1.0, max_tokens=12, on_cloud_loss="wait")
 
 
 def ask(agent: EdgeAgent, prompt: str, scheme: str, seed: int) -> Generation:
