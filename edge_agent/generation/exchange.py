@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from common.link import Delivery, Link, LinkError, LinkStatistics
@@ -44,6 +44,7 @@ class Exchange:
         """
         self.is_pool_empty = False
         self.is_broker_busy = False
+        self.watches: list[Callable[[], None]] = []  # called when `connected` or `is_pool_empty` may differ
         self._pool, self._device = config.pool, config.device_name
         self._topics = Topics(config.root)
         self._link = Link(
@@ -147,6 +148,7 @@ class Exchange:
         if delivery is Delivery.NO_SUBSCRIBERS and not self.is_pool_empty:
             _log.warning("no worker listens in pool %s; asking again", self._pool)
             self.is_pool_empty = True
+            self._changed()
 
     # -- down ---------------------------------------------------------------------------------------
 
@@ -155,6 +157,11 @@ class Exchange:
             inbox.put_nowait(LinkEvent.UP if connected else LinkEvent.DOWN)
         if self._apps is not None:
             self._apps.tell(connected)
+        self._changed()
+
+    def _changed(self) -> None:
+        for watch in self.watches:
+            watch()
 
     async def _read(self) -> None:
         async for received in self._link:
@@ -174,8 +181,10 @@ class Exchange:
         except CodecError as error:
             self._cannot_read(error)
             return
-        self.is_pool_empty = False
         self._totals.answered(message)
+        if self.is_pool_empty:
+            self.is_pool_empty = False
+            self._changed()
         if isinstance(message, Correction) and message.index == 0:
             self._estimate.answered((session, message.n), message.compute_ms / 1000, time.monotonic())
         if _log.isEnabledFor(logging.DEBUG):
