@@ -205,7 +205,7 @@ class Topics:
         return f"{self.app(device, TOKEN)}/{ask}"
 
     def takes_reply(self, device: str, topic: str) -> bool:
-        """Whether an app may ask for its answer on this topic: in the device's tree, and no other topic of it."""
+        """Whether an app may ask for its answer on this topic: in the device's tree, and free there."""
         prefix = f"{self.root}/app/{_device(device)}/"
         path = topic.removeprefix(prefix).split("/") if topic.startswith(prefix) else []
         if not 1 <= len(path) <= 2 or not all(is_name(level) for level in path):

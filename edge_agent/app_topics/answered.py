@@ -51,7 +51,9 @@ class Answered:
         """How many answers in a row have led to this prompt: 0 if it is the text of none."""
         self._expire(now)
         text = prompt.strip()
-        return max((one.num_echoes + 1 for one in self._answers.values() if one.text.strip() == text), default=0)
+        return max(
+            (one.num_echoes + 1 for one in self._answers.values() if one.text.strip() == text), default=0
+        )
 
     def __len__(self) -> int:
         return len(self._answers)

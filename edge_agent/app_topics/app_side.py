@@ -103,7 +103,7 @@ class AppSide:
             received = await self._line.received.get()
             try:
                 self._receive(received)
-            except Exception:
+            except Exception:  # noqa: BLE001 - one message must not end the others' way in
                 _log.exception("a message of an app could not be handled")
             await asyncio.sleep(0)  # a flood leaves turns to others
 
@@ -156,7 +156,9 @@ class AppSide:
             return True
         running = None if ask.id is None else self._running.get(ask.id)
         if running is not None and running.key != key:
-            self._refuse("this id is that of another ask, which is being answered: use a new id", ASK, ask.id, None)
+            self._refuse(
+                "this id is that of another ask, which is being answered: use a new id", ASK, ask.id, None
+            )
             return True
         return any(one.key == key for one in self._running.values())
 
@@ -174,7 +176,9 @@ class AppSide:
         id = answer.id if ask.id is None else ask.id
         asked = Asked(id, key, reply, num_echoes, self._line.num_connects, answer)
         self._running[id] = asked
-        task = asyncio.create_task(self._answer(asked, self._stream(id) if ask.streams else None), name="answer")
+        task = asyncio.create_task(
+            self._answer(asked, self._stream(id) if ask.streams else None), name="answer"
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -19,7 +19,7 @@ MAX_ID_CHARACTERS = 128
 MAX_MESSAGES = 256
 MAX_STOPS = 16
 
-Id: TypeAlias = "str | int"
+Id: TypeAlias = str | int
 
 _INTEGERS = ("seed", "top_k", "max_tokens")
 _NUMBERS = (

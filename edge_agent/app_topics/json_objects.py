@@ -43,7 +43,9 @@ def read_object_or_text(payload: bytes) -> Object | str:
         raise RefusalError("the message is nested too deeply") from error
     except ValueError as error:
         if text.lstrip().startswith("{"):
-            raise RefusalError(f"the message begins like a JSON object, but cannot be read: {error}") from error
+            raise RefusalError(
+                f"the message begins like a JSON object, but cannot be read: {error}"
+            ) from error
         return text
     if isinstance(found, list):
         raise RefusalError("the message is a JSON array: send an object, or plain text")
@@ -95,7 +97,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _is_plain(value: object, depth: int) -> bool:
-    """Whether all texts are Unicode and nothing is nested deeper; each level is a call, so `depth` bounds it."""
+    """Whether all texts are Unicode and nothing is nested deeper than `depth`, which bounds the calls too."""
     if isinstance(value, str):
         return _is_unicode(value)
     if isinstance(value, dict):

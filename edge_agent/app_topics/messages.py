@@ -32,9 +32,16 @@ def answer(id: Id, text: str, failure: str | None, facts: Object) -> Object:
     }
 
 
-def refused_answer(id: Id, reason: str) -> Object:
+def refused_answer(id: Id | None, reason: str) -> Object:
     """In place of an answer, for an ask that is not answered."""
-    return {"id": id, "text": "", "finish_reason": "error", "error": _unicode(reason), "fates": {}, "num_tokens": 0}
+    return {
+        "id": id,
+        "text": "",
+        "finish_reason": "error",
+        "error": _unicode(reason),
+        "fates": {},
+        "num_tokens": 0,
+    }
 
 
 def event(event_type: str, id: Id | None = None, **more: Any) -> Object:

@@ -89,7 +89,9 @@ class Sender:
                 self._wake.set()
             case Delivery.REFUSED | Delivery.INVALID if message.topic not in self._refused:
                 self._refused.add(message.topic)
-                _log.warning("the broker does not let this account send to %s: see docs/apps.md", message.topic)
+                _log.warning(
+                    "the broker does not let this account send to %s: see docs/apps.md", message.topic
+                )
             case _:
                 pass
 

@@ -49,7 +49,10 @@ class Exchange:
         self._topics = Topics(config.root)
         self._link = Link(
             config.link_settings(f"edge-{self._device}-{secrets.token_hex(3)}"),
-            subscriptions=[self._topics.correction_filter(self._device), *(apps.subscriptions if apps else ())],
+            subscriptions=[
+                self._topics.correction_filter(self._device),
+                *(apps.subscriptions if apps else ()),
+            ],
             will=apps.will if apps else None,
             wait_for_broker=config.on_cloud_loss != OnCloudLoss.FAIL.value,
             on_state=self._tell,

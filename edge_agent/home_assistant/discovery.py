@@ -56,13 +56,19 @@ _EVENTS = ["answered", "refused", "cloud_lost", "cloud_back"]
 def _entities(described: Described, topic: dict[str, str]) -> dict[str, Json]:
     status, stats = topic[STATUS], topic[STATS]
     return {
-        "prompt": {"p": "text", "name": "Prompt", "ic": "mdi:message-text", "cmd_t": topic[ASK], "max": MAX_STATE},
+        "prompt": {
+            "p": "text",
+            "name": "Prompt",
+            "ic": "mdi:message-text",
+            "cmd_t": topic[ASK],
+            "max": MAX_STATE,
+        },
         "answer": {
             "p": "sensor",
             "name": "Answer",
             "ic": "mdi:message-reply-text",
             "stat_t": topic[LAST],
-            "val_tpl": "{{ (value_json.text or value_json.error or '')[:%d] }}" % MAX_STATE,
+            "val_tpl": f"{{{{ (value_json.text or value_json.error or '')[:{MAX_STATE}] }}}}",
             "json_attr_t": topic[LAST],
         },
         "answered": {
