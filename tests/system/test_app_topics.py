@@ -1,9 +1,8 @@
-"""Apps over MQTT against a real broker and a real agent: every topic, both versions of MQTT, faults, attacks."""
+"""Apps over MQTT, with a real broker and a real agent: every topic, both versions of MQTT, faults, attacks."""
 
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ class Served:
         self.config = config
         self.service: Service | None = None
         self._ready = threading.Event()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def call(self, function: Any, *arguments: Any) -> None:
@@ -34,7 +33,7 @@ class Served:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - raised where the test waits
             self._failure = error
         finally:
             self._ready.set()
