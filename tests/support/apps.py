@@ -35,7 +35,7 @@ class App:
         self.messages: queue.Queue[Message] = queue.Queue()
         self.seen: list[Message] = []
         self._ready: queue.Queue[None] = queue.Queue()
-        topics = [(self.prefix + "#", 1), *((one, 1) for one in more)]
+        topics = [(one, 1) for one in (more or (self.prefix + "#",))]
         self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion(version))
         self.client.reconnect_delay_set(1, 1)
         self.client.on_connect = lambda client, *_: client.subscribe(topics)
