@@ -275,6 +275,18 @@ def test_the_command_line_clients_of_mosquitto_work(served: tuple[LocalBroker, S
     assert reader.wait(10) == 0
 
 
+def test_the_example_prints_the_answer(served: tuple[LocalBroker, Served]) -> None:
+    example = Path(__file__).parents[2] / "examples" / "app_mqtt.sh"
+    done = subprocess.run(
+        ["sh", str(example), "kitchen", "turn on the light", "-p", str(served[0].port)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert json.loads(done.stdout)["error"] is None
+
+
 # -- Home Assistant ------------------------------------------------------------------------------------
 
 
