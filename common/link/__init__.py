@@ -2,6 +2,15 @@
 
 from common.link.link import Link
 from common.link.settings import LinkError, LinkSettings
-from common.link.values import Delivery, LinkStatistics, Publish, Received
+from common.link.values import Delivery, LinkStatistics, Publish, Received, Traffic
 
-__all__ = ["Delivery", "Link", "LinkError", "LinkSettings", "LinkStatistics", "Publish", "Received"]
+__all__ = [
+    "Delivery",
+    "Link",
+    "LinkError",
+    "LinkSettings",
+    "LinkStatistics",
+    "Publish",
+    "Received",
+    "Traffic",
+]

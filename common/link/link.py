@@ -22,7 +22,16 @@ from common.link.explain import SESSION_TAKEN_OVER
 from common.link.inbox import Inbox
 from common.link.limits import BrokerLimits
 from common.link.settings import LinkError, LinkSettings, RefusedError
-from common.link.values import WARN_DAYS, Certificate, Delivery, LinkStatistics, Publish, Received, days_left
+from common.link.values import (
+    WARN_DAYS,
+    Certificate,
+    Delivery,
+    LinkStatistics,
+    Publish,
+    Received,
+    Traffic,
+    days_left,
+)
 
 FIRST_DELAY = 0.25
 MAX_DELAY = 8.0
@@ -99,10 +108,12 @@ class Link:
         qos: int = 0,
         retain: bool = False,
         expiry: int | None = None,
+        traffic: Traffic | None = None,
     ) -> Delivery:
         """Publish, or drop and report that. QoS 1 waits for the broker's answer or the connection's end.
 
-        `expiry` is in seconds: how long the broker may keep the message for a client that is offline.
+        `expiry` is in seconds: how long the broker may keep the message for a client that is offline. The
+        bytes are also counted in `traffic`.
         """
         connection, delivery, num_bytes = self._connection, Delivery.DROPPED, 0
         if connection is not None:
@@ -113,6 +124,8 @@ class Link:
         if num_bytes:
             self._statistics.num_messages_up += 1
             self._statistics.num_bytes_up += num_bytes
+            if traffic is not None:
+                traffic.num_bytes_up += num_bytes
         if delivery in (Delivery.DROPPED, Delivery.TOO_LARGE):
             self._statistics.num_dropped_up += 1
         return delivery
@@ -260,7 +273,7 @@ class Link:
     def _arrived(self, topic: str, payload: bytes, num_bytes: int) -> None:
         self._statistics.num_messages_down += 1
         self._statistics.num_bytes_down += num_bytes
-        self._statistics.num_dropped_down += self._inbox.put(Received(topic, payload))
+        self._statistics.num_dropped_down += self._inbox.put(Received(topic, payload, num_bytes))
 
 
 def _too_large(size: int, limit: int) -> str:

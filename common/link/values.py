@@ -1,7 +1,7 @@
 """The values that go into the link and come out of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 NO_MATCHING_SUBSCRIBERS = 0x10
@@ -13,10 +13,11 @@ WARN_DAYS = 30  # before a certificate expires
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message from the broker."""
+    """A message from the broker; `num_bytes` are those of the whole packet."""
 
     topic: str
     payload: bytes
+    num_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,14 @@ class Certificate:
 def days_left(certificates: Sequence[Certificate], now: float) -> int | None:
     """Whole days until the first of them expires, negative after that; None without certificates."""
     return min((int((one.expires - now) // 86400) for one in certificates), default=None)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes of a part of what a link carries, in whole PUBLISH packets as in `LinkStatistics`."""
+
+    num_bytes_up: int = 0
+    num_bytes_down: int = 0
 
 
 @dataclass(slots=True)
