@@ -28,9 +28,9 @@ export async function request(path, { body, signal } = {}) {
     let reply;
     try {
       const method = body === undefined ? "GET" : "POST";
-      reply = await fetch(path, { method, headers, signal, cache: "no-store", body: body && JSON.stringify(body) });
+      reply = await inTime(fetch(path, { method, headers, signal, cache: "no-store", body: body && JSON.stringify(body) }));
     } catch (error) {
-      if (error.name === "AbortError") throw error;
+      if (error.name === "AbortError" || error instanceof ApiError) throw error;
       throw new ApiError("The agent cannot be reached.", { code: "unreachable" });
     }
     if (reply.status !== 401) {
@@ -90,13 +90,13 @@ function parse(block) {
   return found;
 }
 
-async function inTime(reading) {
+async function inTime(promise) {
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new ApiError("The agent no longer answers.", { code: "silent" })), SILENCE);
   });
   try {
-    return await Promise.race([reading, late]);
+    return await Promise.race([promise, late]);
   } finally {
     clearTimeout(timer);
   }
@@ -152,7 +152,7 @@ export function watch(on) {
       on.lost(seconds, failure);
       await new Promise((resolve) => {
         wake = resolve;
-        setTimeout(resolve, 1000 * seconds);
+        if (failure?.status !== 401) setTimeout(resolve, 1000 * seconds); // else a person decides when
       });
       delay = Math.min(15, 2 * delay);
     }

@@ -107,7 +107,7 @@ function settings() {
   const scheme = $("scheme").value || model?.scheme;
   const hasRisk = scheme === MEASURES;
   $("risk").disabled = !hasRisk;
-  $("risk").placeholder = hasRisk ? (facts?.risk ?? "none") : "opportunistic only";
+  $("risk").placeholder = hasRisk ? (facts?.risk ?? "none") : "not used";
   put("summary", model?.summaries?.[scheme] ? `${scheme}: ${model.summaries[scheme]}` : "");
   const chosen = [scheme];
   if (hasRisk && value("risk") !== undefined) chosen.push(`risk ${value("risk")}`);
@@ -123,6 +123,7 @@ function body(prompt) {
   if ($("scheme").value) own.scheme = $("scheme").value;
   if (!$("risk").disabled && value("risk") !== undefined) own.risk = value("risk");
   return {
+    model: model?.id,
     messages: [...before, { role: "user", content: prompt }],
     stream: true,
     temperature: value("temperature"),
@@ -213,6 +214,7 @@ async function answer(request_, again = null) {
     if (!(found instanceof ApiError) && found.name !== "AbortError") console.error(found);
     if (!running.isStopped) error = found instanceof ApiError ? found.message : "The page could not show this answer.";
   }
+  running.abort.abort(); // also where it fell silent
   began();
   const isStopped = running.isStopped || Boolean(chunk?.hybrid_lm.cancelled);
   running = null;

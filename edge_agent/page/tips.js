@@ -8,12 +8,16 @@ export function tips() {
   let shown = null;
 
   function open(target) {
-    const place = target?.closest?.("[data-tip], [data-fate]");
+    const place = target?.closest?.("[data-tip], [data-fate]") ?? null;
     if (place === shown) return;
     shown = place;
     tip.hidden = !place;
     if (!place) return;
     tip.replaceChildren(...content(place));
+    move(place);
+  }
+
+  function move(place) {
     const { left, top, bottom, width } = place.getBoundingClientRect();
     const half = tip.offsetWidth / 2;
     const x = Math.min(innerWidth - half - 8, Math.max(half + 8, left + width / 2));
@@ -25,7 +29,7 @@ export function tips() {
   document.addEventListener("pointerover", (event) => open(event.target));
   document.addEventListener("focusin", (event) => open(event.target));
   document.addEventListener("focusout", () => open(null));
-  document.addEventListener("scroll", () => open(null), true);
+  document.addEventListener("scroll", () => (shown !== null && shown === document.activeElement ? move(shown) : open(null)), true);
   document.addEventListener("keydown", (event) => event.key === "Escape" && open(null));
 }
 
