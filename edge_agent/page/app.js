@@ -142,10 +142,14 @@ const say = (text) => {
   while ($("live").children.length > 20) $("live").firstChild.remove();
 };
 
+let isAtEnd = true;
+log.addEventListener("scroll", () => (isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80));
+new ResizeObserver(() => follow(() => {})).observe(log);
+
 function follow(change) {
-  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  const follows = isAtEnd;
   change();
-  if (isAtEnd) log.scrollTop = log.scrollHeight;
+  if (follows) log.scrollTop = log.scrollHeight;
 }
 
 function queue() {

@@ -78,7 +78,7 @@ export class Figures {
     put("f-version", facts.version ?? "–");
     if (isNumber(stats.rtt_ms)) this._trip(stats.rtt_ms);
     const before = this._running?.before;
-    if (before && this._running.tokens) {
+    if (before && stats.bytes_up !== before.bytes_up) {
       const since = (name) => Math.max(0, stats[name] - before[name]);
       this._sent(since("uplinks"), since("bytes_up"), since("bytes_down"), this._running.tokens);
     }

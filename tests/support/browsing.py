@@ -5,7 +5,7 @@ logged no error.
 """
 
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ _READS = (
 
 
 @contextmanager
-def browsing() -> Iterator[Browser]:
+def browsing() -> Generator[Browser]:
     """A browser for several pages."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
