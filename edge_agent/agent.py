@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Unpack
 from common.link import LinkStatistics
 from common.process.http_pages import HttpPages, HttpPagesError, made_in
 from common.process.log import about
-from common.process.model_thread import ModelThread
 from common.process.version import release
 from common.protocol.messages import Opening
 from common.sampling.randomness import MAX_SEED
@@ -36,12 +35,15 @@ from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import ModelInfo, read_info
 from edge_agent.draft_model.source import resolve
 from edge_agent.errors import ConfigError, MetricsError, ModelError, PromptError, raised_as
+from edge_agent.generation.app_line import AppLine
 from edge_agent.generation.audits import Audits
+from edge_agent.generation.draft_thread import DraftThread
 from edge_agent.generation.drafting import Drafting, NextTokenModel
 from edge_agent.generation.emission import Decoder
 from edge_agent.generation.exchange import Exchange
 from edge_agent.generation.generation import Generation
 from edge_agent.generation.mailbox import Mailbox
+from edge_agent.generation.slots import Slots
 from edge_agent.monitoring.totals import Totals
 from edge_agent.options import Options, configured
 from edge_agent.session.session import EdgeSession
@@ -62,8 +64,16 @@ _log = logging.getLogger(__name__)
 class EdgeAgent:
     """One device; use `open`. As many generations run at once as there are `slots`; others wait in turn."""
 
-    def __init__(self, config: AgentConfig, info: ModelInfo, text: Text, model: NextTokenModel) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        info: ModelInfo,
+        text: Text,
+        model: NextTokenModel,
+        app_line: AppLine | None = None,
+    ) -> None:
         self.config = config
+        self.app_line = app_line
         self.text = text
         self._instructions = build_instructions(config)
         if self._instructions and not self.text.has_chat_template:
@@ -73,22 +83,26 @@ class EdgeAgent:
         self.text.check_template_vars(self._instructions.template_vars)
         self._info = info
         self._model = model
-        self._thread = ModelThread()
-        self._pace = Pace(POWERS[config.power].share)
-        self._free_slots = asyncio.Semaphore(self.num_slots)
+        self._thread = DraftThread(Pace(POWERS[config.power].share))
+        self._slots = Slots(model, config.slots)
         self._totals = Totals()
         self._audits = Audits()
         self._tunings = Tunings(config, info, text)
-        self._exchange = Exchange(config, self._totals, self._tunings.link) if config.needs_cloud else None
+        self._exchange = (
+            Exchange(config, self._totals, self._tunings.link, app_line)
+            if config.needs_cloud or app_line
+            else None
+        )
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: AgentConfig, *, model: NextTokenModel | None = None
+        cls, config: AgentConfig, *, model: NextTokenModel | None = None, for_apps: bool = False
     ) -> AsyncGenerator["EdgeAgent"]:
         """Load the model and connect; raises AgentError.
 
         `model` is used in place of the config's graph; text and settings still come from the config's folder.
+        With `for_apps` the connection also has the topics of apps, as its `app_line`.
         """
         folder = resolve(config.model, model_file=config.model_file)
         info = read_info(folder, config.model_file)
@@ -103,7 +117,7 @@ class EdgeAgent:
             num_threads=threads_here(config.num_threads, info.num_bytes, POWERS[config.power].max_threads),
             providers=config.providers,
         )
-        agent = cls(config, info, text, model)
+        agent = cls(config, info, text, model, AppLine.of(config) if for_apps else None)
         with agent._thread, agent._metrics():
             async with agent._keeping_prompts():
                 if agent._exchange is None:
@@ -119,7 +133,17 @@ class EdgeAgent:
     @property
     def num_slots(self) -> int:
         """How many generations run at once."""
-        return 1
+        return len(self._slots)
+
+    @property
+    def num_running(self) -> int:
+        """Generations that have a slot."""
+        return self._totals.num_running
+
+    @property
+    def num_waiting(self) -> int:
+        """Generations that wait for a slot."""
+        return self._slots.num_waiting
 
     @property
     def connected(self) -> bool:
@@ -196,7 +220,7 @@ class EdgeAgent:
         return Generation(
             session=EdgeSession(tokens, settings),
             mailbox=Mailbox(secrets.token_hex(4), self._exchange if config.needs_cloud else None),
-            drafting=Drafting(self._model, self._thread, policy, opening, self._pace, len(tokens)),
+            drafting=Drafting(self._model, self._thread, policy, opening, len(tokens)),
             decoder=Decoder(self.text.stream(tokens), StopStrings(config.stop)),
             turn=partial(self._turn, tuner),
         )
@@ -226,9 +250,10 @@ class EdgeAgent:
 
     @asynccontextmanager
     async def _turn(self, tuner: Tuner, generation: Generation) -> AsyncGenerator[None]:
-        """Wrap a generation: wait for the model, receive answers, count, and learn from it at the end."""
+        """Wrap a generation: wait for a slot, receive answers, count, and learn from it at the end."""
         session, mailbox = generation.session, generation.mailbox
-        async with self._free_slots:
+        async with self._slots.one_for(session.tokens) as model:
+            generation.drafting.use(model)
             mailbox.join()
             try:
                 with self._totals.counting(session):
@@ -276,7 +301,7 @@ class EdgeAgent:
         try:
             yield
         finally:
-            await self._thread.start(model.save_prompt)
+            await self._thread.run(model.save_prompts)
 
     @contextmanager
     def _metrics(self) -> Generator[None]:
@@ -297,6 +322,7 @@ class EdgeAgent:
                 self._tunings.own.numbers().threshold,
                 self.link_statistics,
                 self.connected,
+                self.num_waiting,
             )
 
         config = self.config

@@ -54,6 +54,7 @@ class AgentConfig(BrokerConfig):
     power: str = _model(
         "full", "eco: one thread, and the draft model rests as long as it works", choices=POWERS
     )
+    slots: int = _model(1, "answers that are generated at once, each with a key/value cache of its own")
     providers: tuple[str, ...] = _model(
         (), "ONNX Runtime execution provider, in order of preference; repeatable"
     )
@@ -148,11 +149,16 @@ class AgentConfig(BrokerConfig):
         (), "a site whose scripts may use the API, such as https://apps.example; repeatable; *: any"
     )
     served_name: str = _serving("hybrid-lm", "the name of the model in the APIs")
-    slots: int = _serving(1, "answers that are generated at the same time, each with a key/value cache")
     max_waiting: int = _serving(4, "asks that may wait for their turn; one more is refused")
     shutdown_timeout: float = _serving(10.0, "seconds that running answers get to finish when `serve` ends")
-    app_topics: bool = _serving(True, "answer apps over MQTT, on topics of this device")
-    home_assistant: bool = _serving(False, "announce this device to Home Assistant over MQTT")
+    app_topics: bool | None = _serving(
+        None, "answer apps over MQTT, on topics of this device (default: if the scheme needs a broker)"
+    )
+    home_assistant: str | None = _serving(
+        None,
+        "on: announce this device to Home Assistant over MQTT; off: take that back (default: neither)",
+        choices=("on", "off"),
+    )
     metrics_port: int = _monitoring(0, "port of /metrics for Prometheus; 0: off")
     metrics_host: str = _monitoring("127.0.0.1", "address to listen on")
     log_level: str = _monitoring("warning", "the lowest level to log", choices=LOG_LEVELS)
@@ -199,10 +205,10 @@ class AgentConfig(BrokerConfig):
             ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
             ("cloud_timeout", self.cloud_timeout, 0.1, 1e6),
             ("num_threads", self.num_threads, 0, 1024),
+            ("slots", self.slots, 1, MAX_SLOTS),
             ("prompt_cache_mb", self.prompt_cache_mb, 1, 1 << 20),
             ("http_port", self.http_port, 0, 65535),
             ("ollama_port", self.ollama_port, 0, 65535),
-            ("slots", self.slots, 1, MAX_SLOTS),
             ("max_waiting", self.max_waiting, 0, 1000),
             ("shutdown_timeout", self.shutdown_timeout, 0, 3600),
             ("metrics_port", self.metrics_port, 0, 65535),
@@ -254,6 +260,8 @@ class AgentConfig(BrokerConfig):
 
     def _check_serving(self) -> None:
         """Refuse a port twice, two keys, and names that no client could use."""
+        if self.home_assistant and not self.serves_apps:
+            raise ConfigError("`home_assistant` needs `app_topics`: set both")
         if self.http_port and self.http_port == self.ollama_port:
             raise ConfigError(
                 "`http_port` and `ollama_port` are the same: the API of Ollama is on both anyway"
@@ -284,6 +292,11 @@ class AgentConfig(BrokerConfig):
     def needs_cloud(self) -> bool:
         """False when the draft model works alone."""
         return not self.chosen_scheme.drafts or self.chosen_scheme.form is not Form.NOTHING
+
+    @property
+    def serves_apps(self) -> bool:
+        """Whether `serve` answers apps over MQTT."""
+        return self.needs_cloud if self.app_topics is None else self.app_topics
 
     @property
     def uses_calibration(self) -> bool:

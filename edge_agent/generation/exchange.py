@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from common.link import Delivery, Link, LinkError, LinkStatistics
+from common.link import Delivery, Link, LinkError, LinkStatistics, Traffic
 from common.process.log import about
 from common.protocol.codec import CodecError, decode_to_device, encode
 from common.protocol.messages import Correction, Draft
@@ -19,6 +19,7 @@ from common.protocol.summary import summarise
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
 from edge_agent.errors import SHORTEN, BrokerError, GenerationError, raised_as
+from edge_agent.generation.app_line import AppLine
 from edge_agent.generation.mailbox import Inbox
 from edge_agent.monitoring.totals import Totals
 from edge_agent.session.events import Connecting, LinkEvent
@@ -34,8 +35,13 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """One device's connection to the pool, for all of its sessions; works while `running`."""
 
-    def __init__(self, config: AgentConfig, totals: Totals, estimate: LinkEstimate) -> None:
-        """Answers are counted in `totals`; `estimate` learns from the drafts and their corrections."""
+    def __init__(
+        self, config: AgentConfig, totals: Totals, estimate: LinkEstimate, apps: AppLine | None = None
+    ) -> None:
+        """Answers are counted in `totals`; `estimate` learns from the drafts and their corrections.
+
+        `apps` shares the connection.
+        """
         self.is_pool_empty = False
         self.is_broker_busy = False
         self.watches: list[Callable[[], None]] = []  # called when `connected` or `is_pool_empty` may differ
@@ -43,15 +49,23 @@ class Exchange:
         self._topics = Topics(config.root)
         self._link = Link(
             config.link_settings(f"edge-{self._device}-{secrets.token_hex(3)}"),
-            subscriptions=[self._topics.correction_filter(self._device)],
+            subscriptions=[
+                self._topics.correction_filter(self._device),
+                *(apps.subscriptions if apps else ()),
+            ],
+            will=apps.will if apps else None,
             wait_for_broker=config.on_cloud_loss != OnCloudLoss.FAIL.value,
             on_state=self._tell,
             patience=config.cloud_timeout,
         )
+        self._apps = apps
+        if apps is not None:
+            apps.join(self._link)
         self._totals = totals
         self._estimate = estimate
         self._began = 0.0
         self._inboxes: dict[str, Inbox] = {}
+        self._traffic: dict[str, Traffic] = {}  # of the same sessions
         self._sending: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -80,16 +94,16 @@ class Exchange:
         """Messages and bytes so far, as they crossed the network."""
         return self._link.statistics
 
-    def join(self, session: str, inbox: Inbox) -> None:
+    def join(self, session: str, inbox: Inbox, traffic: Traffic) -> None:
         """Put what arrives for this session into `inbox` from now on, and first the state of the link."""
-        self._inboxes[session] = inbox
+        self._inboxes[session], self._traffic[session] = inbox, traffic
         if not self._link.connected:
             was_up = self._link.statistics.num_connects > 0
             inbox.put_nowait(LinkEvent.DOWN if was_up else Connecting(self._began))
 
     def leave(self, session: str) -> None:
         """Deliver nothing more to this session."""
-        del self._inboxes[session]
+        del self._inboxes[session], self._traffic[session]
 
     # -- up -----------------------------------------------------------------------------------------
 
@@ -114,10 +128,11 @@ class Exchange:
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
             return
-        await self._link.send(topic, payload, expiry=EXPIRY)
+        await self._link.send(topic, payload, expiry=EXPIRY, traffic=self._traffic.get(session))
 
     async def _open(self, session: str, topic: str, payload: bytes) -> None:
-        delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY)
+        traffic = self._traffic.get(session)
+        delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY, traffic=traffic)
         inbox = self._inboxes.get(session)
         self._note_missing_worker(delivery)
         if inbox is not None and delivery is Delivery.NO_SUBSCRIBERS:
@@ -145,6 +160,8 @@ class Exchange:
     def _tell(self, connected: bool) -> None:
         for inbox in self._inboxes.values():
             inbox.put_nowait(LinkEvent.UP if connected else LinkEvent.DOWN)
+        if self._apps is not None:
+            self._apps.tell(connected)
         self._changed()
 
     def _changed(self) -> None:
@@ -153,11 +170,15 @@ class Exchange:
 
     async def _read(self) -> None:
         async for received in self._link:
+            if self._apps is not None and self._apps.takes(received):
+                continue
             try:
                 session = self._topics.parse_correction(received.topic).session
             except ValueError as error:
                 self._cannot_read(error)
                 continue
+            if session in self._traffic:
+                self._traffic[session].num_bytes_down += received.num_bytes
             with about(session=session):
                 self._receive(session, received.payload)
 
