@@ -347,7 +347,7 @@ for (const [number, tab] of tabs.entries()) {
 
 // the layout: figures and settings are open where there is room for them
 
-for (const [id, query] of [["figures", "(min-width: 60.01rem)"], ["settings", "(min-width: 60.01rem) and (min-height: 44rem)"]]) {
+for (const [id, query] of [["figures", "(min-width: 60.01rem)"], ["settings", "(min-width: 60.01rem) and (min-height: 54rem)"]]) {
   const media = matchMedia(query);
   const fit = () => ($(id).open = media.matches);
   media.addEventListener("change", fit);

@@ -48,7 +48,7 @@ export function risk(value) {
 export function duration(seconds) {
   if (!isNumber(seconds)) return "–";
   if (seconds < 1) return `${whole.format(1000 * seconds)} ms`;
-  if (seconds < 60) return `${short.format(seconds)} s`;
+  if (seconds < 60) return `${(seconds < 10 ? short : whole).format(seconds)} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
   return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
