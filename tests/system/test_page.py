@@ -4,7 +4,7 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,8 +22,6 @@ from evaluation.local.worker import LocalWorker
 from tests.support.browsing import TIMEOUT, browsing, choose, finished, marks_of, open_page, text_of, write
 from tests.support.serving import ServingAgent
 
-PAGE = Path(__file__).parents[2] / "edge_agent" / "page"
-MAX_BYTES = 60_000
 PROMPT = "i need the telly in the dining room on channel 49 at quarter past 11 tonight"
 HOSTILE = '<img src=x onerror="alert(1)"><script>alert(2)</script> \x1b[31m\u202e</div> & <b>bold</b>'
 VIEWS = ("chat", "pool", "results", "json")
@@ -284,6 +282,7 @@ def test_a_lost_broker_is_shown_and_ends_the_answer_with_an_error(home: Home) ->
         assert page.locator(".theirs").nth(1).locator(".error").count() == 0
 
 
+@pytest.mark.slow
 def test_a_restarted_agent_is_found_again(home: Home) -> None:
     with open_page(home.browser, home.agent.url) as page:
         with home.paused_worker():
@@ -317,23 +316,3 @@ def test_a_key_is_asked_for_once(home: Home) -> None:
         write(page, "turn on the kitchen light")
         finished(page)
         assert set(marks_of(page)) == {"local"}
-
-
-def each(check: Callable[[str], bool]) -> list[str]:
-    """The files of the page for which a check of their text is true."""
-    return [one.name for one in PAGE.iterdir() if one.suffix != ".svg" and check(one.read_text())]
-
-
-def test_the_page_is_small_and_makes_no_markup_from_text() -> None:
-    assert sum(one.stat().st_size for one in PAGE.iterdir()) < MAX_BYTES
-    for word in (
-        "innerHTML",
-        "outerHTML",
-        "insertAdjacentHTML",
-        "document.write",
-        "eval(",
-        "style=",
-        "//cdn",
-    ):
-        assert each(lambda text, word=word: word in text) == []
-    assert each(lambda text: "http://" in text or "https://" in text) == []
