@@ -102,7 +102,7 @@ async function inTime(promise) {
 	}
 }
 
-// One answer: calls on.token(text, fate, token), on.tentative(text), on.retract(n), on.waiting(text), on.id(id).
+// One answer: calls on.token(text, fate, token), on.tentative(text), on.retract(n), on.soFar(counts), on.waiting(text), on.id(id).
 // Returns the last chunk, with finish reason, timings and report; raises ApiError where there is none.
 export async function ask(body, on, signal) {
 	let last = null;
@@ -121,8 +121,10 @@ export async function ask(body, on, signal) {
 			const [choice] = chunk.choices ?? [];
 			const ours = chunk.hybrid_lm ?? {};
 			if (choice?.finish_reason) last = chunk;
-			else if (choice?.delta?.content !== undefined && ours.fate) on.token(choice.delta.content, ours.fate, ours.token);
-			else if (ours.tentative !== undefined) on.tentative(ours.tentative);
+			else if (choice?.delta?.content !== undefined && ours.fate) {
+				on.token(choice.delta.content, ours.fate, ours.token);
+				if (ours.so_far) on.soFar(ours.so_far);
+			} else if (ours.tentative !== undefined) on.tentative(ours.tentative);
 			else if (ours.retract) on.retract(ours.retract);
 		}
 	} catch (error) {

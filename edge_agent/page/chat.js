@@ -121,6 +121,7 @@ function listener(written) {
 			following(() => written.tentative(text));
 		},
 		retract: (number) => written.retract(number),
+		soFar: (counts) => figures.report(counts, written.total),
 	};
 }
 

@@ -11,7 +11,6 @@ class Figures {
 		this._arrivals = [];
 		this._vocab = null;
 		this._running = null;
-		this._stats = null;
 	}
 
 	// HLM sends one float16 for each id of the vocabulary with each token.
@@ -29,17 +28,25 @@ class Figures {
 	}
 
 	begin({ budget, measures }) {
-		this._running = { began: performance.now(), before: this._stats, budget, measures, tokens: 0 };
+		this._running = { began: performance.now(), budget, measures };
 		this._arrivals = [];
 		for (const id of ["f-speed", "f-uplinks", "f-up", "f-down", "f-hlm", "f-risk"]) put(id, "–");
 		put("f-tokens", "Waiting for the first token");
 		show($("f-saved"), false);
-		this._risk(null, budget, measures ? "Measured when the answer ends" : "");
+		this._risk(null, budget, measures ? "Nothing measured yet" : "");
+	}
+
+	// What a running or a whole answer has sent, received and measured.
+	report(report, tokens) {
+		const { budget, measures } = this._running;
+		this._sent(report.num_uplinks, report.bytes_up, report.bytes_down, tokens);
+		if (isNumber(report.round_trip)) this._trip(1000 * report.round_trip);
+		const measured = measures ? `from ${count(report.num_measured)} of ${count(report.num_skipped)} skipped tokens` : "";
+		this._risk(report.measured_risk, budget, measured, report.scheme);
 	}
 
 	token(total) {
 		const now = performance.now();
-		this._running.tokens = total;
 		this._arrivals.push(now);
 		while (this._arrivals[0] < now - WINDOW) this._arrivals.shift();
 		const seconds = (now - (this._arrivals[0] ?? now)) / 1000;
@@ -50,26 +57,18 @@ class Figures {
 	}
 
 	end(chunk) {
-		const { budget, measures } = this._running;
-		this._running = null;
-		if (!chunk) {
-			show($("f-saved"), false);
-			return;
-		}
+		if (!chunk) return;
 		const report = chunk.hybrid_lm;
 		const speed = report.num_tokens / Math.max(report.seconds, 1e-9);
 		put("f-speed", number(speed));
 		put("f-tokens", `${count(report.num_tokens)} tokens in ${duration(report.seconds)}`);
-		this._sent(report.num_uplinks, report.bytes_up, report.bytes_down, report.num_tokens);
+		this.report(report, report.num_tokens);
+		this._running = null;
 		put("brief", `${number(speed)} tokens/s · ${count(report.num_uplinks)} uplinks · ${bytes(report.bytes_up)} up`);
-		if (isNumber(report.round_trip)) this._trip(1000 * report.round_trip);
-		const measured = measures ? `from ${count(report.num_measured)} of ${count(report.num_skipped)} skipped tokens` : "";
-		this._risk(report.measured_risk, budget, measured, report.scheme);
 	}
 
 	status(facts) {
 		const { stats } = facts;
-		this._stats = stats;
 		put("f-device", facts.device ?? "–");
 		put("f-model", facts.model ?? "–");
 		put("f-cloud", facts.cloud ? "connected" : facts.needs_cloud ? "away" : "not used");
@@ -77,11 +76,6 @@ class Figures {
 		put("f-queue", `${count(facts.waiting)} of ${count(facts.max_waiting)}${facts.busy ? ", busy" : ""}`);
 		put("f-version", facts.version ?? "–");
 		if (isNumber(stats.rtt_ms)) this._trip(stats.rtt_ms);
-		const before = this._running?.before;
-		if (before && stats.bytes_up !== before.bytes_up) {
-			const since = (name) => Math.max(0, stats[name] - before[name]);
-			this._sent(since("uplinks"), since("bytes_up"), since("bytes_down"), this._running.tokens);
-		}
 	}
 
 	_sent(uplinks, up, down, tokens) {

@@ -316,3 +316,17 @@ def test_a_key_is_asked_for_once(home: Home) -> None:
         write(page, "turn on the kitchen light")
         finished(page)
         assert set(marks_of(page)) == {"local"}
+
+
+def test_a_running_answer_reports_what_it_has_sent_to_those_who_show_tentative_text(home: Home) -> None:
+    for shows in (True, False):
+        own = {"scheme": "lossless", "tentative": shows}
+        body = {"messages": [{"role": "user", "content": PROMPT}], "stream": True, "hybrid_lm": own}
+        lines = home.agent.request("/v1/chat/completions", body).body.decode().split("\n\n")
+        chunks: list[dict[str, Any]] = [json.loads(one[6:]) for one in lines if one.startswith("data: {")]
+        reports = [one["hybrid_lm"]["so_far"] for one in chunks if "so_far" in one.get("hybrid_lm", {})]
+        assert bool(reports) is shows
+        numbers = [one["num_uplinks"] for one in reports]
+        assert numbers == sorted(set(numbers))
+        end = chunks[-1]["hybrid_lm"]
+        assert all(one["bytes_up"] <= end["bytes_up"] and one.keys() <= end.keys() for one in reports)
