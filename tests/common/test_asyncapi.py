@@ -12,7 +12,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,27 +27,7 @@ from edge_agent.options import Options
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.session.settings import OnCloudLoss
 from edge_agent.session.transcript import Fate
-
-DOCUMENT: dict[str, Any] = yaml.safe_load(
-    (Path(__file__).parents[2] / "docs" / "asyncapi.yaml").read_text(encoding="utf-8")
-)
-SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
-
-
-def check(message: str, payload: object) -> None:
-    """Raise jsonschema.ValidationError unless the message's schema takes the payload."""
-    schema = DOCUMENT["components"]["messages"][message]["payload"]
-    whole = {"$schema": "http://json-schema.org/draft-07/schema#", "components": DOCUMENT["components"]}
-    jsonschema.Draft7Validator({**whole, "allOf": [schema]}).validate(payload)
-
-
-def takes(message: str, payload: object) -> bool:
-    try:
-        check(message, payload)
-    except jsonschema.ValidationError:
-        return False
-    return True
-
+from tests.support.asyncapi import DOCUMENT, SCHEMAS, check, takes
 
 # -- the file ------------------------------------------------------------------------------------------
 

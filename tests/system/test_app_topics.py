@@ -16,6 +16,7 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from evaluation.local.broker import LocalBroker
 from tests.support.apps import App
+from tests.support.asyncapi import check_sent
 from tests.support.served_apps import Served
 from tests.support.small_models import FolderOf
 
@@ -155,6 +156,21 @@ def test_a_client_of_mqtt_5_gets_the_answer_where_it_wants_it(app5: App) -> None
     assert refused.json["error"].startswith("the message begins like a JSON object")
     assert (refused.json["id"], refused.correlation) == (None, b"2")
     assert app5.all("answer") == []
+
+
+def test_every_message_is_as_documented(app5: App) -> None:
+    id = new_id()
+    app5.send("ask", {"id": id, "prompt": "hello", "stream": True})
+    app5.answer(id)
+    app5.event("answered")
+    app5.send("ask", {"id": id, "prompt": 1}, reply=app5.prefix + "reply/x")
+    app5.send("set", "{")
+    app5.event("refused")
+    app5.event("refused")
+    sent = [one for one in app5.seen if not one.topic.endswith(("/ask", "/set"))]
+    assert {check_sent(one.topic, one.payload) for one in sent} == {
+        *("state", "status", "stats", "event", "answer", "reply", "last", "token", "discovery")
+    }
 
 
 @pytest.mark.parametrize(
