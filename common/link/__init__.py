@@ -1,6 +1,7 @@
 """The connection to the MQTT broker: the class `Link`. Only this package imports aiomqtt and paho."""
 
 from common.link.link import Link
+from common.link.reply import ReplyTo, reply_to
 from common.link.settings import LinkError, LinkSettings
 from common.link.values import Delivery, LinkStatistics, Publish, Received, Traffic
 
@@ -12,5 +13,7 @@ __all__ = [
     "LinkStatistics",
     "Publish",
     "Received",
+    "ReplyTo",
     "Traffic",
+    "reply_to",
 ]

@@ -13,10 +13,15 @@ WARN_DAYS = 30  # before a certificate expires
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message from the broker; `num_bytes` are those of the whole packet."""
+    """A message from the broker; `retain` as it was published, `properties` as they came, see `reply_to`.
+
+    `num_bytes` are those of the whole packet.
+    """
 
     topic: str
     payload: bytes
+    retain: bool = field(default=False, compare=False)
+    properties: bytes = field(default=b"", compare=False, repr=False)
     num_bytes: int = field(default=0, compare=False)
 
 
@@ -29,6 +34,7 @@ class Publish:
     qos: int = 1
     retain: bool = True
     expiry: int | None = None
+    correlation: bytes | None = None  # of a reply
 
 
 class Delivery(Enum):

@@ -12,12 +12,12 @@ import socket
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib import import_module
-from importlib.util import find_spec
 
 from common.process.log import printable
+from edge_agent import app_topics
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
+from edge_agent.errors import ConfigError
 from edge_agent.http.serving import Addresses, bind, serving
 from edge_agent.service.service import Service
 
@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 def serve(config: AgentConfig) -> int:
     """Serve until a signal; returns 0. Raises AgentError when it cannot begin."""
+    if config.home_assistant and not config.serves_apps:  # no check of the config: asks change its scheme
+        raise ConfigError("`home_assistant` needs `app_topics`: set both")
     sockets = bind(config)  # before the model is loaded, which takes a while
     try:
         asyncio.run(_serve(config, [one.dup() for one in sockets]))
@@ -42,7 +44,7 @@ async def _serve(config: AgentConfig, sockets: list[socket.socket]) -> None:
         site, addresses = None, None
         if sockets:
             site, addresses = await stack.enter_async_context(serving(config, sockets))
-        agent = await stack.enter_async_context(EdgeAgent.open(config))
+        agent = await stack.enter_async_context(EdgeAgent.open(config, for_apps=config.serves_apps))
         service = Service(agent, max_waiting=config.max_waiting)
         await stack.enter_async_context(_other_ways(service, config))
         if site is not None:
@@ -58,8 +60,7 @@ async def _serve(config: AgentConfig, sockets: list[socket.socket]) -> None:
 async def _other_ways(service: Service, config: AgentConfig) -> AsyncGenerator[None]:
     """Those that need a broker, where one is used."""
     async with AsyncExitStack() as stack:
-        if config.app_topics and config.needs_cloud and find_spec("edge_agent.app_topics"):
-            app_topics = import_module("edge_agent.app_topics")
+        if config.serves_apps:
             await stack.enter_async_context(app_topics.serving(service, config))
         yield
 
