@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from evaluation.local.broker import free_port
+from tests.support.waiting import until
 
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 30.0
@@ -195,12 +195,8 @@ class HomeAssistant:
     def has(self, entity: str, state: str | Callable[[str], bool], timeout: float = 60.0) -> None:
         """Wait until an entity has a state."""
         test = state if callable(state) else state.__eq__
-        until(lambda: test(self.state(entity)), f"{entity} is {state}, not {self.state(entity)}", timeout)
-
-
-def until(test: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
-    """Wait for what another process does; AssertionError with `what` when it does not."""
-    end = time.monotonic() + timeout
-    while not test():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
+        until(
+            lambda: test(self.state(entity)),
+            lambda: f"{entity} is {self.state(entity)}, not {state}",
+            timeout,
+        )
