@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Unpack
@@ -124,6 +124,26 @@ class EdgeAgent:
         return self._exchange is not None and self._exchange.connected
 
     @property
+    def reaches_cloud(self) -> bool:
+        """Whether the link is up and a worker of the pool listens, as far as known."""
+        return self._exchange is not None and self._exchange.connected and not self._exchange.is_pool_empty
+
+    def watch_cloud(self, watch: Callable[[], None]) -> None:
+        """Have `watch` called in the event loop when `reaches_cloud` may have changed."""
+        if self._exchange is not None:
+            self._exchange.watches.append(watch)
+
+    @property
+    def totals(self) -> Totals:
+        """What this agent has counted since it began."""
+        return self._totals
+
+    @property
+    def max_positions(self) -> int:
+        """The most tokens that the draft model takes, prompt and answer together."""
+        return self._model.max_positions
+
+    @property
     def link_statistics(self) -> LinkStatistics:
         """Messages and bytes since the agent began, as they crossed the network."""
         return self._exchange.statistics if self._exchange else LinkStatistics()
@@ -146,11 +166,7 @@ class EdgeAgent:
         too long, or that the chat template refuses.
         """
         config = configured(self.config, options)
-        if config.needs_cloud and self._exchange is None:
-            raise ConfigError(
-                f"this agent has no connection to a broker: it was started with the scheme "
-                f"{self.config.chosen_scheme.name}, which needs none"
-            )
+        self.check(config)
         tokens = self._encode(prompt, config, options)
         sampling = choose_sampling(config, self._info.sampling)
         given = (options.get("seed"), config.seed, random_seed())
@@ -176,6 +192,14 @@ class EdgeAgent:
             decoder=Decoder(self.text.stream(tokens), StopStrings(config.stop)),
             turn=partial(self._turn, tuner),
         )
+
+    def check(self, config: AgentConfig) -> None:
+        """Raise ConfigError for a config of one generation that needs a broker this agent is not at."""
+        if config.needs_cloud and self._exchange is None:
+            raise ConfigError(
+                f"this agent has no connection to a broker: it was started with the scheme "
+                f"{self.config.chosen_scheme.name}, which needs none"
+            )
 
     def _encode(self, prompt: str | Sequence[Message], config: AgentConfig, options: Options) -> list[int]:
         system, given = options.get("system"), self._instructions

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 ENV_PREFIX = "EDGE_AGENT_"
 MAX_TOKENS = 4096
+MAX_SLOTS = 16
+
+_KEY = re.compile(r"[!-~]{8,200}")
+_SERVED_NAME = re.compile(r"[A-Za-z0-9._/-]{1,64}")
+_ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.:\[\]_-]+")
 
 _connection = partial(option, group="connection")
 _model = partial(option, group="model")
@@ -33,6 +38,7 @@ _scheme = partial(option, group="scheme")
 _risk = partial(option, group="risk")
 _sampling = partial(option, group="sampling")
 _text = partial(option, group="text")
+_serving = partial(option, group="serving")
 _monitoring = partial(option, group="monitoring")
 
 
@@ -130,6 +136,23 @@ class AgentConfig(BrokerConfig):
     )
     cloud_timeout: float = _connection(20.0, "seconds without an answer until the cloud counts as lost")
     device: str = _connection("", "this device's name (default: the user name, or the host's)")
+    http_host: str = _serving("127.0.0.1", "address that `serve` listens on; 0.0.0.0: all of this machine")
+    http_port: int = _serving(8080, "port of the page and of OpenAI's API; 0: none")
+    ollama_port: int = _serving(0, "one more port, for apps that insist on Ollama's 11434; 0: none")
+    http_key: str | None = _serving(None, "the key that HTTP clients must send", secret=True)
+    http_key_file: str | None = _serving(None, "a file whose first line is the key")
+    http_auth: bool = _serving(
+        True, "ask HTTP clients for a key if other machines can connect, or a key is set"
+    )
+    http_origins: tuple[str, ...] = _serving(
+        (), "a site whose scripts may use the API, such as https://apps.example; repeatable; *: any"
+    )
+    served_name: str = _serving("hybrid-lm", "the name of the model in the APIs")
+    slots: int = _serving(1, "answers that are generated at the same time, each with a key/value cache")
+    max_waiting: int = _serving(4, "asks that may wait for their turn; one more is refused")
+    shutdown_timeout: float = _serving(10.0, "seconds that running answers get to finish when `serve` ends")
+    app_topics: bool = _serving(True, "answer apps over MQTT, on topics of this device")
+    home_assistant: bool = _serving(False, "announce this device to Home Assistant over MQTT")
     metrics_port: int = _monitoring(0, "port of /metrics for Prometheus; 0: off")
     metrics_host: str = _monitoring("127.0.0.1", "address to listen on")
     log_level: str = _monitoring("warning", "the lowest level to log", choices=LOG_LEVELS)
@@ -145,6 +168,7 @@ class AgentConfig(BrokerConfig):
         self._check_ranges()
         self._check_scheme()
         self._check_template()
+        self._check_serving()
 
     def _check_choices(self) -> None:
         for field in fields(self):
@@ -176,6 +200,11 @@ class AgentConfig(BrokerConfig):
             ("cloud_timeout", self.cloud_timeout, 0.1, 1e6),
             ("num_threads", self.num_threads, 0, 1024),
             ("prompt_cache_mb", self.prompt_cache_mb, 1, 1 << 20),
+            ("http_port", self.http_port, 0, 65535),
+            ("ollama_port", self.ollama_port, 0, 65535),
+            ("slots", self.slots, 1, MAX_SLOTS),
+            ("max_waiting", self.max_waiting, 0, 1000),
+            ("shutdown_timeout", self.shutdown_timeout, 0, 3600),
             ("metrics_port", self.metrics_port, 0, 65535),
         ]
         for name, value, low, high in ranges:
@@ -222,6 +251,28 @@ class AgentConfig(BrokerConfig):
         if self.template_vars is not None:
             with raised_as(ConfigError, PromptError):
                 parse_template_vars(self.template_vars)
+
+    def _check_serving(self) -> None:
+        """Refuse a port twice, two keys, and names that no client could use."""
+        if self.http_port and self.http_port == self.ollama_port:
+            raise ConfigError(
+                "`http_port` and `ollama_port` are the same: the API of Ollama is on both anyway"
+            )
+        if self.http_key is not None and self.http_key_file is not None:
+            raise ConfigError("`http_key` and `http_key_file` both give the key: set one of them")
+        if not self.http_auth and (self.http_key or self.http_key_file):
+            raise ConfigError("a key is set, which `http_auth` false would not ask for: leave one out")
+        if self.http_key is not None and not _KEY.fullmatch(self.http_key):
+            raise ConfigError("`http_key` must have 8 to 200 characters without spaces")
+        if not _SERVED_NAME.fullmatch(self.served_name):
+            raise ConfigError(
+                f"`served_name` {self.served_name[:40]!r} must have 1 to 64 of the characters A-Za-z0-9._/-"
+            )
+        for origin in self.http_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"`http_origins` has {origin[:80]!r}: write http://host:port, without a path"
+                )
 
     @property
     def chosen_scheme(self) -> Scheme:

@@ -9,8 +9,10 @@ has flags (`common.process.settings.with_flags`).
         ModelError          the draft model: its folder, its graph, the runtime
         CalibrationError    the calibration file
         PromptError         the prompt
+            PromptTooLongError
         BrokerError         the connection to the broker
         MetricsError        the metrics page
+        ServingError        the address that `serve` listens on, or its key
         GenerationError     an answer that cannot go on
 
 An answer that ends early because the cloud is away raises nothing: see `Generation.failure`.
@@ -42,12 +44,20 @@ class PromptError(AgentError):
     """The prompt is empty, too long or not text, or the chat template refuses it."""
 
 
+class PromptTooLongError(PromptError):
+    """The prompt leaves no room for an answer."""
+
+
 class BrokerError(AgentError):
     """The broker cannot be reached, refuses the agent, or its URL or certificates cannot be used."""
 
 
 class MetricsError(AgentError):
     """The metrics page cannot be served."""
+
+
+class ServingError(AgentError):
+    """The agent cannot be served: its address is in use, or its key cannot be read."""
 
 
 class GenerationError(AgentError):

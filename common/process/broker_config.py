@@ -67,7 +67,7 @@ class BrokerConfig:
         except LinkError as error:
             raise SettingsError(str(error)) from error
         for secret in (settings.password_file, settings.key_file):
-            _warn_if_open(secret)
+            warn_if_open(secret)
         return replace(settings, password=password)
 
 
@@ -75,7 +75,7 @@ def _expanded(path: str | None) -> str | None:
     return None if path is None else os.path.expanduser(path)
 
 
-def _warn_if_open(secret: str | None) -> None:
+def warn_if_open(secret: str | None) -> None:
     """Warn when every account on this machine can read a secret file."""
     if secret is None:
         return

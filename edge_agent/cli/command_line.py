@@ -49,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="answer a prompt", description=settings))
     _add_chat(commands.add_parser("chat", help="talk to the model", description=settings))
+    _add_serve(
+        commands.add_parser(
+            "serve",
+            help="answer apps: a page, OpenAI's and Ollama's APIs, MQTT",
+            description=f"Answers until SIGTERM or Ctrl-C. {settings}",
+        )
+    )
     _add_doctor(
         commands.add_parser(
             "doctor",
@@ -103,6 +110,11 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [OPTIONS]"
     _add_output(parser, has_json=False)
+    add_flags(parser, AgentConfig, ENV_PREFIX)
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [OPTIONS]"
     add_flags(parser, AgentConfig, ENV_PREFIX)
 
 
@@ -201,6 +213,11 @@ def _with_settings(flags: argparse.Namespace) -> int:
         with interrupts_raised():
             return doctor(config, flags)
     # ONNX Runtime takes a while to import: --help and wrong settings do not wait for it
+    if flags.command == "serve":
+        from edge_agent.cli.serve import serve
+
+        with interrupts_raised():
+            return serve(config)
     from edge_agent.cli.commands import chat, generate
 
     with interrupts_raised():

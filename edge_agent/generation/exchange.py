@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from common.link import Delivery, Link, LinkError, LinkStatistics
@@ -38,6 +38,7 @@ class Exchange:
         """Answers are counted in `totals`; `estimate` learns from the drafts and their corrections."""
         self.is_pool_empty = False
         self.is_broker_busy = False
+        self.watches: list[Callable[[], None]] = []  # called when `connected` or `is_pool_empty` may differ
         self._pool, self._device = config.pool, config.device_name
         self._topics = Topics(config.root)
         self._link = Link(
@@ -137,12 +138,18 @@ class Exchange:
         if delivery is Delivery.NO_SUBSCRIBERS and not self.is_pool_empty:
             _log.warning("no worker listens in pool %s; asking again", self._pool)
             self.is_pool_empty = True
+            self._changed()
 
     # -- down ---------------------------------------------------------------------------------------
 
     def _tell(self, connected: bool) -> None:
         for inbox in self._inboxes.values():
             inbox.put_nowait(LinkEvent.UP if connected else LinkEvent.DOWN)
+        self._changed()
+
+    def _changed(self) -> None:
+        for watch in self.watches:
+            watch()
 
     async def _read(self) -> None:
         async for received in self._link:
@@ -160,8 +167,10 @@ class Exchange:
         except CodecError as error:
             self._cannot_read(error)
             return
-        self.is_pool_empty = False
         self._totals.answered(message)
+        if self.is_pool_empty:
+            self.is_pool_empty = False
+            self._changed()
         if isinstance(message, Correction) and message.index == 0:
             self._estimate.answered((session, message.n), message.compute_ms / 1000, time.monotonic())
         if _log.isEnabledFor(logging.DEBUG):

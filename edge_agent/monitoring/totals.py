@@ -21,6 +21,7 @@ class Totals:
     num_generations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     num_refusals: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(Reason, 0))
     num_unreadable: int = 0  # answers that could not be decoded
+    worker: str | None = None  # the last that answered
     _round_trip: float | None = None
     _ended: Tally = field(default_factory=Tally)
     _running: list[EdgeSession] = field(default_factory=list)
@@ -60,6 +61,7 @@ class Totals:
 
     def answered(self, message: ToDevice) -> None:
         """Count a worker's answer."""
+        self.worker = message.worker
         if isinstance(message, Refusal):
             self.num_refusals[message.reason] += 1
 

@@ -6,7 +6,9 @@ What is not read yet is kept: at most `max_tokens` tokens.
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from common.link import LinkStatistics
@@ -24,9 +26,11 @@ class Answer:
     generation: Generation
     way: str  # in which it was asked: "http", "mqtt" ...
     id: str = field(default_factory=lambda: secrets.token_hex(8))
+    asked_at: float = field(default_factory=time.time)  # Unix time
     report: Report | None = None
     error: Exception | None = None  # what `events` raises at the end
     is_cancelled: bool = False
+    ended_because: str | None = None  # the reason that was given when it was cancelled
     _events: asyncio.Queue[Emitted | None] = field(default_factory=asyncio.Queue)
     _task: asyncio.Task[None] | None = None
     _before: LinkStatistics = field(default_factory=LinkStatistics)
@@ -37,7 +41,12 @@ class Answer:
         if self.error is not None:
             return str(self.error)
         failure = self.generation.failure
-        return None if failure is None else self.agent.explain(failure)
+        return self.ended_because if failure is None else self.agent.explain(failure)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether `events` has something to yield at once."""
+        return not self._events.empty()
 
     def begin(self) -> "asyncio.Task[None]":
         """Generate it, in a task that ends with it and raises nothing; call once."""
@@ -46,16 +55,35 @@ class Answer:
         self._task.add_done_callback(self._finish)  # also when it is cancelled before its first step
         return self._task
 
-    def cancel(self) -> None:
-        """End it here: its events end, and its report has the text so far."""
+    def cancel(self, because: str | None = None) -> None:
+        """End it here: its events end, and its report has the text so far.
+
+        `because` makes that a failure, for those who did not ask for the end.
+        """
         if self._task is not None and self.report is None:
             self.is_cancelled = True
+            self.ended_because = self.ended_because or because
             self._task.cancel()
 
     async def events(self) -> AsyncGenerator[Emitted]:
         """As `Generation.events`: raises AgentError, but not for what `failure` has at the end."""
+        async with aclosing(self.paced(None)) as events:
+            async for event in events:
+                if event is not None:
+                    yield event
+
+    async def paced(self, seconds: float | None) -> AsyncGenerator[Emitted | None]:
+        """As `events`, with a None whenever nothing has happened for so many seconds."""
         try:
-            while (event := await self._events.get()) is not None:
+            while True:
+                try:
+                    async with asyncio.timeout(None if self.has_unread else seconds):
+                        event = await self._events.get()
+                except TimeoutError:
+                    yield None
+                    continue
+                if event is None:
+                    break
                 yield event
         finally:
             self.cancel()

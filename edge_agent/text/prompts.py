@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from edge_agent.errors import PromptError
+from edge_agent.errors import PromptError, PromptTooLongError
 from edge_agent.text.instructions import Instructions
 from edge_agent.text.tokenizer import Text
 
@@ -49,7 +49,7 @@ def encode_prompt(
     if not tokens:
         raise PromptError("the prompt is empty: give the model something to continue")
     if len(tokens) >= max_positions:
-        raise PromptError(
+        raise PromptTooLongError(
             f"the prompt has {len(tokens)} tokens, but the draft model takes {max_positions} "
             "together with the answer: shorten it"
         )

@@ -1,0 +1,92 @@
+"""The command `serve`: one agent, for every way in, until SIGTERM or Ctrl-C.
+
+Law: the first signal lets running answers finish for a bounded time, and every way says good-bye; a second
+one ends the process at once. The exit code is 0 when it was asked to end.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
+from importlib.util import find_spec
+
+from common.process.log import printable
+from edge_agent.agent import EdgeAgent
+from edge_agent.config import AgentConfig
+from edge_agent.http.serving import Addresses, bind, serving
+from edge_agent.service.service import Service
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config: AgentConfig) -> int:
+    """Serve until a signal; returns 0. Raises AgentError when it cannot begin."""
+    sockets = bind(config)  # before the model is loaded, which takes a while
+    try:
+        asyncio.run(_serve(config, [one.dup() for one in sockets]))
+    finally:
+        for one in sockets:
+            one.close()
+    return 0
+
+
+async def _serve(config: AgentConfig, sockets: list[socket.socket]) -> None:
+    async with AsyncExitStack() as stack:
+        site, addresses = None, None
+        if sockets:
+            site, addresses = await stack.enter_async_context(serving(config, sockets))
+        agent = await stack.enter_async_context(EdgeAgent.open(config))
+        service = Service(agent, max_waiting=config.max_waiting)
+        await stack.enter_async_context(_other_ways(service, config))
+        if site is not None:
+            site.service = service
+        stopped = _signalled()
+        _greet(addresses)
+        await stopped.wait()
+        _log.info("stopping: running answers may take %g s to finish", config.shutdown_timeout)
+        await service.close(config.shutdown_timeout)
+
+
+@asynccontextmanager
+async def _other_ways(service: Service, config: AgentConfig) -> AsyncGenerator[None]:
+    """Those that need a broker, where one is used."""
+    async with AsyncExitStack() as stack:
+        if config.app_topics and config.needs_cloud and find_spec("edge_agent.app_topics"):
+            app_topics = import_module("edge_agent.app_topics")
+            await stack.enter_async_context(app_topics.serving(service, config))
+        yield
+
+
+def _signalled() -> asyncio.Event:
+    """Set by the first signal; the second ends the process."""
+    event, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        if event.is_set():
+            os._exit(128 + number)
+        event.set()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    return event
+
+
+def _greet(addresses: Addresses | None) -> None:
+    """Where to find it, and the key, for the person who started it."""
+    if addresses is not None:
+        _say(f"ready at {addresses.url}")
+        if addresses.new_key is not None:
+            _say(f"clients need this key, a new one at each start (or set http_key): {addresses.new_key}")
+    else:
+        _say("ready")
+
+
+def _say(line: str) -> None:
+    print(f"edge-agent: {printable(line)}", file=sys.stderr, flush=True)

@@ -1,0 +1,113 @@
+"""An answer as OpenAI's API writes it: chunks of server-sent events, or one object. Pure.
+
+Law: the texts of all chunks, joined, are the text of the answer. What is only ours has `choices: []` or is
+under `hybrid_lm`, so that any client can skip it.
+"""
+
+import json
+from typing import Any
+
+from common.process.version import release
+from edge_agent.generation.events import Emitted, Retraction, Tentative, Token
+from edge_agent.http.api_errors import ApiError
+from edge_agent.http.asked import Asked
+from edge_agent.http.forms import as_json, finish_reason, timings, usage
+from edge_agent.service.answer import Answer
+from edge_agent.service.facts import report_fields
+
+DONE = b"data: [DONE]\n\n"
+
+
+class OpenAiForm:
+    """One answer to `asked`; `is_chat` for chat completions, else completions."""
+
+    content_type = "text/event-stream; charset=utf-8"
+
+    def __init__(self, asked: Asked, answer: Answer, *, is_chat: bool) -> None:
+        self._asked = asked
+        self._is_chat = is_chat
+        self._kind = "chat.completion" if is_chat else "text_completion"
+        self._head: dict[str, Any] = {
+            "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{answer.id}",
+            "object": "chat.completion.chunk" if is_chat else "text_completion",
+            "created": int(answer.asked_at),
+            "model": asked.model,
+            "system_fingerprint": f"hybrid-lm-{release()}",
+        }
+        self._beginning = b"data: " + as_json(self._head)[:-1]
+        self._has_begun = False
+
+    def event(self, event: Emitted) -> bytes:
+        """A chunk for each token, and for each tentative one where that is wanted."""
+        match event:
+            case Token(text, token, fate):
+                return self._chunk(self._delta(text), {"token": token, "fate": str(fate)})
+            case Tentative(text, token) if self._asked.shows_tentative:
+                return self._ours({"tentative": text, "token": token})
+            case Retraction(text, num_tokens) if self._asked.shows_tentative:
+                return self._ours({"retract": num_tokens, "text": text})
+            case _:
+                return b""
+
+    def waiting(self, num_before: int | None) -> bytes:
+        """A comment, which clients ignore and which keeps the connection alive."""
+        return b": working\n\n" if num_before is None else f": waiting, {num_before} before you\n\n".encode()
+
+    def end(self, answer: Answer) -> bytes:
+        """The reason of the end with the report, the usage if wanted, and the mark of the end."""
+        choice = {"index": 0, **self._empty(), "finish_reason": finish_reason(answer)}
+        last = self._data(
+            {"choices": [choice], "timings": timings(answer), "hybrid_lm": report_fields(answer)}
+        )
+        begin = b"" if self._has_begun or not self._is_chat else self._chunk(self._delta(""), None)
+        counted = b""
+        if self._asked.includes_usage:
+            counted = self._data({"choices": [], "usage": usage(answer), "timings": timings(answer)})
+        return begin + last + counted + DONE
+
+    def failed(self, problem: ApiError) -> bytes:
+        """An error in place of the next chunk."""
+        return b"data: " + as_json(problem.body()) + b"\n\n"
+
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        """The answer as one object."""
+        report = answer.report
+        assert report is not None
+        text: dict[str, Any] = {"text": report.text}
+        if self._is_chat:
+            text = {"message": {"role": "assistant", "content": report.text}}
+        choice = {"index": 0, **text, "logprobs": None, "finish_reason": finish_reason(answer)}
+        return {
+            **self._head,
+            "object": self._kind,
+            "choices": [choice],
+            "usage": usage(answer),
+            "timings": timings(answer),
+            "hybrid_lm": report_fields(answer),
+        }
+
+    def refusal(self, problem: ApiError) -> dict[str, Any]:
+        """The body of an error."""
+        return problem.body()
+
+    def _delta(self, text: str) -> str:
+        if not self._is_chat:
+            return f'"text":{json.dumps(text, ensure_ascii=False)}'
+        role = "" if self._has_begun else '"role":"assistant",'
+        self._has_begun = True
+        return f'"delta":{{{role}"content":{json.dumps(text, ensure_ascii=False)}}}'
+
+    def _empty(self) -> dict[str, Any]:
+        return {"delta": {}} if self._is_chat else {"text": ""}
+
+    def _chunk(self, content: str, ours: dict[str, Any] | None) -> bytes:
+        """One chunk, put together from parts: each token is one."""
+        rest = f',"choices":[{{"index":0,{content},"finish_reason":null}}]'
+        extra = b"" if ours is None else b',"hybrid_lm":' + as_json(ours)
+        return self._beginning + rest.encode() + extra + b"}\n\n"
+
+    def _ours(self, ours: dict[str, Any]) -> bytes:
+        return self._data({"choices": [], "hybrid_lm": ours})
+
+    def _data(self, fields: dict[str, Any]) -> bytes:
+        return b"data: " + as_json({**self._head, **fields}) + b"\n\n"

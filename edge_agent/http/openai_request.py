@@ -1,0 +1,189 @@
+"""The body of a request to OpenAI's API, as an ask. Pure.
+
+Law: a field that would change the answer and cannot be honoured is refused; one that is unknown is ignored.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from common.sampling.randomness import MAX_SEED
+from edge_agent.config import MAX_TOKENS
+from edge_agent.http.api_errors import ApiError, invalid
+from edge_agent.http.asked import Asked
+from edge_agent.http.fields import Fields, Json
+from edge_agent.http.messages import messages_of
+from edge_agent.http.names import Chosen, choose
+from edge_agent.options import Options
+
+MAX_STOPS = 16
+MAX_STOP_CHARACTERS = 256
+LEAST_TOP_P = 1e-6
+
+_OWN = ("scheme", "risk", "threshold", "on_cloud_loss", "tentative")
+
+
+def chat(body: Json, served: str) -> Asked:
+    """`POST /v1/chat/completions`."""
+    fields = Fields(body)
+    _refuse(fields, _REFUSED)
+    _check_tools(fields)
+    return _asked(fields, messages_of(fields), served)
+
+
+def completion(body: Json, served: str) -> Asked:
+    """`POST /v1/completions`: the prompt goes to the model as it is."""
+    fields = Fields(body)
+    _refuse(fields, _REFUSED | _REFUSED_OF_COMPLETIONS)
+    prompt: Any = body.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1:  # as some clients send it
+        prompt = prompt[0]
+    if not isinstance(prompt, str):
+        raise fields.wrong("prompt", "one text")
+    asked = _asked(fields, prompt, served)
+    asked.options["raw"] = True
+    return asked
+
+
+def sampling_of(fields: Fields) -> Options:
+    """The fields that clients of every API have for sampling and the end of the answer."""
+    options: Options = {
+        "temperature": fields.number("temperature"),
+        "top_p": _top_p(fields.number("top_p")),
+        "top_k": _off(fields.whole("top_k")),
+        "min_p": fields.number("min_p"),
+        "presence_penalty": fields.number("presence_penalty"),
+        "frequency_penalty": fields.number("frequency_penalty"),
+        "seed": _seed(fields),
+        "stop": stops_of(fields),
+    }
+    return options
+
+
+def stops_of(fields: Fields) -> list[str] | None:
+    """The field `stop`: a text or a list of texts."""
+    found: Any = fields.found.get("stop")
+    if found is None:
+        return None
+    stops: list[Any] = [found] if isinstance(found, str) else found if isinstance(found, list) else [None]
+    if not all(isinstance(one, str) for one in stops):
+        raise fields.wrong("stop", "a text or a list of texts")
+    if len(stops) > MAX_STOPS or any(len(one) > MAX_STOP_CHARACTERS for one in stops):
+        raise fields.wrong("stop", f"at most {MAX_STOPS} texts of at most {MAX_STOP_CHARACTERS} characters")
+    return [one for one in stops if one]
+
+
+def _asked(fields: Fields, prompt: Any, served: str) -> Asked:
+    chosen = choose(fields.text("model", most=200), served)
+    own = fields.inner("hybrid_lm")
+    if unknown := own.names() - set(_OWN):
+        name = sorted(unknown)[0][:40]
+        raise invalid(f"`hybrid_lm` has no {name!r}: it has {', '.join(_OWN)}", f"hybrid_lm.{name}")
+    options = sampling_of(fields)
+    options["repetition_penalty"] = _either(fields, "repetition_penalty", "repeat_penalty")
+    options["max_tokens"] = _max_tokens(fields)
+    options["scheme"] = _scheme(own, chosen)
+    options["risk"] = own.number("risk")
+    options["threshold"] = own.number("threshold")
+    options["on_cloud_loss"] = own.text("on_cloud_loss", most=40)
+    variables = fields.inner("chat_template_kwargs").found
+    if variables:
+        options["template_vars"] = variables
+    return Asked(
+        prompt,
+        chosen.name,
+        options,
+        streams=fields.flag("stream"),
+        includes_usage=fields.inner("stream_options").flag("include_usage"),
+        shows_tentative=own.flag("tentative"),
+    )
+
+
+def _scheme(own: Fields, chosen: Chosen) -> str | None:
+    scheme = own.text("scheme", most=40)
+    if scheme is not None and chosen.scheme is not None and scheme != chosen.scheme:
+        raise invalid("`model` and `hybrid_lm.scheme` name different schemes: leave one out", "model")
+    return scheme if chosen.scheme is None else chosen.scheme
+
+
+def _max_tokens(fields: Fields) -> int | None:
+    """At most what one answer can have; -1, as in llama.cpp, is that."""
+    names = ("max_completion_tokens", "max_tokens")
+    found = [(name, fields.whole(name)) for name in names]
+    name, number = next(((name, one) for name, one in found if one is not None), ("", None))
+    if number is None:
+        return None
+    if number == -1:
+        return MAX_TOKENS
+    if number < 1:
+        raise invalid(f"`{name}` must be at least 1", name)
+    return min(number, MAX_TOKENS)
+
+
+def _either(fields: Fields, *names: str) -> float | None:
+    return next((one for one in map(fields.number, names) if one is not None), None)
+
+
+def _top_p(value: float | None) -> float | None:
+    return LEAST_TOP_P if value == 0 else value
+
+
+def _off(top_k: int | None) -> int | None:
+    return 0 if top_k == -1 else top_k
+
+
+def _seed(fields: Fields) -> int | None:
+    """-1, as in llama.cpp, is a random one."""
+    seed = fields.whole("seed")
+    if seed is None or seed == -1:
+        return None
+    if not 0 <= seed <= MAX_SEED:
+        raise fields.wrong("seed", f"a whole number from 0 to {MAX_SEED}")
+    return seed
+
+
+def _check_tools(fields: Fields) -> None:
+    """Tools may be offered; the answer is text all the same, which `auto` and `none` allow."""
+    fields.objects("tools")
+    fields.flag("parallel_tool_calls")
+    choice: Any = fields.found.get("tool_choice")
+    if choice is not None and choice not in ("auto", "none"):
+        raise invalid("`tool_choice` can only be auto or none: this model calls no tools", "tool_choice")
+
+
+def _refuse(fields: Fields, refused: dict[str, Callable[[Any], bool]]) -> None:
+    for name, is_harmless in refused.items():
+        value = fields.found.get(name)
+        if value is not None and not is_harmless(value):
+            raise _unsupported(name)
+
+
+def _unsupported(name: str) -> ApiError:
+    return invalid(f"`{name}` is not supported: leave it out", name, "unsupported_parameter")
+
+
+def _is_empty(value: Any) -> bool:
+    return value in (False, 0, "", [], {})
+
+
+def _is_text_only(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("type") == "text"
+
+
+_REFUSED: dict[str, Callable[[Any], bool]] = {
+    "n": lambda value: value == 1,
+    "logit_bias": _is_empty,
+    "logprobs": _is_empty,
+    "top_logprobs": _is_empty,
+    "audio": _is_empty,
+    "modalities": lambda value: value == ["text"],
+    "response_format": _is_text_only,
+    "function_call": lambda value: value in ("auto", "none"),
+    "prediction": _is_empty,
+    "grammar": _is_empty,
+    "json_schema": _is_empty,
+}
+_REFUSED_OF_COMPLETIONS: dict[str, Callable[[Any], bool]] = {
+    "best_of": lambda value: value == 1,
+    "echo": _is_empty,
+    "suffix": _is_empty,
+}

@@ -1,0 +1,44 @@
+"""Serves an agent over HTTP: first the sockets, then the agent, which may take a while to load.
+
+async with serving(config) as site:  # answers `loading model`
+    site.service = service
+"""
+
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from edge_agent.config import AgentConfig
+from edge_agent.http import openai_pages, page, status_pages
+from edge_agent.http.guard import Guard
+from edge_agent.http.keys import key_of
+from edge_agent.http.listening import bound, listening
+from edge_agent.http.site import Site
+
+
+class Addresses:
+    """Where it is served, and with which new key (None: as set, or none)."""
+
+    def __init__(self, url: str, new_key: str | None) -> None:
+        self.url = url
+        self.new_key = new_key
+
+
+def bind(config: AgentConfig) -> list[socket.socket]:
+    """The sockets of the settings; raises ServingError."""
+    ports = [("http_port", config.http_port), ("ollama_port", config.ollama_port)]
+    return [bound(config.http_host, port, name) for name, port in ports if port]
+
+
+@asynccontextmanager
+async def serving(
+    config: AgentConfig, sockets: list[socket.socket]
+) -> AsyncGenerator[tuple[Site, Addresses]]:
+    """Serve within the block; set the site's `service` when there is one. Raises ServingError."""
+    key, is_new = key_of(config)
+    site = Site(Guard(key, config.http_origins, (socket.gethostname(),)))
+    site.route([*openai_pages.routes(site), *status_pages.routes(site), *page.routes(site)])
+    host = f"[{config.http_host}]" if ":" in config.http_host else config.http_host
+    shown = socket.gethostname() if config.http_host in ("0.0.0.0", "::") else host
+    async with listening(site, sockets):
+        yield site, Addresses(f"http://{shown}:{config.http_port}", key if is_new else None)
