@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from common.link import LinkStatistics
 from common.process.http_pages import HttpPages, HttpPagesError, made_in
@@ -52,6 +52,9 @@ from edge_agent.text.template_vars import check_template_vars
 from edge_agent.text.tokenizer import Text
 from edge_agent.tuning.tuner import Tuner
 from edge_agent.tunings import Tunings
+
+if TYPE_CHECKING:
+    from edge_agent.monitoring.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -137,6 +140,11 @@ class EdgeAgent:
     def totals(self) -> Totals:
         """What this agent has counted since it began."""
         return self._totals
+
+    @property
+    def model_bytes(self) -> int:
+        """The size of the draft model's files."""
+        return self._info.num_bytes
 
     @property
     def max_positions(self) -> int:
@@ -279,7 +287,8 @@ class EdgeAgent:
                     stack.enter_context(self._metrics_pages())
             yield
 
-    def _metrics_pages(self) -> HttpPages:
+    def metrics(self) -> "Metrics":
+        """What /metrics shows."""
         from edge_agent.monitoring.metrics import Metrics, Snapshot  # costs a device nothing otherwise
 
         def read() -> Snapshot:
@@ -292,9 +301,11 @@ class EdgeAgent:
 
         config = self.config
         facts = {"device": config.device_name, "pool": config.pool, "scheme": config.chosen_scheme.name}
-        metrics = Metrics(read, {**facts, "model": config.model, "version": release()})
-        page = partial(made_in, asyncio.get_running_loop(), metrics.page)
-        return HttpPages(config.metrics_host, config.metrics_port, {"/metrics": page})
+        return Metrics(read, {**facts, "model": config.model, "version": release()})
+
+    def _metrics_pages(self) -> HttpPages:
+        page = partial(made_in, asyncio.get_running_loop(), self.metrics().page)
+        return HttpPages(self.config.metrics_host, self.config.metrics_port, {"/metrics": page})
 
 
 def _outcome(session: EdgeSession) -> tuple[str, int, int]:

@@ -28,7 +28,7 @@ class Form(Protocol):
         """The end of a stream, with the report."""
         ...
 
-    def failed(self, problem: ApiError) -> bytes:
+    def failed(self, error: ApiError) -> bytes:
         """The end of a stream that broke off."""
         ...
 
@@ -36,7 +36,7 @@ class Form(Protocol):
         """The answer without a stream."""
         ...
 
-    def refusal(self, problem: ApiError) -> dict[str, Any]:
+    def refusal(self, error: ApiError) -> dict[str, Any]:
         """The body of an error."""
         ...
 

@@ -16,25 +16,30 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAX_MESSAGES = 4096
 
 
-def messages_of(fields: Fields) -> list[Message]:
+def messages_of(fields: Fields, *, may_lack_content: bool = False) -> list[Message]:
     """The field `messages`; ApiError when it cannot be used."""
     found = fields.objects("messages")
     if not found:
         raise invalid("`messages` must be a list with at least one message", "messages")
     if len(found) > MAX_MESSAGES:
         raise invalid(f"`messages` has more than {MAX_MESSAGES} messages: leave some out", "messages")
-    return [_message(one, f"messages[{number}].") for number, one in enumerate(found)]
+    return [
+        _message(one, f"messages[{number}].", may_lack_content=may_lack_content)
+        for number, one in enumerate(found)
+    ]
 
 
-def _message(found: Json, at: str) -> Message:
+def _message(found: Json, at: str, *, may_lack_content: bool) -> Message:
     fields = Fields(found, at)
     role = fields.text("role")
     if role not in ROLES:
         raise fields.wrong("role", f"one of {', '.join(ROLES)}")
+    if found.get("images"):
+        raise invalid(f"`{at}images` cannot be used: this model reads only text", f"{at}images")
     calls = _calls(fields) if role == "assistant" else None
     message: dict[str, object] = {
         "role": "system" if role == "developer" else "tool" if role == "function" else role,
-        "content": _content(fields, is_optional=bool(calls)),
+        "content": _content(fields, is_optional=may_lack_content or bool(calls)),
     }
     if calls:
         message["tool_calls"] = calls

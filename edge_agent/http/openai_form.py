@@ -65,9 +65,9 @@ class OpenAiForm:
             counted = self._data({"choices": [], "usage": usage(answer), "timings": timings(answer)})
         return begin + last + counted + DONE
 
-    def failed(self, problem: ApiError) -> bytes:
+    def failed(self, error: ApiError) -> bytes:
         """An error in place of the next chunk."""
-        return b"data: " + as_json(problem.body()) + b"\n\n"
+        return b"data: " + as_json(error.body()) + b"\n\n"
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The answer as one object."""
@@ -86,9 +86,9 @@ class OpenAiForm:
             "hybrid_lm": report_fields(answer),
         }
 
-    def refusal(self, problem: ApiError) -> dict[str, Any]:
+    def refusal(self, error: ApiError) -> dict[str, Any]:
         """The body of an error."""
-        return problem.body()
+        return error.body()
 
     def _delta(self, text: str) -> str:
         if not self._is_chat:

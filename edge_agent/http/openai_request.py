@@ -44,6 +44,23 @@ def completion(body: Json, served: str) -> Asked:
     return asked
 
 
+def own_options(fields: Fields, chosen: Chosen) -> Options:
+    """What only this system has, under `hybrid_lm`; `chosen` may bring a scheme."""
+    own = fields.inner("hybrid_lm")
+    if unknown := own.names() - set(_OWN):
+        name = sorted(unknown)[0][:40]
+        raise invalid(f"`hybrid_lm` has no {name!r}: it has {', '.join(_OWN)}", f"hybrid_lm.{name}")
+    scheme = own.text("scheme", most=40)
+    if scheme is not None and chosen.scheme not in (None, scheme):
+        raise invalid("`model` and `hybrid_lm.scheme` name different schemes: leave one out", "model")
+    return {
+        "scheme": scheme or chosen.scheme,
+        "risk": own.number("risk"),
+        "threshold": own.number("threshold"),
+        "on_cloud_loss": own.text("on_cloud_loss", most=40),
+    }
+
+
 def sampling_of(fields: Fields) -> Options:
     """The fields that clients of every API have for sampling and the end of the answer."""
     options: Options = {
@@ -74,35 +91,20 @@ def stops_of(fields: Fields) -> list[str] | None:
 
 def _asked(fields: Fields, prompt: Any, served: str) -> Asked:
     chosen = choose(fields.text("model", most=200), served)
-    own = fields.inner("hybrid_lm")
-    if unknown := own.names() - set(_OWN):
-        name = sorted(unknown)[0][:40]
-        raise invalid(f"`hybrid_lm` has no {name!r}: it has {', '.join(_OWN)}", f"hybrid_lm.{name}")
     options = sampling_of(fields)
     options["repetition_penalty"] = _either(fields, "repetition_penalty", "repeat_penalty")
     options["max_tokens"] = _max_tokens(fields)
-    options["scheme"] = _scheme(own, chosen)
-    options["risk"] = own.number("risk")
-    options["threshold"] = own.number("threshold")
-    options["on_cloud_loss"] = own.text("on_cloud_loss", most=40)
     variables = fields.inner("chat_template_kwargs").found
     if variables:
         options["template_vars"] = variables
     return Asked(
         prompt,
         chosen.name,
-        options,
+        {**options, **own_options(fields, chosen)},
         streams=fields.flag("stream"),
         includes_usage=fields.inner("stream_options").flag("include_usage"),
-        shows_tentative=own.flag("tentative"),
+        shows_tentative=fields.inner("hybrid_lm").flag("tentative"),
     )
-
-
-def _scheme(own: Fields, chosen: Chosen) -> str | None:
-    scheme = own.text("scheme", most=40)
-    if scheme is not None and chosen.scheme is not None and scheme != chosen.scheme:
-        raise invalid("`model` and `hybrid_lm.scheme` name different schemes: leave one out", "model")
-    return scheme if chosen.scheme is None else chosen.scheme
 
 
 def _max_tokens(fields: Fields) -> int | None:

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from edge_agent.http.api_errors import ApiError
 from edge_agent.http.guard import ANY
+from edge_agent.http.ollama_pages import RUNNING
 from edge_agent.http.site import Site
 
 TYPES = {
@@ -30,11 +31,11 @@ INDEX = "index.html"
 _NO_PAGE = b"hybrid-lm: the API is at /v1 and /api; this installation has no page\n"
 
 
-def routes(site: Site) -> list[BaseRoute]:
-    """`/` and `/page/NAME`."""
+def routes(site: Site, *, ollama_port: int = 0) -> list[BaseRoute]:
+    """`/` and `/page/NAME`; on Ollama's port, `/` is what its clients look for."""
     pages = _load()
     policy = _policy([one for one in site.guard.origins if one != ANY])
-    index = partial(_index, pages, policy)
+    index = partial(_index, pages, policy, ollama_port)
     return [Route("/", index), Route("/page/{name}", partial(_file, pages, policy))]
 
 
@@ -55,7 +56,11 @@ def _load() -> Mapping[str, tuple[str, bytes]]:
     }
 
 
-async def _index(pages: Mapping[str, tuple[str, bytes]], policy: str, _request: Request) -> Response:
+async def _index(
+    pages: Mapping[str, tuple[str, bytes]], policy: str, ollama_port: int, request: Request
+) -> Response:
+    if ollama_port and request.scope["server"][1] == ollama_port:
+        return Response(RUNNING, media_type="text/plain")
     if INDEX not in pages:
         return Response(_NO_PAGE, media_type="text/plain")
     return _served(pages[INDEX], policy)

@@ -6,13 +6,14 @@ async with serving(config) as site:  # answers `loading model`
 
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from edge_agent.config import AgentConfig
-from edge_agent.http import openai_pages, page, status_pages
-from edge_agent.http.guard import Guard
+from edge_agent.http import ollama_pages, openai_pages, page, status_pages
+from edge_agent.http.guard import Guard, is_loopback
 from edge_agent.http.keys import key_of
 from edge_agent.http.listening import bound, listening
+from edge_agent.http.pool import Pool
 from edge_agent.http.site import Site
 
 
@@ -36,9 +37,21 @@ async def serving(
 ) -> AsyncGenerator[tuple[Site, Addresses]]:
     """Serve within the block; set the site's `service` when there is one. Raises ServingError."""
     key, is_new = key_of(config)
-    site = Site(Guard(key, config.http_origins, (socket.gethostname(),)))
-    site.route([*openai_pages.routes(site), *status_pages.routes(site), *page.routes(site)])
+    guard = Guard(key, config.http_origins, (socket.gethostname(),))
+    pool = Pool(config) if config.needs_cloud else None
+    site = Site(guard, is_private=key is not None or is_loopback(config.http_host), pool=pool)
+    site.route(
+        [
+            *openai_pages.routes(site),
+            *ollama_pages.routes(site),
+            *status_pages.routes(site),
+            *page.routes(site, ollama_port=config.ollama_port),
+        ]
+    )
     host = f"[{config.http_host}]" if ":" in config.http_host else config.http_host
     shown = socket.gethostname() if config.http_host in ("0.0.0.0", "::") else host
-    async with listening(site, sockets):
+    async with AsyncExitStack() as stack:
+        if pool is not None:
+            await stack.enter_async_context(pool.running())
+        await stack.enter_async_context(listening(site, sockets))
         yield site, Addresses(f"http://{shown}:{config.http_port}", key if is_new else None)

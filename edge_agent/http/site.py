@@ -15,6 +15,7 @@ from edge_agent.errors import AgentError
 from edge_agent.http.api_errors import ApiError, bug, loading, of_error
 from edge_agent.http.bodies import Bodies, ClientGoneError
 from edge_agent.http.guard import Guard
+from edge_agent.http.pool import Pool
 from edge_agent.http.replies import error_response, log_bug
 from edge_agent.service.service import Service
 
@@ -27,10 +28,15 @@ _CORS = {
 
 
 class Site:
-    """An ASGI application; `service` is None until the agent is open."""
+    """An ASGI application; `service` is None until the agent is open.
 
-    def __init__(self, guard: Guard) -> None:
+    `is_private`: other machines cannot connect, or need a key.
+    """
+
+    def __init__(self, guard: Guard, *, is_private: bool = True, pool: Pool | None = None) -> None:
         self.guard = guard
+        self.is_private = is_private
+        self.pool = pool
         self.bodies = Bodies()
         self.service: Service | None = None
         self._router = Router()

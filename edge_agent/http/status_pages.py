@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +19,9 @@ from edge_agent.service.notices import Notice
 from edge_agent.service.service import Service
 from edge_agent.session.settings import OnCloudLoss
 
+if TYPE_CHECKING:
+    from edge_agent.monitoring.metrics import Metrics
+
 INTERVAL = 1.0  # seconds between two looks at the counts
 HEARTBEAT = 15.0
 
@@ -33,6 +36,8 @@ def routes(site: Site) -> list[BaseRoute]:
         Route("/hybrid/v1/cancel", partial(_cancel, site), methods=["POST"]),
         Route("/props", partial(_props, site)),
         Route("/slots", partial(_slots, site)),
+        Route("/metrics", _Metrics(site).page),
+        Route("/hybrid/v1/pool", partial(_pool, site)),
     ]
 
 
@@ -145,6 +150,29 @@ async def _props(site: Site, _request: Request) -> Response:
             "build_info": f"hybrid-lm {status(service)['version']}",
         }
     )
+
+
+async def _pool(site: Site, _request: Request) -> Response:
+    service = site.ready()
+    if not site.is_private:
+        raise ApiError(403, "the pool is shown only with a key: set `http_key`", code="key_needed")
+    if site.pool is None:
+        raise ApiError(404, "this agent uses no broker", code="no_pool")
+    return json_response({"pool": service.config.pool, "workers": await site.pool.workers()})
+
+
+class _Metrics:
+    """What `metrics_port` shows; its library is loaded with the first request."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._metrics: Metrics | None = None
+
+    async def page(self, _request: Request) -> Response:
+        agent = self._site.ready().agent
+        self._metrics = self._metrics or agent.metrics()
+        page = self._metrics.page()
+        return Response(page.body, page.status, headers={"content-type": page.content_type})
 
 
 def _defaults(service: Service) -> dict[str, Any]:
