@@ -36,6 +36,7 @@ from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import ModelInfo, read_info
 from edge_agent.draft_model.source import resolve
 from edge_agent.errors import ConfigError, MetricsError, ModelError, PromptError, raised_as
+from edge_agent.generation.app_line import AppLine
 from edge_agent.generation.audits import Audits
 from edge_agent.generation.drafting import Drafting, NextTokenModel
 from edge_agent.generation.emission import Decoder
@@ -62,8 +63,16 @@ _log = logging.getLogger(__name__)
 class EdgeAgent:
     """One device; use `open`. As many generations run at once as there are `slots`; others wait in turn."""
 
-    def __init__(self, config: AgentConfig, info: ModelInfo, text: Text, model: NextTokenModel) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        info: ModelInfo,
+        text: Text,
+        model: NextTokenModel,
+        app_line: AppLine | None = None,
+    ) -> None:
         self.config = config
+        self.app_line = app_line
         self.text = text
         self._instructions = build_instructions(config)
         if self._instructions and not self.text.has_chat_template:
@@ -79,16 +88,21 @@ class EdgeAgent:
         self._totals = Totals()
         self._audits = Audits()
         self._tunings = Tunings(config, info, text)
-        self._exchange = Exchange(config, self._totals, self._tunings.link) if config.needs_cloud else None
+        self._exchange = (
+            Exchange(config, self._totals, self._tunings.link, app_line)
+            if config.needs_cloud or app_line
+            else None
+        )
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: AgentConfig, *, model: NextTokenModel | None = None
+        cls, config: AgentConfig, *, model: NextTokenModel | None = None, for_apps: bool = False
     ) -> AsyncGenerator["EdgeAgent"]:
         """Load the model and connect; raises AgentError.
 
         `model` is used in place of the config's graph; text and settings still come from the config's folder.
+        With `for_apps` the connection also has the topics of apps, as its `app_line`.
         """
         folder = resolve(config.model, model_file=config.model_file)
         info = read_info(folder, config.model_file)
@@ -103,7 +117,7 @@ class EdgeAgent:
             num_threads=threads_here(config.num_threads, info.num_bytes, POWERS[config.power].max_threads),
             providers=config.providers,
         )
-        agent = cls(config, info, text, model)
+        agent = cls(config, info, text, model, AppLine.of(config) if for_apps else None)
         with agent._thread, agent._metrics():
             async with agent._keeping_prompts():
                 if agent._exchange is None:

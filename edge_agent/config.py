@@ -151,8 +151,14 @@ class AgentConfig(BrokerConfig):
     slots: int = _serving(1, "answers that are generated at the same time, each with a key/value cache")
     max_waiting: int = _serving(4, "asks that may wait for their turn; one more is refused")
     shutdown_timeout: float = _serving(10.0, "seconds that running answers get to finish when `serve` ends")
-    app_topics: bool = _serving(True, "answer apps over MQTT, on topics of this device")
-    home_assistant: bool = _serving(False, "announce this device to Home Assistant over MQTT")
+    app_topics: bool | None = _serving(
+        None, "answer apps over MQTT, on topics of this device (default: if the scheme needs a broker)"
+    )
+    home_assistant: str | None = _serving(
+        None,
+        "on: announce this device to Home Assistant over MQTT; off: take that back (default: neither)",
+        choices=("on", "off"),
+    )
     metrics_port: int = _monitoring(0, "port of /metrics for Prometheus; 0: off")
     metrics_host: str = _monitoring("127.0.0.1", "address to listen on")
     log_level: str = _monitoring("warning", "the lowest level to log", choices=LOG_LEVELS)
@@ -254,6 +260,8 @@ class AgentConfig(BrokerConfig):
 
     def _check_serving(self) -> None:
         """Refuse a port twice, two keys, and names that no client could use."""
+        if self.home_assistant and not self.serves_apps:
+            raise ConfigError("`home_assistant` needs `app_topics`: set both")
         if self.http_port and self.http_port == self.ollama_port:
             raise ConfigError(
                 "`http_port` and `ollama_port` are the same: the API of Ollama is on both anyway"
@@ -284,6 +292,11 @@ class AgentConfig(BrokerConfig):
     def needs_cloud(self) -> bool:
         """False when the draft model works alone."""
         return not self.chosen_scheme.drafts or self.chosen_scheme.form is not Form.NOTHING
+
+    @property
+    def serves_apps(self) -> bool:
+        """Whether `serve` answers apps over MQTT."""
+        return self.needs_cloud if self.app_topics is None else self.app_topics
 
     @property
     def uses_calibration(self) -> bool:

@@ -152,7 +152,7 @@ class Connection(aiomqtt.Client):
         """Bytes of the whole packet, at most: an alias that the broker knows saves the topic."""
         alias = 1 if publish.qos == 0 and self.limits.max_aliases else None
         topic = "" if alias and self._aliases.knows(publish.topic) else publish.topic
-        properties = publish_properties(publish.expiry, alias)
+        properties = publish_properties(publish.expiry, alias, publish.correlation)
         return publish_size(topic, publish.payload, packed_size(properties), publish.qos)
 
     def _send_unacknowledged(self, publish: Publish) -> tuple[Delivery, int]:
@@ -182,7 +182,7 @@ class Connection(aiomqtt.Client):
 
     def _publish(self, publish: Publish, topic: str, alias: int | None) -> tuple[int | None, int]:
         """Hand the packet to paho; returns its number, None if there is no connection, and its bytes."""
-        properties = publish_properties(publish.expiry, alias)
+        properties = publish_properties(publish.expiry, alias, publish.correlation)
         self._is_writing = True
         try:
             info = self._client.publish(topic, publish.payload, publish.qos, publish.retain, properties)
@@ -226,7 +226,8 @@ class Connection(aiomqtt.Client):
                     f"the broker at {self._settings.address} has no {missing}: use one that has, such as "
                     "mosquitto 2"
                 )
-        options = SubscribeOptions(qos=1, retainHandling=_REPLAY if wants_retained else _NO_REPLAY)
+        handling = _REPLAY if wants_retained else _NO_REPLAY
+        options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=handling)
         granted = await self._unless_it_ends(self.subscribe([(name, options) for name in subscriptions]))
         for name, code in zip(subscriptions, granted, strict=True):
             if isinstance(code, ReasonCode) and code.value >= FAILURE_FROM:

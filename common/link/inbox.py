@@ -27,7 +27,7 @@ class Inbox:
     def put(self, message: Received) -> int:
         """Add a message; returns how many older ones were dropped for it."""
         self._waiting.append(message)
-        self._num_bytes += len(message.payload)
+        self._num_bytes += _size(message)
         num_dropped = 0
         while len(self._waiting) > self._max_messages or self._num_bytes > self._max_bytes:
             self._pop()
@@ -51,5 +51,9 @@ class Inbox:
 
     def _pop(self) -> Received:
         message = self._waiting.popleft()
-        self._num_bytes -= len(message.payload)
+        self._num_bytes -= _size(message)
         return message
+
+
+def _size(message: Received) -> int:
+    return len(message.payload) + len(message.properties)

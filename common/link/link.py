@@ -21,6 +21,7 @@ from common.link.connection import Connection
 from common.link.explain import SESSION_TAKEN_OVER
 from common.link.inbox import Inbox
 from common.link.limits import BrokerLimits
+from common.link.packets import PublishPacket
 from common.link.settings import LinkError, LinkSettings, RefusedError
 from common.link.values import WARN_DAYS, Certificate, Delivery, LinkStatistics, Publish, Received, days_left
 
@@ -99,14 +100,16 @@ class Link:
         qos: int = 0,
         retain: bool = False,
         expiry: int | None = None,
+        correlation: bytes | None = None,
     ) -> Delivery:
         """Publish, or drop and report that. QoS 1 waits for the broker's answer or the connection's end.
 
         `expiry` is in seconds: how long the broker may keep the message for a client that is offline.
+        `correlation` is what the message that this one replies to asked to have with it.
         """
         connection, delivery, num_bytes = self._connection, Delivery.DROPPED, 0
         if connection is not None:
-            publish = Publish(topic, payload, qos, retain, expiry)
+            publish = Publish(topic, payload, qos, retain, expiry, correlation)
             delivery, num_bytes = await connection.send(publish)
             if delivery is Delivery.TOO_LARGE:
                 self._complain(connection.size_of(publish), connection.limits.max_packet_size)
@@ -257,10 +260,11 @@ class Link:
         if self._on_state is not None:
             self._on_state(connected)
 
-    def _arrived(self, topic: str, payload: bytes, num_bytes: int) -> None:
+    def _arrived(self, packet: PublishPacket, num_bytes: int) -> None:
+        received = Received(packet.topic, packet.payload, packet.retain, packet.properties)
         self._statistics.num_messages_down += 1
         self._statistics.num_bytes_down += num_bytes
-        self._statistics.num_dropped_down += self._inbox.put(Received(topic, payload))
+        self._statistics.num_dropped_down += self._inbox.put(received)
 
 
 def _too_large(size: int, limit: int) -> str:

@@ -4,7 +4,7 @@ Law: pure bookkeeping; nothing here touches a connection.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _MAX_VARINT = 4  # bytes
 
@@ -15,11 +15,13 @@ class MalformedPacketError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PublishPacket:
-    """A packet without its properties; `mid` is the number to acknowledge, if there is one."""
+    """A packet with its properties unread; `mid` is the number to acknowledge, if there is one."""
 
     topic: str
     payload: bytes
     mid: int | None
+    retain: bool = field(default=False, compare=False)
+    properties: bytes = field(default=b"", compare=False)
 
 
 def read_publish(first_byte: int, body: bytes | bytearray) -> PublishPacket:
@@ -38,7 +40,8 @@ def read_publish(first_byte: int, body: bytes | bytearray) -> PublishPacket:
     except UnicodeDecodeError as error:
         raise MalformedPacketError("a topic that is not UTF-8") from error
     mid = int.from_bytes(body[topic_end:properties_at], "big") if qos else None
-    return PublishPacket(topic, bytes(memoryview(body)[at + size :]), mid)
+    payload, properties = bytes(memoryview(body)[at + size :]), bytes(body[at : at + size])
+    return PublishPacket(topic, payload, mid, bool(first_byte & 1), properties)
 
 
 def _read_varint(body: bytes | bytearray, at: int) -> tuple[int, int]:

@@ -21,10 +21,22 @@ class PackedProperties(Properties):
         return cast("bytes", vars(self)["packed"])
 
 
-@lru_cache(maxsize=NUM_CACHED)
-def publish_properties(expiry: int | None, alias: int | None) -> PackedProperties:
+def publish_properties(
+    expiry: int | None, alias: int | None, correlation: bytes | None = None
+) -> PackedProperties:
     """The properties of a packet that expires after `expiry` seconds and whose topic is `alias`, if any."""
+    return _common(expiry, alias) if correlation is None else _packed(expiry, alias, correlation)
+
+
+@lru_cache(maxsize=NUM_CACHED)
+def _common(expiry: int | None, alias: int | None) -> PackedProperties:
+    return _packed(expiry, alias, None)
+
+
+def _packed(expiry: int | None, alias: int | None, correlation: bytes | None) -> PackedProperties:
     properties = PackedProperties(PacketTypes.PUBLISH)
+    if correlation is not None:
+        properties.CorrelationData = correlation
     if expiry is not None:
         properties.MessageExpiryInterval = expiry
     if alias is not None:

@@ -3,7 +3,7 @@
 Law: nothing that an unknown client writes into a packet, and that the broker accepts, ends the connection.
 paho parses the properties of every packet, which takes 30 us, and hangs up on some that brokers pass on:
 U+FEFF in a user property, a content type or a response topic, or 2 as the payload format. The link needs no
-properties, so it skips them by their length. The broker itself makes the rest of a packet; a violation of the
+properties, so it passes them on unread. The broker itself makes the rest of a packet; a violation of the
 protocol there ends the connection.
 """
 
@@ -13,9 +13,9 @@ from typing import TypeAlias, cast
 from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.enums import MQTTErrorCode
 
-from common.link.packets import MalformedPacketError, read_publish
+from common.link.packets import MalformedPacketError, PublishPacket, read_publish
 
-OnMessage: TypeAlias = Callable[[str, bytes, int], None]  # topic, payload, bytes of the packet
+OnMessage: TypeAlias = Callable[[PublishPacket, int], None]  # and the bytes of the packet
 
 
 class Reader(PahoClient):
@@ -55,5 +55,5 @@ class Reader(PahoClient):
             message = read_publish(packet["command"], body)
         except MalformedPacketError:
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        self._take(message.topic, message.payload, 1 + len(packet["remaining_count"]) + len(body))
+        self._take(message, 1 + len(packet["remaining_count"]) + len(body))
         return MQTTErrorCode.MQTT_ERR_SUCCESS if message.mid is None else self._send_puback(message.mid)

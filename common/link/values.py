@@ -1,7 +1,7 @@
 """The values that go into the link and come out of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 NO_MATCHING_SUBSCRIBERS = 0x10
@@ -13,10 +13,12 @@ WARN_DAYS = 30  # before a certificate expires
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message from the broker."""
+    """A message from the broker; `retain` as it was published, `properties` as they came, see `reply_to`."""
 
     topic: str
     payload: bytes
+    retain: bool = field(default=False, compare=False)
+    properties: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Publish:
     qos: int = 1
     retain: bool = True
     expiry: int | None = None
+    correlation: bytes | None = None  # of a reply
 
 
 class Delivery(Enum):

@@ -13,6 +13,22 @@ DEFAULT_ROOT = "hlm/v1"
 MAX_ROOT_LEVELS = 2
 MAX_NAME_LENGTH = 32
 
+ASK, CANCEL, SET = FROM_APPS = ("ask", "cancel", "set")  # the topics of apps below one device
+STATE, ANSWER, LAST, TOKEN, STATUS, STATS, EVENT = TO_APPS = (
+    "state",
+    "answer",
+    "last",
+    "token",
+    "status",
+    "stats",
+    "event",
+)
+MAX_ASK_ID_LENGTH = 64
+
+HOME_ASSISTANT = "homeassistant/#"  # its own tree, for discovery
+HOME_ASSISTANT_STATUS = "homeassistant/status"  # it says "online" there when it has started
+
+_ASK_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ASK_ID_LENGTH}}}", re.ASCII)
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_LENGTH}}}", re.ASCII)
 _RESERVED_POOLS = ("correction", "worker", "device", "app")  # the other branches below the root
 
@@ -42,6 +58,16 @@ class AppTopic(NamedTuple):
 def is_name(text: str) -> bool:
     """Whether `text` can be one level of a topic."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_ask_id(text: str) -> bool:
+    """Whether an app's id of an ask can be one level of a topic; longer than a name, so that UUIDs fit."""
+    return _ASK_ID.fullmatch(text) is not None
+
+
+def discovery(device: str) -> str:
+    """Where a device describes itself to Home Assistant."""
+    return f"homeassistant/device/hlm_{_device(device)}/config"
 
 
 def check_name(name: str, what: str) -> str:
@@ -158,15 +184,33 @@ class Topics:
         return f"{self.root}/device/+"
 
     def app(self, device: str, *path: str) -> str:
-        """A topic of the device's applications (JSON); at most two levels below the device."""
+        """A topic of the device's apps (JSON); at most two levels below the device."""
         if not 1 <= len(path) <= 2:
             raise ValueError("an application topic has one or two levels below the device")
         levels = [check_name(level, "level of an application topic") for level in path]
         return "/".join([self.root, "app", _device(device), *levels])
 
     def app_filter(self, device: str) -> str:
-        """The subscription of one device to all its application topics."""
+        """Everything that the apps of a device and the device itself exchange."""
         return f"{self.root}/app/{_device(device)}/#"
+
+    def from_apps(self, device: str) -> tuple[str, ...]:
+        """What apps send to a device, which subscribes to exactly these."""
+        return tuple(self.app(device, name) for name in FROM_APPS)
+
+    def app_token(self, device: str, ask: str) -> str:
+        """Where the tokens of one answer go; `ask` is the id that the app gave it."""
+        if not is_ask_id(ask):
+            raise ValueError(f"id {ask[:80]!r} cannot be part of a topic")
+        return f"{self.app(device, TOKEN)}/{ask}"
+
+    def takes_reply(self, device: str, topic: str) -> bool:
+        """Whether an app may ask for its answer on this topic: in the device's tree, and free there."""
+        prefix = f"{self.root}/app/{_device(device)}/"
+        path = topic.removeprefix(prefix).split("/") if topic.startswith(prefix) else []
+        if not 1 <= len(path) <= 2 or not all(is_name(level) for level in path):
+            return False
+        return path == [ANSWER] or path[0] not in (*FROM_APPS, *TO_APPS)
 
     def parse_app(self, topic: str) -> AppTopic:
         """Parse a topic that `app` made; ValueError for any other."""

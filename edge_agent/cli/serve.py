@@ -12,10 +12,9 @@ import socket
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib import import_module
-from importlib.util import find_spec
 
 from common.process.log import printable
+from edge_agent import app_topics
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.http.serving import Addresses, bind, serving
@@ -42,7 +41,7 @@ async def _serve(config: AgentConfig, sockets: list[socket.socket]) -> None:
         site, addresses = None, None
         if sockets:
             site, addresses = await stack.enter_async_context(serving(config, sockets))
-        agent = await stack.enter_async_context(EdgeAgent.open(config))
+        agent = await stack.enter_async_context(EdgeAgent.open(config, for_apps=config.serves_apps))
         service = Service(agent, max_waiting=config.max_waiting)
         await stack.enter_async_context(_other_ways(service, config))
         if site is not None:
@@ -58,8 +57,7 @@ async def _serve(config: AgentConfig, sockets: list[socket.socket]) -> None:
 async def _other_ways(service: Service, config: AgentConfig) -> AsyncGenerator[None]:
     """Those that need a broker, where one is used."""
     async with AsyncExitStack() as stack:
-        if config.app_topics and config.needs_cloud and find_spec("edge_agent.app_topics"):
-            app_topics = import_module("edge_agent.app_topics")
+        if config.serves_apps:
             await stack.enter_async_context(app_topics.serving(service, config))
         yield
 

@@ -19,6 +19,7 @@ from common.protocol.summary import summarise
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
 from edge_agent.errors import SHORTEN, BrokerError, GenerationError, raised_as
+from edge_agent.generation.app_line import AppLine
 from edge_agent.generation.mailbox import Inbox
 from edge_agent.monitoring.totals import Totals
 from edge_agent.session.events import Connecting, LinkEvent
@@ -34,8 +35,13 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """One device's connection to the pool, for all of its sessions; works while `running`."""
 
-    def __init__(self, config: AgentConfig, totals: Totals, estimate: LinkEstimate) -> None:
-        """Answers are counted in `totals`; `estimate` learns from the drafts and their corrections."""
+    def __init__(
+        self, config: AgentConfig, totals: Totals, estimate: LinkEstimate, apps: AppLine | None = None
+    ) -> None:
+        """Answers are counted in `totals`; `estimate` learns from the drafts and their corrections.
+
+        `apps` shares the connection.
+        """
         self.is_pool_empty = False
         self.is_broker_busy = False
         self.watches: list[Callable[[], None]] = []  # called when `connected` or `is_pool_empty` may differ
@@ -43,11 +49,18 @@ class Exchange:
         self._topics = Topics(config.root)
         self._link = Link(
             config.link_settings(f"edge-{self._device}-{secrets.token_hex(3)}"),
-            subscriptions=[self._topics.correction_filter(self._device)],
+            subscriptions=[
+                self._topics.correction_filter(self._device),
+                *(apps.subscriptions if apps else ()),
+            ],
+            will=apps.will if apps else None,
             wait_for_broker=config.on_cloud_loss != OnCloudLoss.FAIL.value,
             on_state=self._tell,
             patience=config.cloud_timeout,
         )
+        self._apps = apps
+        if apps is not None:
+            apps.join(self._link)
         self._totals = totals
         self._estimate = estimate
         self._began = 0.0
@@ -145,6 +158,8 @@ class Exchange:
     def _tell(self, connected: bool) -> None:
         for inbox in self._inboxes.values():
             inbox.put_nowait(LinkEvent.UP if connected else LinkEvent.DOWN)
+        if self._apps is not None:
+            self._apps.tell(connected)
         self._changed()
 
     def _changed(self) -> None:
@@ -153,6 +168,8 @@ class Exchange:
 
     async def _read(self) -> None:
         async for received in self._link:
+            if self._apps is not None and self._apps.takes(received):
+                continue
             try:
                 session = self._topics.parse_correction(received.topic).session
             except ValueError as error:

@@ -1,0 +1,144 @@
+"""What an app asks: a JSON object, or plain text, which is a prompt. Pure.
+
+Law: every field that is used has been checked for its type here; ranges are those of the settings of the same
+names (`edge_agent.options`). A field that is unknown is ignored, one that is known and cannot be honoured is
+a refusal.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+from common.protocol.topics import MAX_ASK_ID_LENGTH, is_ask_id
+from edge_agent.app_topics.json_objects import Object, read_object_or_text
+from edge_agent.app_topics.refusal import EchoError, RefusalError
+from edge_agent.options import Options
+from edge_agent.text.prompts import Message
+
+MAX_ID_CHARACTERS = 128
+MAX_MESSAGES = 256
+MAX_STOPS = 16
+
+Id: TypeAlias = str | int
+
+_INTEGERS = ("seed", "top_k", "max_tokens")
+_NUMBERS = (
+    "threshold",
+    "risk",
+    "temperature",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
+_TEXTS = ("system", "scheme", "on_cloud_loss")
+_SWITCHES = ("raw",)
+_MARKS_OF_OURS = ("event_type", "finish_reason", "fate", "busy", "uplinks")  # each is in one kind of message
+_UNSUPPORTED = ("format", "tools", "response_format", "logit_bias", "images")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One ask; without an `id` the agent gives it one."""
+
+    prompt: str | Sequence[Message]
+    id: Id | None = None
+    streams: bool = False
+    options: Options = field(default_factory=lambda: Options())
+
+
+def parse_ask(payload: bytes) -> Ask:
+    """Read an ask; RefusalError for what cannot be answered, with the id where that could be read."""
+    found = read_object_or_text(payload)
+    if isinstance(found, str):
+        if not found.strip():
+            raise RefusalError("the ask is empty: send a prompt")
+        return Ask(found)
+    if not {"prompt", "messages"} & found.keys() and any(mark in found for mark in _MARKS_OF_OURS):
+        raise EchoError("a message of the agent came back as an ask")
+    id = parse_id(found)
+    try:
+        streams = _typed(found, "stream", bool, "true or false") or False
+        if streams and id is None:
+            raise RefusalError("'stream' needs an 'id': tokens are sent on a topic that ends with it")
+        if streams and not is_ask_id(str(id)):
+            raise RefusalError(
+                f"with 'stream' the 'id' is part of a topic: use 1 to {MAX_ASK_ID_LENGTH} of A-Za-z0-9_-"
+            )
+        return Ask(_prompt(found), id, streams, parse_options(found))
+    except RefusalError as error:
+        raise RefusalError(str(error), id) from error
+
+
+def parse_id(found: Object) -> Id | None:
+    """The id that an app gave; RefusalError for one that cannot be one."""
+    id: object = found.get("id")
+    if id is None:
+        return None
+    if isinstance(id, bool) or not isinstance(id, str | int):
+        raise RefusalError("'id' must be a text or a whole number")
+    if isinstance(id, str) and not 1 <= len(id) <= MAX_ID_CHARACTERS:
+        raise RefusalError(f"'id' must have 1 to {MAX_ID_CHARACTERS} characters")
+    return id
+
+
+def parse_options(found: Object) -> Options:
+    """The fields that are options of an answer; null is as absent."""
+    for name in _UNSUPPORTED:
+        if found.get(name) is not None:
+            raise RefusalError(f"'{name}' is not supported: leave it out")
+    options: dict[str, Any] = {}
+    for name in _INTEGERS:
+        options[name] = _typed(found, name, int, "a whole number")
+    for name in _NUMBERS:
+        options[name] = _typed(found, name, (int, float), "a number")
+    for name in _TEXTS:
+        options[name] = _typed(found, name, str, "a text")
+    for name in _SWITCHES:
+        options[name] = _typed(found, name, bool, "true or false")
+    options["template_vars"] = _typed(found, "template_vars", dict, "an object")
+    options["stop"] = _stop(found.get("stop"))
+    return cast("Options", {name: value for name, value in options.items() if value is not None})
+
+
+def _prompt(found: Object) -> str | Sequence[Message]:
+    prompt, messages = found.get("prompt"), found.get("messages")
+    if isinstance(prompt, str) and messages is None:
+        if not prompt.strip():
+            raise RefusalError("the ask is empty: send a prompt")
+        return prompt
+    if prompt is None and messages is not None:
+        return _messages(messages)
+    raise RefusalError("an ask has either 'prompt', a text, or 'messages', a list as in OpenAI's API")
+
+
+def _messages(found: object) -> Sequence[Message]:
+    if not isinstance(found, list) or not 1 <= len(cast("list[object]", found)) <= MAX_MESSAGES:
+        raise RefusalError(f"'messages' must be a list of 1 to {MAX_MESSAGES} objects")
+    messages: list[Message] = []
+    for one in cast("list[object]", found):
+        message = cast("Object", one) if isinstance(one, dict) else {}
+        role, content = message.get("role"), message.get("content")
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise RefusalError("each of 'messages' must have 'role' and 'content', both texts")
+        messages.append({"role": role, "content": content})
+    return messages
+
+
+def _stop(found: object) -> list[str] | None:
+    if found is None:
+        return None
+    stops = cast("list[object]", found) if isinstance(found, list) else [found]
+    texts = [one for one in stops if isinstance(one, str)]
+    if len(texts) != len(stops) or len(stops) > MAX_STOPS:
+        raise RefusalError(f"'stop' must be a text, or a list of at most {MAX_STOPS} texts")
+    return texts
+
+
+def _typed(found: Object, name: str, kind: "type | tuple[type, ...]", what: str) -> Any:
+    value: object = found.get(name)
+    is_right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if value is None or is_right:
+        return value
+    raise RefusalError(f"'{name}' must be {what}")

@@ -1,0 +1,1 @@
+"""How the device describes itself to Home Assistant, by device-based discovery over MQTT."""
