@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Unpack
 from common.link import LinkStatistics
 from common.process.http_pages import HttpPages, HttpPagesError, made_in
 from common.process.log import about
-from common.process.model_thread import ModelThread
 from common.process.version import release
 from common.protocol.messages import Opening
 from common.sampling.randomness import MAX_SEED
@@ -38,11 +37,13 @@ from edge_agent.draft_model.source import resolve
 from edge_agent.errors import ConfigError, MetricsError, ModelError, PromptError, raised_as
 from edge_agent.generation.app_line import AppLine
 from edge_agent.generation.audits import Audits
+from edge_agent.generation.draft_thread import DraftThread
 from edge_agent.generation.drafting import Drafting, NextTokenModel
 from edge_agent.generation.emission import Decoder
 from edge_agent.generation.exchange import Exchange
 from edge_agent.generation.generation import Generation
 from edge_agent.generation.mailbox import Mailbox
+from edge_agent.generation.slots import Slots
 from edge_agent.monitoring.totals import Totals
 from edge_agent.options import Options, configured
 from edge_agent.session.session import EdgeSession
@@ -82,9 +83,8 @@ class EdgeAgent:
         self.text.check_template_vars(self._instructions.template_vars)
         self._info = info
         self._model = model
-        self._thread = ModelThread()
-        self._pace = Pace(POWERS[config.power].share)
-        self._free_slots = asyncio.Semaphore(self.num_slots)
+        self._thread = DraftThread(Pace(POWERS[config.power].share))
+        self._slots = Slots(model, config.slots)
         self._totals = Totals()
         self._audits = Audits()
         self._tunings = Tunings(config, info, text)
@@ -133,7 +133,17 @@ class EdgeAgent:
     @property
     def num_slots(self) -> int:
         """How many generations run at once."""
-        return 1
+        return len(self._slots)
+
+    @property
+    def num_running(self) -> int:
+        """Generations that have a slot."""
+        return self._totals.num_running
+
+    @property
+    def num_waiting(self) -> int:
+        """Generations that wait for a slot."""
+        return self._slots.num_waiting
 
     @property
     def connected(self) -> bool:
@@ -210,7 +220,7 @@ class EdgeAgent:
         return Generation(
             session=EdgeSession(tokens, settings),
             mailbox=Mailbox(secrets.token_hex(4), self._exchange if config.needs_cloud else None),
-            drafting=Drafting(self._model, self._thread, policy, opening, self._pace, len(tokens)),
+            drafting=Drafting(self._model, self._thread, policy, opening, len(tokens)),
             decoder=Decoder(self.text.stream(tokens), StopStrings(config.stop)),
             turn=partial(self._turn, tuner),
         )
@@ -240,9 +250,10 @@ class EdgeAgent:
 
     @asynccontextmanager
     async def _turn(self, tuner: Tuner, generation: Generation) -> AsyncGenerator[None]:
-        """Wrap a generation: wait for the model, receive answers, count, and learn from it at the end."""
+        """Wrap a generation: wait for a slot, receive answers, count, and learn from it at the end."""
         session, mailbox = generation.session, generation.mailbox
-        async with self._free_slots:
+        async with self._slots.one_for(session.tokens) as model:
+            generation.drafting.use(model)
             mailbox.join()
             try:
                 with self._totals.counting(session):
@@ -290,7 +301,7 @@ class EdgeAgent:
         try:
             yield
         finally:
-            await self._thread.start(model.save_prompt)
+            await self._thread.run(model.save_prompts)
 
     @contextmanager
     def _metrics(self) -> Generator[None]:
@@ -311,6 +322,7 @@ class EdgeAgent:
                 self._tunings.own.numbers().threshold,
                 self.link_statistics,
                 self.connected,
+                self.num_waiting,
             )
 
         config = self.config

@@ -54,6 +54,7 @@ class AgentConfig(BrokerConfig):
     power: str = _model(
         "full", "eco: one thread, and the draft model rests as long as it works", choices=POWERS
     )
+    slots: int = _model(1, "answers that are generated at once, each with a key/value cache of its own")
     providers: tuple[str, ...] = _model(
         (), "ONNX Runtime execution provider, in order of preference; repeatable"
     )
@@ -148,7 +149,6 @@ class AgentConfig(BrokerConfig):
         (), "a site whose scripts may use the API, such as https://apps.example; repeatable; *: any"
     )
     served_name: str = _serving("hybrid-lm", "the name of the model in the APIs")
-    slots: int = _serving(1, "answers that are generated at the same time, each with a key/value cache")
     max_waiting: int = _serving(4, "asks that may wait for their turn; one more is refused")
     shutdown_timeout: float = _serving(10.0, "seconds that running answers get to finish when `serve` ends")
     app_topics: bool | None = _serving(
@@ -205,10 +205,10 @@ class AgentConfig(BrokerConfig):
             ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
             ("cloud_timeout", self.cloud_timeout, 0.1, 1e6),
             ("num_threads", self.num_threads, 0, 1024),
+            ("slots", self.slots, 1, MAX_SLOTS),
             ("prompt_cache_mb", self.prompt_cache_mb, 1, 1 << 20),
             ("http_port", self.http_port, 0, 65535),
             ("ollama_port", self.ollama_port, 0, 65535),
-            ("slots", self.slots, 1, MAX_SLOTS),
             ("max_waiting", self.max_waiting, 0, 1000),
             ("shutdown_timeout", self.shutdown_timeout, 0, 3600),
             ("metrics_port", self.metrics_port, 0, 65535),

@@ -3,7 +3,6 @@
 import resource
 from dataclasses import dataclass
 
-from common.link import LinkStatistics
 from edge_agent.generation.generation import Generation
 from edge_agent.session.transcript import Fate
 
@@ -41,7 +40,7 @@ class Report:
     seconds_drafting: float
     seconds_waiting: float
     seconds_to_first_token: float | None
-    seconds_cpu: float  # of all cores, of the whole process
+    seconds_cpu: float  # of all cores; beside other generations its own runs, and its part of the rest
     seconds_cpu_per_token: float | None
     peak_memory_mb: float
 
@@ -49,12 +48,10 @@ class Report:
     def of(
         cls,
         generation: Generation,
-        before: LinkStatistics,
-        after: LinkStatistics,
         risk_of_agent: float | None = None,
     ) -> "Report":
-        """Report a finished generation, given the link's counts around it and the agent's measured risk."""
-        session, clock = generation.session, generation.clock
+        """Report a finished generation, given the agent's measured risk."""
+        session, clock, traffic = generation.session, generation.clock, generation.mailbox.traffic
         tally = session.tally
         return cls(
             text=generation.text,
@@ -78,8 +75,8 @@ class Report:
             num_audits=tally.num_audits,
             measured_risk=tally.measured_risk,
             measured_risk_of_agent=risk_of_agent,
-            num_bytes_up=after.num_bytes_up - before.num_bytes_up,
-            num_bytes_down=after.num_bytes_down - before.num_bytes_down,
+            num_bytes_up=traffic.num_bytes_up,
+            num_bytes_down=traffic.num_bytes_down,
             cloud_loss=session.cloud.reason,
             round_trip=session.round_trip.smoothed,
             seconds=clock.total,

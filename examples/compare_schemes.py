@@ -20,13 +20,12 @@ HEADINGS = ("scheme", "tokens", "uplinks", "bytes up", "bytes down", "accepted")
 async def run(config: AgentConfig, prompt: str) -> Report:
     """The report of one answer."""
     async with EdgeAgent.open(config) as agent:
-        before = agent.link_statistics
         generation = agent.generate(prompt)
         async for _ in generation:
             pass
         if generation.failure:
             sys.exit(agent.explain(generation.failure))
-        return Report.of(generation, before, agent.link_statistics)
+        return Report.of(generation)
 
 
 def line(cells: tuple[object, ...]) -> str:

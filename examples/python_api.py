@@ -18,11 +18,10 @@ async def answer(config: AgentConfig, prompt: str) -> int:
     """Stream the answer, then print what it took; returns 1 when it broke off."""
     async with EdgeAgent.open(config) as agent:
         print(legend())
-        before = agent.link_statistics
         generation = agent.generate(prompt)
         async for token in generation:
             print(coloured(token), end="", flush=True)
-        print("\n" + "\n".join(Report.of(generation, before, agent.link_statistics).lines()))
+        print("\n" + "\n".join(Report.of(generation).lines()))
         if generation.failure:  # an answer that breaks off raises nothing: check this
             print(agent.explain(generation.failure), file=sys.stderr)
             return 1

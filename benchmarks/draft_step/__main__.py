@@ -18,9 +18,9 @@ from pathlib import Path
 from benchmarks.draft_step.generations import Bench
 from benchmarks.draft_step.peers import genai_step, llama_step, missing
 from benchmarks.draft_step.runs import Steps
-from common.process.model_thread import ModelThread
 from common.process.paths import path_flag
 from common.sampling.distribution import Sampling
+from edge_agent.generation.draft_thread import DraftThread
 from evaluation.help_format import command_parser
 
 SAMPLINGS = {"greedy": Sampling(0.0), "temperature 1": Sampling(1.0), "Qwen's": Sampling(0.7, 20, 0.8)}
@@ -91,7 +91,7 @@ def peers_for(
 
 def measure(flags: argparse.Namespace, folder: Path, gguf: Path | None, threads: int) -> None:
     """Measure one graph with one number of threads."""
-    with ModelThread() as thread:
+    with DraftThread() as thread:
         bench = Bench.load(folder, thread, threads)
         for context in flags.contexts:
             print(

@@ -9,7 +9,7 @@ from typing import cast
 import onnxruntime as ort
 
 from benchmarks.draft_step.runs import TimedRuns
-from common.process.model_thread import ModelThread
+from common.link import Traffic
 from common.protocol.codec import encode
 from common.protocol.messages import Correction, Draft, Opening
 from common.sampling.distribution import Sampling
@@ -20,6 +20,7 @@ from edge_agent.draft_model.files import read_info
 from edge_agent.draft_model.graph import read_graph
 from edge_agent.draft_model.kv_cache import SharedCache
 from edge_agent.draft_model.onnx_session import OnnxSession
+from edge_agent.generation.draft_thread import DraftThread
 from edge_agent.generation.drafting import Drafting
 from edge_agent.generation.emission import Decoder
 from edge_agent.generation.generation import Generation
@@ -44,7 +45,7 @@ class AcceptingWorker:
     def __init__(self) -> None:
         self._inboxes: dict[str, Inbox] = {}
 
-    def join(self, session: str, inbox: Inbox) -> None:
+    def join(self, session: str, inbox: Inbox, traffic: Traffic) -> None:  # noqa: ARG002
         """Put answers into `inbox`."""
         self._inboxes[session] = inbox
 
@@ -69,10 +70,10 @@ class Bench:
     runs: TimedRuns
     model: DraftModel
     text: Text
-    thread: ModelThread
+    thread: DraftThread
 
     @classmethod
-    def load(cls, folder: Path, thread: ModelThread, num_threads: int) -> "Bench":
+    def load(cls, folder: Path, thread: DraftThread, num_threads: int) -> "Bench":
         """Load the graph in `folder`, as made by onnxruntime-genai, with its cache in one buffer."""
         info = read_info(folder)
         options = ort.SessionOptions()

@@ -3,7 +3,7 @@
 from common.link.link import Link
 from common.link.reply import ReplyTo, reply_to
 from common.link.settings import LinkError, LinkSettings
-from common.link.values import Delivery, LinkStatistics, Publish, Received
+from common.link.values import Delivery, LinkStatistics, Publish, Received, Traffic
 
 __all__ = [
     "Delivery",
@@ -14,5 +14,6 @@ __all__ = [
     "Publish",
     "Received",
     "ReplyTo",
+    "Traffic",
     "reply_to",
 ]

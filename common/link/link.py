@@ -23,7 +23,16 @@ from common.link.inbox import Inbox
 from common.link.limits import BrokerLimits
 from common.link.packets import PublishPacket
 from common.link.settings import LinkError, LinkSettings, RefusedError
-from common.link.values import WARN_DAYS, Certificate, Delivery, LinkStatistics, Publish, Received, days_left
+from common.link.values import (
+    WARN_DAYS,
+    Certificate,
+    Delivery,
+    LinkStatistics,
+    Publish,
+    Received,
+    Traffic,
+    days_left,
+)
 
 FIRST_DELAY = 0.25
 MAX_DELAY = 8.0
@@ -101,11 +110,13 @@ class Link:
         retain: bool = False,
         expiry: int | None = None,
         correlation: bytes | None = None,
+        traffic: Traffic | None = None,
     ) -> Delivery:
         """Publish, or drop and report that. QoS 1 waits for the broker's answer or the connection's end.
 
         `expiry` is in seconds: how long the broker may keep the message for a client that is offline.
-        `correlation` is what the message that this one replies to asked to have with it.
+        `correlation` is what the message that this one replies to asked to have with it. The bytes are also
+        counted in `traffic`.
         """
         connection, delivery, num_bytes = self._connection, Delivery.DROPPED, 0
         if connection is not None:
@@ -116,6 +127,8 @@ class Link:
         if num_bytes:
             self._statistics.num_messages_up += 1
             self._statistics.num_bytes_up += num_bytes
+            if traffic is not None:
+                traffic.num_bytes_up += num_bytes
         if delivery in (Delivery.DROPPED, Delivery.TOO_LARGE):
             self._statistics.num_dropped_up += 1
         return delivery
@@ -261,7 +274,7 @@ class Link:
             self._on_state(connected)
 
     def _arrived(self, packet: PublishPacket, num_bytes: int) -> None:
-        received = Received(packet.topic, packet.payload, packet.retain, packet.properties)
+        received = Received(packet.topic, packet.payload, packet.retain, packet.properties, num_bytes)
         self._statistics.num_messages_down += 1
         self._statistics.num_bytes_down += num_bytes
         self._statistics.num_dropped_down += self._inbox.put(received)

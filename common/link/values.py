@@ -13,12 +13,16 @@ WARN_DAYS = 30  # before a certificate expires
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message from the broker; `retain` as it was published, `properties` as they came, see `reply_to`."""
+    """A message from the broker; `retain` as it was published, `properties` as they came, see `reply_to`.
+
+    `num_bytes` are those of the whole packet.
+    """
 
     topic: str
     payload: bytes
     retain: bool = field(default=False, compare=False)
     properties: bytes = field(default=b"", compare=False, repr=False)
+    num_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,14 @@ class Certificate:
 def days_left(certificates: Sequence[Certificate], now: float) -> int | None:
     """Whole days until the first of them expires, negative after that; None without certificates."""
     return min((int((one.expires - now) // 86400) for one in certificates), default=None)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes of a part of what a link carries, in whole PUBLISH packets as in `LinkStatistics`."""
+
+    num_bytes_up: int = 0
+    num_bytes_down: int = 0
 
 
 @dataclass(slots=True)

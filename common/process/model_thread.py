@@ -48,12 +48,24 @@ class ModelThread:
                 settle = partial(future.set_result, function())
             except BaseException as error:  # noqa: BLE001 - raised again where the future is awaited
                 settle = partial(future.set_exception, error)
-            with contextlib.suppress(RuntimeError):  # the loop has been closed, so no one is waiting
-                loop.call_soon_threadsafe(lambda: future.done() or settle())
+            in_loop(loop, lambda: future.done() or settle())
 
         self._calls.put(run)
         return future
 
+    def put(self, call: Callable[[], None]) -> None:
+        """Queue a call that raises nothing and that no one awaits; a call may queue more, also at the end."""
+        self._calls.put(call)
+
     def _work(self) -> None:
         while (run := self._calls.get()) is not None:
             run()
+        while not self._calls.empty():  # what the last calls have queued
+            if (run := self._calls.get()) is not None:
+                run()
+
+
+def in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    """Have `call` called in the event loop, unless that has been closed, so that no one is waiting."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)

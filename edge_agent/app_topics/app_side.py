@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import cast
 
 from common.link import Received, ReplyTo, reply_to
 from common.protocol.topics import ANSWER, ASK, CANCEL, EVENT, HOME_ASSISTANT_STATUS, SET, Topics
@@ -28,8 +29,9 @@ from edge_agent.config import AgentConfig
 from edge_agent.errors import AgentError
 from edge_agent.generation.app_line import AppLine
 from edge_agent.home_assistant.announcement import Announcement
+from edge_agent.options import Options
 from edge_agent.service.notices import Changed, Cloud, Ended, Notice, Taken
-from edge_agent.service.service import Service
+from edge_agent.service.service import Defaults, Service
 
 WAY = "mqtt"
 READER_SECONDS = 30.0  # for which an answer waits for its app after the broker was away
@@ -169,7 +171,7 @@ class AppSide:
             self._refuse(reason, ASK, ask.id, reply)
             return
         try:
-            answer = self._service.ask(ask.prompt, way=WAY, **ask.options)
+            answer = self._service.ask(ask.prompt, way=WAY, **cast("Options", ask.options))
         except AgentError as error:
             self._refuse(str(error), ASK, ask.id, reply)
             return
@@ -209,7 +211,7 @@ class AppSide:
 
     def _set(self, payload: bytes) -> None:
         try:
-            self._service.set(**parse_set(payload))
+            self._service.set(**cast("Defaults", parse_set(payload)))
         except AgentError as error:
             self._refuse(str(error), SET)
 

@@ -5,21 +5,21 @@ names (`edge_agent.options`). A field that is unknown is ignored, one that is kn
 a refusal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from common.protocol.topics import MAX_ASK_ID_LENGTH, is_ask_id
 from edge_agent.app_topics.json_objects import Object, read_object_or_text
 from edge_agent.app_topics.refusal import EchoError, RefusalError
-from edge_agent.options import Options
-from edge_agent.text.prompts import Message
 
 MAX_ID_CHARACTERS = 128
 MAX_MESSAGES = 256
 MAX_STOPS = 16
 
 Id: TypeAlias = str | int
+Prompt: TypeAlias = str | Sequence[Mapping[str, str]]  # the messages have a role and a content
+Options: TypeAlias = dict[str, Any]  # as `edge_agent.options.Options`
 
 _INTEGERS = ("seed", "top_k", "max_tokens")
 _NUMBERS = (
@@ -42,10 +42,10 @@ _UNSUPPORTED = ("format", "tools", "response_format", "logit_bias", "images")
 class Ask:
     """One ask; without an `id` the agent gives it one."""
 
-    prompt: str | Sequence[Message]
+    prompt: Prompt
     id: Id | None = None
     streams: bool = False
-    options: Options = field(default_factory=lambda: Options())
+    options: Options = field(default_factory=dict)
 
 
 def parse_ask(payload: bytes) -> Ask:
@@ -88,7 +88,7 @@ def parse_options(found: Object) -> Options:
     for name in _UNSUPPORTED:
         if found.get(name) is not None:
             raise RefusalError(f"'{name}' is not supported: leave it out")
-    options: dict[str, Any] = {}
+    options: Options = {}
     for name in _INTEGERS:
         options[name] = _typed(found, name, int, "a whole number")
     for name in _NUMBERS:
@@ -99,10 +99,10 @@ def parse_options(found: Object) -> Options:
         options[name] = _typed(found, name, bool, "true or false")
     options["template_vars"] = _typed(found, "template_vars", dict, "an object")
     options["stop"] = _stop(found.get("stop"))
-    return cast("Options", {name: value for name, value in options.items() if value is not None})
+    return {name: value for name, value in options.items() if value is not None}
 
 
-def _prompt(found: Object) -> str | Sequence[Message]:
+def _prompt(found: Object) -> Prompt:
     prompt, messages = found.get("prompt"), found.get("messages")
     if isinstance(prompt, str) and messages is None:
         if not prompt.strip():
@@ -113,10 +113,10 @@ def _prompt(found: Object) -> str | Sequence[Message]:
     raise RefusalError("an ask has either 'prompt', a text, or 'messages', a list as in OpenAI's API")
 
 
-def _messages(found: object) -> Sequence[Message]:
+def _messages(found: object) -> Prompt:
     if not isinstance(found, list) or not 1 <= len(cast("list[object]", found)) <= MAX_MESSAGES:
         raise RefusalError(f"'messages' must be a list of 1 to {MAX_MESSAGES} objects")
-    messages: list[Message] = []
+    messages: list[dict[str, str]] = []
     for one in cast("list[object]", found):
         message = cast("Object", one) if isinstance(one, dict) else {}
         role, content = message.get("role"), message.get("content")

@@ -5,7 +5,7 @@ nothing but a newer answer; refusals and events go before it; of a retained topi
 tokens are not kept at all: the answer has their text.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -13,6 +13,8 @@ from enum import Enum, auto
 MAX_ANSWERS = 64
 MAX_NOTES = 256
 MAX_BYTES = 1024 * 1024  # of answers, and of notes
+
+_BEFORE_ALL = 1 << 60
 
 
 class Kind(Enum):
@@ -45,20 +47,19 @@ class Outgoing:
 
 
 class Outbox:
-    """In the order in which messages were put, except that retained ones go first."""
+    """In the order in which messages were put."""
 
     def __init__(self) -> None:
         self._queue: deque[Outgoing] = deque()
-        self._retained: OrderedDict[str, Outgoing] = OrderedDict()
+        self._retained: dict[str, Outgoing] = {}
         self._num_put = 0
         self.num_dropped = 0
 
-    def put(self, message: Outgoing) -> None:
-        """Add a message, and drop what there is no room for."""
+    def put(self, message: Outgoing, *, first: bool = False) -> None:
+        """Add a message, before all others with `first`, and drop what there is no room for."""
         self._num_put += 1
-        message = replace(message, number=self._num_put)
+        message = replace(message, number=self._num_put - _BEFORE_ALL * first)
         if message.kind is Kind.RETAINED:
-            self._retained.pop(message.topic, None)
             self._retained[message.topic] = message
             return
         self._queue.append(message)
@@ -77,8 +78,9 @@ class Outbox:
 
     def take(self) -> Outgoing | None:
         """The next message to send."""
-        if self._retained:
-            return self._retained.popitem(last=False)[1]
+        retained = min(self._retained.values(), key=lambda one: one.number, default=None)
+        if retained is not None and not (self._queue and self._queue[0].number < retained.number):
+            return self._retained.pop(retained.topic)
         return self._queue.popleft() if self._queue else None
 
     def drop_tokens(self) -> None:

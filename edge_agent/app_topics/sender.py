@@ -28,10 +28,10 @@ class Sender:
         self._sending: set[asyncio.Task[None]] = set()
         self._refused: set[str] = set()  # topics, so that each is logged once
 
-    def put(self, message: Outgoing) -> None:
-        """Send a message as soon as that is possible."""
+    def put(self, message: Outgoing, *, first: bool = False) -> None:
+        """Send a message as soon as that is possible, before all others with `first`."""
         if message.kind is not Kind.TOKENS or self._line.connected:
-            self._outbox.put(message)
+            self._outbox.put(message, first=first)
             self._wake.set()
 
     def connection_changed(self) -> None:
@@ -84,9 +84,7 @@ class Sender:
                 self._outbox.put_back(message)
                 self._wake_later()
             case Delivery.NO_SUBSCRIBERS if time.monotonic() < message.wants_reader_until:
-                await asyncio.sleep(PAUSE)  # apps reconnect at their own pace
-                self._outbox.put_back(message)
-                self._wake.set()
+                asyncio.get_running_loop().call_later(PAUSE, self._again, message)  # apps reconnect slowly
             case Delivery.REFUSED | Delivery.INVALID if message.topic not in self._refused:
                 self._refused.add(message.topic)
                 _log.warning(
@@ -94,6 +92,10 @@ class Sender:
                 )
             case _:
                 pass
+
+    def _again(self, message: Outgoing) -> None:
+        self._outbox.put_back(message)
+        self._wake.set()
 
     def _wake_later(self) -> None:
         asyncio.get_running_loop().call_later(PAUSE, self._wake.set)

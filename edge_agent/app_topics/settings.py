@@ -1,16 +1,13 @@
 """What an app changes with `set`, and which answer it ends with `cancel`. Pure."""
 
-from typing import Any, cast
-
-from edge_agent.app_topics.asks import Id, parse_id, parse_options
+from edge_agent.app_topics.asks import Id, Options, parse_id, parse_options
 from edge_agent.app_topics.json_objects import read_object, read_object_or_text
 from edge_agent.app_topics.refusal import RefusalError
-from edge_agent.service.service import Defaults
 
 SETTABLE = ("scheme", "risk", "threshold", "on_cloud_loss")
 
 
-def parse_set(payload: bytes) -> Defaults:
+def parse_set(payload: bytes) -> Options:
     """The settings to change; null means the agent's own again. RefusalError if there is none.
 
     A risk without a scheme chooses opportunistic, which is the one that keeps it.
@@ -18,13 +15,13 @@ def parse_set(payload: bytes) -> Defaults:
     found = read_object(payload)
     if unknown := found.keys() - {*SETTABLE, "id"}:
         raise RefusalError(f"{sorted(unknown)[0][:40]!r} cannot be set: use {', '.join(SETTABLE)}")
-    options = cast("dict[str, Any]", parse_options(found))
-    settings = {name: options.get(name) for name in SETTABLE if name in found}
+    options = parse_options(found)
+    settings: Options = {name: options.get(name) for name in SETTABLE if name in found}
     if not settings:
         raise RefusalError(f"nothing to set: give {', '.join(SETTABLE)}")
     if settings.get("risk") is not None:
         settings.setdefault("scheme", "opportunistic")
-    return cast("Defaults", settings)
+    return settings
 
 
 def parse_cancel(payload: bytes) -> Id | None:

@@ -6,6 +6,7 @@ them.
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from common.protocol.topics import LAST, STATE, STATS, STATUS
 from edge_agent.app_topics.json_objects import Object, write
@@ -17,7 +18,11 @@ from edge_agent.service.service import Service
 STATUS_SECONDS = 2.0  # between two looks at what changes without a notice
 STATS_SECONDS = 30.0
 
-Put = Callable[[Outgoing], None]
+
+class Put(Protocol):
+    """Sends a message, before all others with `first`."""
+
+    def __call__(self, message: Outgoing, *, first: bool = False) -> None: ...
 
 
 class StatusBoard:
@@ -62,4 +67,4 @@ class StatusBoard:
     def _show(self, name: str, payload: bytes) -> None:
         if self._shown.get(name) != payload:
             self._shown[name] = payload
-            self._put(Outgoing(Kind.RETAINED, self._topic(name), payload))
+            self._put(Outgoing(Kind.RETAINED, self._topic(name), payload), first=name != LAST)

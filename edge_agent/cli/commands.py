@@ -58,7 +58,6 @@ async def _answer(
 ) -> tuple[Report, str | None]:
     """Stream one answer; returns its report, and why it failed if it did."""
     generation = agent.generate(ask.prompt, seed=ask.seed, system=ask.system, template_vars=ask.template_vars)
-    before = agent.link_statistics
     paint = painter(sys.stdout, shows_tokens=flags.show_tokens, shows_tentative=flags.tentative)
     progress = PromptProgress(sys.stderr, quiet=flags.quiet)
     generation.watch_prompt(progress.show)
@@ -76,7 +75,7 @@ async def _answer(
     finally:
         progress.clear()
     await agent.audited()
-    report = Report.of(generation, before, agent.link_statistics, agent.risk)
+    report = Report.of(generation, agent.risk)
     failure = generation.session.failure
     explained = with_flags(agent.explain(failure), AgentConfig) if failure else None
     if as_json:

@@ -5,7 +5,7 @@ Law: only time changes, never a token.
 
 from dataclasses import dataclass
 
-MAX_REST = 1.0  # seconds: a long prompt is read in one go, and no answer waits longer than this for its end
+MAX_REST = 1.0  # seconds: a long prompt is read in one go, and no token waits longer than this after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +34,6 @@ class Pace:
         return max(0.0, self._free_at - now)
 
     def worked(self, began: float, ended: float) -> None:
-        """Take in a piece of work."""
-        self._free_at = ended + min(MAX_REST, self._rest_per_work * (ended - began))
+        """Take in a piece of work; the rest that was due before it, and not taken, is still due."""
+        owed = max(0.0, self._free_at - began)
+        self._free_at = ended + min(MAX_REST, owed + self._rest_per_work * (ended - began))

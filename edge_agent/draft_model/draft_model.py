@@ -2,14 +2,16 @@
 
 Law: `logits(tokens)` is a function of `tokens`, and of the length of the prompt where `begin_text` gives it.
 Callers pass the whole sequence each time and never manage the cache: the part shared with the previous call
-is kept, the rest is rewound, and only new tokens are run.
+is kept, the rest is rewound, and only new tokens are run. Several sequences over one loaded graph have a
+cache each (`another`), and one copies from another what both begin with.
 
 The numbers of a quantised graph depend on how tokens are split into runs: a run of one token takes another
 kernel than a run of several, and dynamic int8 scales activations over a whole run. `canonical_runs` has the
 split that restores the law for such a graph.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,10 +24,12 @@ from edge_agent.draft_model.files import read_info
 from edge_agent.draft_model.graph import Graph, read_graph
 from edge_agent.draft_model.kv_cache import Cache, GrowingCache, SharedCache, empty
 from edge_agent.draft_model.onnx_session import Array, OnnxSession
-from edge_agent.draft_model.prompt_store import LEAST_GAIN, PromptStore, common_length, open_store
+from edge_agent.draft_model.prompt_store import LEAST_GAIN, PromptStore, open_store
 from edge_agent.errors import ModelError
+from edge_agent.slots.choosing import common_length
 
 Logits: TypeAlias = npt.NDArray[np.float32]
+Progress: TypeAlias = tuple[int, int]  # tokens that were run, and that are to be run
 
 CHUNK = 128  # tokens per run: bounds the logits of a long prompt, 75 MB with a vocabulary of 150,000
 _PROBE_CAPACITY = 8
@@ -34,7 +38,7 @@ _FLOAT_NOISE = 1e-4  # of the largest logit: what the order of float32 sums expl
 
 
 class DraftModel:
-    """A causal language model in ONNX Runtime; one sequence at a time, and not thread-safe.
+    """One sequence of a causal language model in ONNX Runtime; not thread-safe, nor are several of one graph.
 
     `logits_size` is the width of the logits, which may exceed the tokenizer's vocabulary (padding);
     `max_positions` is the longest sequence, and `splits_matter` is true of a graph whose numbers depend on
@@ -59,7 +63,7 @@ class DraftModel:
         self._cache = cache
         self._tokens: list[int] = []
         self._last: Logits | None = None  # of the token after `_tokens`, unless they were cut since
-        self._between_runs: Callable[[int, int], None] | None = None
+        self._sequences = [self]  # of this graph
         self._store: PromptStore | None = None
         self.max_positions = max_positions
         self._num_prompt: int | None = None  # of the texts to come
@@ -103,10 +107,36 @@ class DraftModel:
         """Bytes of the key/value cache per position."""
         return sum(one.num_heads * one.head_size * np.dtype(one.dtype).itemsize for one in self._graph.cache)
 
+    @property
+    def cached(self) -> Sequence[int]:
+        """The tokens in the cache."""
+        return self._tokens
+
+    def another(self) -> "DraftModel":
+        """One more sequence over the same graph: it takes memory only for its cache, as that grows."""
+        other = copy(self)
+        other._cache = self._cache.another()
+        other._tokens, other._last = [], None
+        other._num_prompt = other._prompt_in_cache = None
+        self._sequences.append(other)
+        return other
+
     def logits(self, tokens: Sequence[int]) -> Logits:
         """The logits [logits_size], read-only, of the token that follows `tokens`, the whole sequence.
 
         Raises ModelError when `tokens` is longer than `max_positions`, and ValueError when it is empty.
+        """
+        steps = self.reading(tokens)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    def reading(self, tokens: Sequence[int]) -> Generator[Progress, None, Logits]:
+        """As `logits`, but in steps of one run each: it yields after each run but the last.
+
+        If it is closed there, what has been read stays in the cache. Other sequences may run meanwhile.
         """
         wanted = tokens if isinstance(tokens, list) else list(tokens)
         if not wanted:
@@ -117,22 +147,22 @@ class DraftModel:
             )
         num_prompt = None if self._num_prompt is None else min(self._num_prompt, len(wanted))
         if self._last is None or wanted != self._tokens or num_prompt != self._prompt_in_cache:
-            return self._read(wanted, num_prompt)
+            return (yield from self._read(wanted, num_prompt))
         return self._last
 
-    def begin_text(self, num_prompt: int, between_runs: Callable[[int, int], None] | None = None) -> None:
-        """The first `num_prompt` tokens of the sequences to come are the prompt, until the next call.
-
-        `between_runs` is called after each of several runs with the number of tokens run and to be run. What
-        it raises ends the reading, and what has been read stays in the cache.
-        """
+    def begin_text(self, num_prompt: int) -> None:
+        """The first `num_prompt` tokens of the sequences to come are the prompt, until the next call."""
         self._num_prompt = num_prompt if self.splits_matter else None
-        self._between_runs = between_runs
 
     def num_unread(self, tokens: Sequence[int], num_prompt: int) -> int:
-        """How many of `tokens`, with a prompt of this length, `logits` would run now."""
-        wanted = list(tokens)
-        return len(wanted) - self._kept(wanted, num_prompt if self.splits_matter else None)
+        """How many of `tokens`, with a prompt of this length, `logits` would run now.
+
+        Other sequences may run meanwhile; what they add or lose now is not seen.
+        """
+        wanted, of_prompt = list(tokens), num_prompt if self.splits_matter else None
+        num_kept = self._kept(wanted, of_prompt)
+        _, num_shared = self._sharing(wanted, of_prompt)
+        return len(wanted) - (num_shared if num_shared - num_kept >= LEAST_GAIN else num_kept)
 
     def _kept(self, wanted: list[int], num_prompt: int | None) -> int:
         """How many cached positions to keep in order to read `wanted`."""
@@ -142,10 +172,17 @@ class DraftModel:
         return kept(common, len(wanted), num_prompt, self._prompt_in_cache)
 
     def keep_prompts(self, folder: str, max_bytes: int, *, providers: Sequence[str]) -> None:
-        """Keep what is read in `folder`, and read it from there; raises ConfigError."""
-        self._store = open_store(
+        """Keep what all sequences read in `folder`, and read it from there; raises ConfigError."""
+        store = open_store(
             folder, max_bytes, graph_files=self._files, tensors=self._graph.cache, providers=providers
         )
+        for one in self._sequences:
+            one._store = store
+
+    def save_prompts(self) -> None:
+        """Keep what all sequences have read, if that is wanted."""
+        for one in self._sequences:
+            one.save_prompt()
 
     def save_prompt(self, num_kept: int = 0) -> None:
         """Keep what the cache has read, if it is to lose all but `num_kept` positions, and if that is wanted.
@@ -173,9 +210,27 @@ class DraftModel:
         self._prompt_in_cache = None if num_prompt is None else length
         return length
 
-    def _read(self, wanted: list[int], num_prompt: int | None) -> Logits:
+    def _sharing(self, wanted: list[int], num_prompt: int | None) -> tuple["DraftModel", int]:
+        """The other sequence that has most of `wanted`, and how many positions; this one if there is none."""
+        found = [(one, one._kept(wanted, num_prompt)) for one in self._sequences if one is not self]
+        return max(found, key=lambda one: one[1], default=(self, 0))
+
+    def _copy_beginning(self, wanted: list[int], num_prompt: int | None, num_kept: int) -> int:
+        """Copy what another sequence has of `wanted`, if that saves more; how many positions to keep then."""
+        other, length = self._sharing(wanted, num_prompt)
+        if length - num_kept < LEAST_GAIN:
+            return num_kept
+        self.save_prompt(num_kept)
+        self._cache.load({name: one.copy() for name, one in other._cache.read(length).items()}, length)
+        self._tokens, self._last = wanted[:length], None
+        self._prompt_in_cache = other._prompt_in_cache
+        return length
+
+    def _read(self, wanted: list[int], num_prompt: int | None) -> Generator[Progress, None, Logits]:
         """Make the cache hold `wanted`, of which the last token has just been run; its logits."""
         num_kept = self._kept(wanted, num_prompt)
+        if len(self._sequences) > 1 and len(wanted) - num_kept > LEAST_GAIN:
+            num_kept = self._copy_beginning(wanted, num_prompt, num_kept)
         if self._store is not None and len(wanted) - num_kept > LEAST_GAIN:
             num_kept = self._load_prompt(self._store, wanted, num_prompt, num_kept)
         self._rewind(num_kept)
@@ -187,12 +242,8 @@ class DraftModel:
         start = len(self._tokens)
         for end in ends[:-1]:
             self._extend(wanted[len(self._tokens) : end])
-            if self._between_runs is not None:
-                self._between_runs(end - start, len(wanted) - start)
-        last = self._extend(wanted[len(self._tokens) :])
-        if self._between_runs is not None and len(ends) > 1:
-            self._between_runs(len(wanted) - start, len(wanted) - start)
-        return last
+            yield end - start, len(wanted) - start
+        return self._extend(wanted[len(self._tokens) :])
 
     def _differs_between_splits(self) -> bool:
         """Whether a few tokens read in one run give other numbers than one by one."""

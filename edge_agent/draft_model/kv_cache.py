@@ -20,6 +20,10 @@ class Cache(Protocol):
 
     length: int
 
+    def another(self) -> "Cache":
+        """An empty cache for the same graph."""
+        ...
+
     def bind(self, num_new: int) -> Binding:
         """Return the past, and the place for `num_new` more positions."""
         ...
@@ -50,6 +54,10 @@ class GrowingCache:
         self._tensors = tensors
         self.length = 0
         self._past = {tensor.past: session.buffer(empty(tensor, 0)) for tensor in tensors}
+
+    def another(self) -> "GrowingCache":
+        """An empty one."""
+        return GrowingCache(self._session, self._tensors)
 
     def bind(self, num_new: int) -> Binding:  # noqa: ARG002 (the graph makes room)
         """Return the past as it is, and new buffers."""
@@ -100,6 +108,10 @@ class SharedCache:
         self._buffers: dict[str, Buffer] = {}
         self._binding: Binding | None = None
         self.length = 0
+
+    def another(self) -> "SharedCache":
+        """An empty one, which takes no memory yet."""
+        return SharedCache(self._session, self._tensors, self._max_positions)
 
     def bind(self, num_new: int) -> Binding:
         """Return the buffers as past and present, grown first if they are too small."""

@@ -23,6 +23,7 @@ from edge_agent.draft_model.graph import CacheTensor
 from edge_agent.draft_model.onnx_session import Array, runtime
 from edge_agent.draft_model.prompt_file import Layout, PromptFileError, read_prompt, read_tokens, write_prompt
 from edge_agent.errors import ConfigError
+from edge_agent.slots.choosing import common_length
 
 LEAST_GAIN = 64  # tokens that a file must save from being read
 SUFFIX = ".prompt"
@@ -166,11 +167,3 @@ def _processor() -> str:
     except OSError:
         return ""
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
-
-
-def common_length(left: list[int], right: list[int]) -> int:
-    """How many leading tokens two sequences share."""
-    shorter = min(len(left), len(right))
-    if left[:shorter] == (right if shorter == len(right) else right[:shorter]):
-        return shorter
-    return next(index for index, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)

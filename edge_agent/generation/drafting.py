@@ -1,4 +1,4 @@
-"""Run the draft model in a thread, while the event loop sends and receives.
+"""Run the draft model in its thread, while the event loop sends and receives.
 
 Law: one call at a time. A thread cannot be stopped and the model is not thread-safe, so the next user of the
 model waits for `returned`, however often it is cancelled.
@@ -6,18 +6,19 @@ model waits for `returned`, however often it is cancelled.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from common.process.model_thread import ModelThread
+from common.process.model_thread import in_loop
 from common.protocol.messages import Opening
 from common.sampling.distribution import fit_vocabulary
 from common.sampling.penalties import Penalties
-from edge_agent.device.power import Pace
 from edge_agent.errors import AgentError
+from edge_agent.generation.draft_thread import DraftThread, Steps
 from edge_agent.policy.policy import Policy, Proposal
 from edge_agent.session.events import Drafted, DraftFailed
 
@@ -37,23 +38,31 @@ class NextTokenModel(Protocol):
 
 @runtime_checkable
 class PromptReader(Protocol):
-    """A draft model that reads a prompt in several runs, and whose numbers may depend on where it ends."""
+    """A draft model with a cache of one sequence, which reads a prompt in several runs.
 
-    def begin_text(self, num_prompt: int, between_runs: Callable[[int, int], None] | None = None) -> None:
-        """The first `num_prompt` tokens of the sequences to come are the prompt.
+    Its numbers may depend on where the prompt ends.
+    """
 
-        `logits` calls `between_runs` after each of several runs with the number of tokens that it has run
-        and the number of all; what that raises ends the reading.
-        """
+    @property
+    def cached(self) -> Sequence[int]:
+        """The tokens in the cache."""
+        ...
+
+    def another(self) -> Self:
+        """One more sequence of this model."""
+        ...
+
+    def begin_text(self, num_prompt: int) -> None:
+        """The first `num_prompt` tokens of the sequences to come are the prompt."""
         ...
 
     def num_unread(self, tokens: Sequence[int], num_prompt: int) -> int:
         """How many of `tokens`, with a prompt of this length, have to be read to continue them."""
         ...
 
-
-class _StoppedError(Exception):
-    """The generation has ended while its prompt was being read."""
+    def reading(self, tokens: Sequence[int]) -> Generator[tuple[int, int], None, npt.NDArray[np.float32]]:
+        """As `logits`, in steps of one run: yields the number of tokens read, and of all to be read."""
+        ...
 
 
 class Drafting:
@@ -64,29 +73,39 @@ class Drafting:
     def __init__(
         self,
         model: NextTokenModel,
-        thread: ModelThread,
+        thread: DraftThread,
         policy: Policy,
         opening: Opening,
-        pace: Pace | None = None,
         num_prompt: int = 0,
     ) -> None:
         """The opening's vocabulary is the tokenizer's: the model's logits may be wider or narrower.
 
         `num_prompt` is the length of the prompt; 0 leaves it to the model how to read.
         """
-        self._pace = pace or Pace()
-        self._model, self._thread = model, thread
+        self._thread = thread
         self.policy, self._vocab_size = policy, opening.vocab_size
         self._num_prompt = num_prompt
         self._penalties = Penalties(opening.sampling, opening.num_prompt)
         self._running: asyncio.Future[Proposal] | None = None
-        self._is_stopping = False
+        self._has_drafted = False
+        self.use(model)
+
+    def use(self, model: NextTokenModel) -> None:
+        """Draft with this one, which the generation has for itself; before it begins."""
+        self._model = model
+        self._reader = model if self._num_prompt and isinstance(model, PromptReader) else None
 
     def num_unread(self, tokens: Sequence[int]) -> int:
         """How many of `tokens` the model has to read before it can draft; while it is idle."""
-        if isinstance(self._model, PromptReader):
-            return self._model.num_unread(tokens, self._num_prompt)
-        return len(tokens)
+        return len(tokens) if self._reader is None else self._reader.num_unread(tokens, self._num_prompt)
+
+    def count_processor(self) -> None:
+        """Count the generation's processor time from now on."""
+        self._thread.begin(self)
+
+    def processor_seconds(self) -> float:
+        """The processor time since then; ends the count."""
+        return self._thread.end(self)
 
     def begin(
         self, tokens: Sequence[int], report: Callable[[Drafted | DraftFailed | BaseException], None]
@@ -95,13 +114,16 @@ class Drafting:
         began, self._loop = time.monotonic(), asyncio.get_running_loop()
 
         def returned(running: "asyncio.Future[Proposal]") -> None:
+            if running.cancelled():
+                return  # the generation has ended
             error = running.exception()
             if isinstance(error, AgentError):
                 report(DraftFailed(error))
             else:
                 report(error or Drafted(running.result(), time.monotonic() - began))
 
-        self._running = self._thread.start(lambda: self._draft(tokens))
+        self._running = self._thread.start(self, self._draft(tokens), reads=not self._has_drafted)
+        self._has_drafted = True
         self._running.add_done_callback(returned)
 
     async def returned(self) -> None:
@@ -109,7 +131,7 @@ class Drafting:
 
         The generation has ended: a prompt that is being read is left after the run in progress.
         """
-        self._is_stopping = True
+        self._thread.leave(self)
         running, cancelled = self._running, None
         while running is not None and not running.done():
             try:
@@ -119,20 +141,30 @@ class Drafting:
         if cancelled is not None:
             raise cancelled
 
-    def _draft(self, tokens: Sequence[int]) -> Proposal:
-        if rest := self._pace.rest(time.monotonic()):
-            time.sleep(rest)
-        began = time.monotonic()
-        if self._num_prompt and isinstance(self._model, PromptReader):
-            self._model.begin_text(self._num_prompt, self._between_runs)
-        logits = fit_vocabulary(self._model.logits(tokens), self._vocab_size)
+    def _draft(self, tokens: Sequence[int]) -> Steps[Proposal]:
+        if self._reader is None:
+            logits = self._model.logits(tokens)
+        else:
+            self._reader.begin_text(self._num_prompt)
+            logits = yield from self._watched(self._reader.reading(tokens))
         position = len(tokens)
-        proposal = self.policy.propose(self._penalties.apply(logits, tokens, position), position)
-        self._pace.worked(began, time.monotonic())
-        return proposal
+        logits = fit_vocabulary(logits, self._vocab_size)
+        return self.policy.propose(self._penalties.apply(logits, tokens, position), position)
 
-    def _between_runs(self, num_read: int, num_tokens: int) -> None:
-        if self._is_stopping and num_read < num_tokens:
-            raise _StoppedError
+    def _watched(
+        self, steps: Generator[tuple[int, int], None, npt.NDArray[np.float32]]
+    ) -> Steps[npt.NDArray[np.float32]]:
+        num_tokens = 0
+        while True:
+            try:
+                num_read, num_tokens = next(steps)
+            except StopIteration as end:
+                if num_tokens:
+                    self._show(num_tokens, num_tokens)
+                return end.value
+            self._show(num_read, num_tokens)
+            yield
+
+    def _show(self, num_read: int, num_tokens: int) -> None:
         if self.watch is not None:
-            self._loop.call_soon_threadsafe(self.watch, num_read, num_tokens)
+            in_loop(self._loop, partial(self.watch, num_read, num_tokens))

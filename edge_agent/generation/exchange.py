@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from common.link import Delivery, Link, LinkError, LinkStatistics
+from common.link import Delivery, Link, LinkError, LinkStatistics, Traffic
 from common.process.log import about
 from common.protocol.codec import CodecError, decode_to_device, encode
 from common.protocol.messages import Correction, Draft
@@ -65,6 +65,7 @@ class Exchange:
         self._estimate = estimate
         self._began = 0.0
         self._inboxes: dict[str, Inbox] = {}
+        self._traffic: dict[str, Traffic] = {}  # of the same sessions
         self._sending: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -93,16 +94,16 @@ class Exchange:
         """Messages and bytes so far, as they crossed the network."""
         return self._link.statistics
 
-    def join(self, session: str, inbox: Inbox) -> None:
+    def join(self, session: str, inbox: Inbox, traffic: Traffic) -> None:
         """Put what arrives for this session into `inbox` from now on, and first the state of the link."""
-        self._inboxes[session] = inbox
+        self._inboxes[session], self._traffic[session] = inbox, traffic
         if not self._link.connected:
             was_up = self._link.statistics.num_connects > 0
             inbox.put_nowait(LinkEvent.DOWN if was_up else Connecting(self._began))
 
     def leave(self, session: str) -> None:
         """Deliver nothing more to this session."""
-        del self._inboxes[session]
+        del self._inboxes[session], self._traffic[session]
 
     # -- up -----------------------------------------------------------------------------------------
 
@@ -127,10 +128,11 @@ class Exchange:
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
             return
-        await self._link.send(topic, payload, expiry=EXPIRY)
+        await self._link.send(topic, payload, expiry=EXPIRY, traffic=self._traffic.get(session))
 
     async def _open(self, session: str, topic: str, payload: bytes) -> None:
-        delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY)
+        traffic = self._traffic.get(session)
+        delivery = await self._link.send(topic, payload, qos=1, expiry=EXPIRY, traffic=traffic)
         inbox = self._inboxes.get(session)
         self._note_missing_worker(delivery)
         if inbox is not None and delivery is Delivery.NO_SUBSCRIBERS:
@@ -175,6 +177,8 @@ class Exchange:
             except ValueError as error:
                 self._cannot_read(error)
                 continue
+            if session in self._traffic:
+                self._traffic[session].num_bytes_down += received.num_bytes
             with about(session=session):
                 self._receive(session, received.payload)
 

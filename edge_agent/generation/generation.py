@@ -34,7 +34,7 @@ class Clock:
     drafting: float = 0.0
     waiting: float = 0.0
     total: float = 0.0
-    cpu: float = 0.0  # of the whole process
+    cpu: float = 0.0  # of this generation, see `edge_agent.slots.processor_time`
     first_token: float | None = None
 
 
@@ -42,7 +42,7 @@ class Clock:
 class Generation:
     """`async for token in generation`, or over `events()`, once; `session`, `clock` and `text` have the rest.
 
-    `turn` is entered for as long as it lasts: one model, one generation at a time.
+    `turn` is entered for as long as it lasts: a generation has its sequence of the draft model for itself.
     """
 
     session: EdgeSession
@@ -79,7 +79,8 @@ class Generation:
     async def events(self) -> AsyncGenerator[Emitted]:
         """As iterating, but each token is first a `Tentative`, with a `Retraction` if it is rejected."""
         async with self.turn(self):
-            began, began_cpu = time.monotonic(), time.process_time()
+            began = time.monotonic()
+            self.drafting.count_processor()
             try:
                 async with aclosing(self._events(began)) as events:
                     async for event in events:
@@ -88,9 +89,9 @@ class Generation:
                 self.session.stop()  # does nothing when it has finished
                 try:
                     await self._send(self.session.take_outgoing())
-                    self.clock.total = time.monotonic() - began
-                    self.clock.cpu = time.process_time() - began_cpu
                 finally:
+                    self.clock.total = time.monotonic() - began
+                    self.clock.cpu = self.drafting.processor_seconds()
                     await self.drafting.returned()
 
     async def _events(self, began: float) -> AsyncGenerator[Emitted]:

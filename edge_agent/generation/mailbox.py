@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol, TypeAlias
 
+from common.link import Traffic
 from common.process.log import about
 from edge_agent.session.events import Event
 from edge_agent.session.send_window import Outgoing
@@ -15,8 +16,8 @@ Inbox: TypeAlias = "asyncio.Queue[Event | BaseException]"
 class Carrier(Protocol):
     """What a mailbox asks of the exchange."""
 
-    def join(self, session: str, inbox: Inbox) -> None:
-        """Put what arrives for the session into `inbox` from now on."""
+    def join(self, session: str, inbox: Inbox, traffic: Traffic) -> None:
+        """Put what arrives for the session into `inbox`, and count its bytes, from now on."""
         ...
 
     def leave(self, session: str) -> None:
@@ -39,12 +40,13 @@ class Mailbox:
         """`name` is the session's in topics and logs."""
         self.name = name
         self.inbox: Inbox = asyncio.Queue()
+        self.traffic = Traffic()
         self._carrier = carrier
 
     def join(self) -> None:
         """Begin to receive."""
         if self._carrier is not None:
-            self._carrier.join(self.name, self.inbox)
+            self._carrier.join(self.name, self.inbox, self.traffic)
 
     def leave(self) -> None:
         """Receive nothing more."""

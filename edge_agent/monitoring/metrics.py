@@ -18,6 +18,7 @@ class Snapshot:
     threshold: float  # of the next generation
     link: LinkStatistics
     is_connected: bool
+    num_waiting: int = 0  # generations that wait for a slot
 
 
 class Metrics(MetricsCollector):
@@ -30,6 +31,9 @@ class Metrics(MetricsCollector):
 def _families(snapshot: Snapshot, about: Mapping[str, str]) -> Iterator[Metric]:
     yield _NAMES.info("The device, its pool, model, scheme and release.", about)
     yield from _tokens(snapshot.totals)
+    yield _NAMES.gauge("generating", "1 while a generation runs.", int(snapshot.totals.is_generating))
+    yield _NAMES.gauge("running_generations", "Generations that have a slot.", snapshot.totals.num_running)
+    yield _NAMES.gauge("waiting_generations", "Generations that wait for a slot.", snapshot.num_waiting)
     yield _NAMES.gauge("threshold", "Uncertainty above which a token is verified.", snapshot.threshold)
     yield from _answers(snapshot.totals)
     yield from _NAMES.link(snapshot.link, is_connected=snapshot.is_connected)
@@ -48,7 +52,6 @@ def _tokens(totals: Totals) -> Iterator[Metric]:
     yield _NAMES.counter("measured_risk", "Sum of their rejection probabilities.", tally.measured_risk_sum)
     yield _NAMES.counter("audits", "Drafts that measured what was skipped last.", tally.num_audits)
     yield _NAMES.counters("generations", "Ended generations by outcome.", "outcome", totals.num_generations)
-    yield _NAMES.gauge("generating", "1 while a generation runs.", int(totals.is_generating))
 
 
 def _answers(totals: Totals) -> Iterator[Metric]:

@@ -33,14 +33,19 @@ class Totals:
 
     @property
     def round_trip(self) -> float | None:
-        """Smoothed round trip in seconds, of the last generation that measured one."""
-        measured = [session.round_trip.smoothed for session in self._running]
+        """Smoothed round trip in seconds, of the last generation to begin that has measured one."""
+        measured = [session.round_trip.smoothed for session in reversed(self._running)]
         return next((one for one in measured if one is not None), self._round_trip)
 
     @property
     def is_generating(self) -> bool:
         """Whether a generation is running."""
-        return bool(self._running)
+        return self.num_running > 0
+
+    @property
+    def num_running(self) -> int:
+        """How many generations are running."""
+        return len(self._running)
 
     @contextmanager
     def counting(self, session: EdgeSession) -> Generator[None]:

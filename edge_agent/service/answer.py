@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from common.link import LinkStatistics
 from edge_agent.agent import EdgeAgent
 from edge_agent.generation.events import Emitted
 from edge_agent.generation.generation import Generation
@@ -33,7 +32,6 @@ class Answer:
     ended_because: str | None = None  # the reason that was given when it was cancelled
     _events: asyncio.Queue[Emitted | None] = field(default_factory=asyncio.Queue)
     _task: asyncio.Task[None] | None = None
-    _before: LinkStatistics = field(default_factory=LinkStatistics)
 
     @property
     def failure(self) -> str | None:
@@ -50,7 +48,6 @@ class Answer:
 
     def begin(self) -> "asyncio.Task[None]":
         """Generate it, in a task that ends with it and raises nothing; call once."""
-        self._before = self.agent.link_statistics
         self._task = asyncio.create_task(self._generate(), name=f"answer {self.id}")
         self._task.add_done_callback(self._finish)  # also when it is cancelled before its first step
         return self._task
@@ -100,6 +97,5 @@ class Answer:
             self.error = error
 
     def _finish(self, _task: "asyncio.Task[None]") -> None:
-        agent = self.agent
-        self.report = Report.of(self.generation, self._before, agent.link_statistics, agent.risk)
+        self.report = Report.of(self.generation, self.agent.risk)
         self._events.put_nowait(None)

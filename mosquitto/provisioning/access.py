@@ -7,7 +7,14 @@ module knows no broker; the others here put its rules into one.
 from dataclasses import dataclass
 from enum import Enum
 
-from common.protocol.topics import Topics, check_name, check_pool
+from common.protocol.topics import (
+    HOME_ASSISTANT,
+    HOME_ASSISTANT_STATUS,
+    Topics,
+    check_name,
+    check_pool,
+    discovery,
+)
 
 STATISTICS = "$SYS/#"  # the broker's statistics
 
@@ -23,12 +30,16 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One user of the broker. `pools` for a device (one or more) and a worker (one), `devices` for an app."""
+    """One user of the broker. `pools` for a device (one or more) and a worker (one), `devices` for an app.
+
+    With `home_assistant`, a device may describe itself to Home Assistant, and an app is Home Assistant.
+    """
 
     kind: Kind
     name: str
     pools: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    home_assistant: bool = False
 
     def __post_init__(self) -> None:
         """ValueError for a name that cannot be in a topic, and for too few or too many pools or devices."""
@@ -44,6 +55,8 @@ class Account:
         if (self.kind is Kind.APP) != bool(self.devices):
             number = "at least one device" if self.kind is Kind.APP else "no list of devices"
             raise ValueError(f"{self.kind.value} {self.name} needs {number}, got {len(self.devices)}")
+        if self.home_assistant and self.kind not in (Kind.DEVICE, Kind.APP):
+            raise ValueError(f"{self.kind.value} {self.name} has nothing to do with Home Assistant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +64,13 @@ class Rules:
     """Topic filters: publishing is allowed to `send`, subscribing to `read` and to any part of it.
 
     The subscriptions in `subscribe` are allowed only letter for letter: our programs make exactly these.
+    Of what `read` allows, the topics in `withheld` are not delivered.
     """
 
     send: tuple[str, ...] = ()
     subscribe: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
 
 
 def rules(account: Account, topics: Topics) -> Rules:
@@ -65,8 +80,17 @@ def rules(account: Account, topics: Topics) -> Rules:
         case Kind.DEVICE:
             uplinks = [one for pool in account.pools for one in topics.uplink_filters(pool, name)]
             return Rules(
-                send=(*uplinks, topics.device(name), topics.app_filter(name)),
-                subscribe=(topics.correction_filter(name), topics.app_filter(name)),
+                send=(
+                    *uplinks,
+                    topics.device(name),
+                    topics.app_filter(name),
+                    *((discovery(name),) if account.home_assistant else ()),
+                ),
+                subscribe=(
+                    topics.correction_filter(name),
+                    *topics.from_apps(name),
+                    *((HOME_ASSISTANT_STATUS,) if account.home_assistant else ()),
+                ),
             )
         case Kind.WORKER:
             (pool,) = account.pools
@@ -75,8 +99,17 @@ def rules(account: Account, topics: Topics) -> Rules:
                 subscribe=(topics.open_filter(pool), topics.draft_filter(pool, name)),
             )
         case Kind.APP:
-            apps = tuple(topics.app_filter(device) for device in account.devices)
-            return Rules(send=apps, read=(*apps, *(topics.device(device) for device in account.devices)))
+            asks = tuple(one for device in account.devices for one in topics.from_apps(device))
+            whole = (HOME_ASSISTANT,) if account.home_assistant else ()
+            return Rules(
+                send=(*asks, *whole),
+                read=(
+                    *(topics.app_filter(device) for device in account.devices),
+                    *(topics.device(device) for device in account.devices),
+                    *whole,
+                ),
+                withheld=asks,
+            )
         case Kind.OPERATOR:
             return Rules(read=(topics.worker_filter(), topics.device_filter(), STATISTICS))
 

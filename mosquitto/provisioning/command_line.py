@@ -75,6 +75,11 @@ def _parser() -> ArgumentParser:
     one.add_argument("name", help="the account's name: its user name, and its name in topics")
     one.add_argument("--pool", action="append", default=[], help="pool of a worker or a device; repeatable")
     one.add_argument("--device", action="append", default=[], help="device that an app talks to; repeatable")
+    one.add_argument(
+        "--home-assistant",
+        action="store_true",
+        help="a device: may announce itself there; an app: is Home Assistant, with its own topics",
+    )
     _add_out(one)
     one = command("remove", remove, "delete an account and close its connection", online=True)
     one.add_argument("name")

@@ -82,7 +82,9 @@ def restore(flags: Namespace) -> None:
 
 def add(flags: Namespace) -> None:
     """Create an account with the rights of its kind."""
-    account = Account(Kind(flags.kind), flags.name, tuple(flags.pool), tuple(flags.device))
+    account = Account(
+        Kind(flags.kind), flags.name, tuple(flags.pool), tuple(flags.device), flags.home_assistant
+    )
     if account.name == ADMIN:
         raise ValueError(f"{ADMIN} is the administrator's name: choose another")
     topics, password, role = Topics(flags.root), new_password(), role_name(account)

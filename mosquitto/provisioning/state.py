@@ -88,15 +88,23 @@ def describe(account: Account) -> str:
     """The account in words, as `list` shows it."""
     more = {"of pool": account.pools, "for": account.devices}
     parts = [f"{word} {', '.join(names)}" for word, names in more.items() if names]
+    if account.home_assistant:
+        parts.append("with Home Assistant")
     return " ".join([account.kind.value, *parts])
 
 
 def _acls(allowed: Rules) -> list[Json]:
     received = dict.fromkeys(without_share(one) for one in (*allowed.subscribe, *allowed.read))
+    withheld = [_acl("publishClientReceive", topic, allow=False) for topic in allowed.withheld]
     entries = [
         *(("publishClientSend", topic) for topic in allowed.send),
         *(("subscribeLiteral", topic) for topic in allowed.subscribe),
         *(("subscribePattern", topic) for topic in allowed.read),
         *(("publishClientReceive", topic) for topic in received),
     ]
-    return [{"acltype": kind, "topic": topic, "priority": 0, "allow": True} for kind, topic in entries]
+    return [*withheld, *(_acl(kind, topic) for kind, topic in entries)]
+
+
+def _acl(kind: str, topic: str, *, allow: bool = True) -> Json:
+    """A rule; one that forbids goes before those that allow."""
+    return {"acltype": kind, "topic": topic, "priority": 0 if allow else 1, "allow": allow}

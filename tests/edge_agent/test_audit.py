@@ -8,6 +8,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from common.link import Traffic
 from common.protocol.messages import MAX_CONTEXT_PROBS, Close, Correction, Draft, Reason, Refusal
 from common.sampling.distribution import decode_probs, encode_probs, warp
 from edge_agent.errors import GenerationError
@@ -240,7 +241,7 @@ def test_an_audit_in_many_pieces_ends_although_each_answer_comes_late() -> None:
 class TooSmall:
     """A carrier that takes nothing."""
 
-    def join(self, session: str, inbox: Inbox) -> None:
+    def join(self, session: str, inbox: Inbox, traffic: Traffic) -> None:
         pass
 
     def leave(self, session: str) -> None:

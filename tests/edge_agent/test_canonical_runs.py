@@ -62,7 +62,7 @@ def test_float_graphs_keep_their_free_runs(twin_folder: FolderOf) -> None:
 def test_an_agent_gives_its_model_the_length_of_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: list[int] = []
 
-    def noted(_: DraftModel, num_prompt: int, _between: object) -> None:
+    def noted(_: DraftModel, num_prompt: int) -> None:
         lengths.append(num_prompt)
 
     async def answer() -> int:

@@ -221,9 +221,9 @@ def test_through_the_broker_tentative_text_falls_and_the_answer_is_that_of_an_ap
 
 async def reported(config: AgentConfig) -> Report:
     async with EdgeAgent.open(config) as agent:
-        generation, before = agent.generate("Öffne das Fenster"), agent.link_statistics
+        generation = agent.generate("Öffne das Fenster")
         tokens = [token.token async for token in generation]
-        report = Report.of(generation, before, agent.link_statistics)
+        report = Report.of(generation)
         assert len([token for token in tokens if token is not None]) == report.num_tokens
         return report
 

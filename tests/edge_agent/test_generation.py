@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.link import Traffic
 from common.process.model_thread import ModelThread
 from common.protocol.messages import Correction, Opening, Reason, Refusal
 from common.sampling.distribution import Sampling
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
+from edge_agent.generation.draft_thread import DraftThread
 from edge_agent.generation.drafting import Drafting
 from edge_agent.generation.emission import Decoder
 from edge_agent.generation.generation import Generation
@@ -121,7 +123,7 @@ class Cloud:
         self._busy = busy
         self._rejects = rejects
         self._after_seconds = after_seconds
-        self.thread = ModelThread()
+        self.thread = DraftThread()
 
     def __enter__(self) -> "Cloud":
         self.thread.__enter__()
@@ -130,7 +132,7 @@ class Cloud:
     def __exit__(self, *_: object) -> None:
         self.thread.__exit__()
 
-    def join(self, session: str, inbox: Inbox) -> None:
+    def join(self, session: str, inbox: Inbox, traffic: Traffic) -> None:  # noqa: ARG002
         assert session == "3f2a"
         self.inbox = inbox
 

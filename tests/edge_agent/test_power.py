@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from common.link import LinkStatistics
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.device.power import Pace
@@ -21,7 +20,7 @@ def answer(power: str) -> Report:
             generation = agent.generate("turn on the kitchen light")
             async for _ in generation:
                 pass
-        return Report.of(generation, LinkStatistics(), LinkStatistics())
+        return Report.of(generation)
 
     return asyncio.run(generate())
 

@@ -70,7 +70,8 @@ def test_a_restored_prompt_gives_the_numbers_of_one_that_is_read(
     first.save_prompt()
     for index, prompt in enumerate(prompts):
         again, read = loaded(folder, tmp_path, splits_matter=splits_matter), list[int]()
-        again.begin_text(len(prompt), lambda _, num_tokens, read=read: read.append(num_tokens))
+        again.begin_text(len(prompt))
+        read += [num_tokens for _, num_tokens in again.reading(prompt)]
         given = [again.logits([*prompt, *range(5, 5 + more)]) for more in range(4)]
         assert max(read, default=0) <= len(prompt) - 4 * RUN
         for one, other in zip(given, expected[4 * index :], strict=False):

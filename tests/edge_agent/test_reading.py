@@ -3,7 +3,8 @@
 import asyncio
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -18,10 +19,6 @@ from edge_agent.draft_model.files import DEMO_FOLDER
 TOKENS = [index % 200 + 5 for index in range(2 * CHUNK + 40)]
 
 
-class LeaveError(Exception):
-    """Raised between two runs."""
-
-
 @pytest.fixture(scope="module")
 def model() -> DraftModel:
     return DraftModel.load(DEMO_FOLDER, num_threads=1)
@@ -32,22 +29,13 @@ def test_reading_can_be_left_between_two_runs_and_goes_on_from_there(
     model: DraftModel, splits_matter: bool
 ) -> None:
     model.splits_matter = splits_matter
-    calls: list[tuple[int, int]] = []
-
-    def leave(num_read: int, num_tokens: int) -> None:
-        calls.append((num_read, num_tokens))
-        raise LeaveError
-
     model.begin_text(len(TOKENS))
     model.logits([1])
     expected = model.logits(TOKENS)
     model.logits([1])
-    model.begin_text(len(TOKENS), leave)
-    with pytest.raises(LeaveError):
-        model.logits(TOKENS)
-    ((num_read, num_tokens),) = calls
+    with closing(model.reading(TOKENS)) as steps:
+        num_read, num_tokens = next(steps)
     assert (num_tokens, num_read < num_tokens) == (len(TOKENS), True)
-    model.begin_text(len(TOKENS))
     assert model.num_unread(TOKENS, len(TOKENS)) == num_tokens - num_read
     beginning = model.logits(TOKENS[:num_read])  # what the cache holds now, without its logits
     assert np.isfinite(beginning).all()
@@ -55,12 +43,9 @@ def test_reading_can_be_left_between_two_runs_and_goes_on_from_there(
 
 
 def test_tokens_drafted_one_by_one_are_no_reading(model: DraftModel) -> None:
-    calls: list[int] = []
     model.splits_matter = False
-    model.begin_text(3, lambda num_read, _: calls.append(num_read))
-    for length in (3, 4, 5):
-        model.logits(TOKENS[:length])
-    assert calls == []
+    model.begin_text(3)
+    assert [step for length in (3, 4, 5) for step in model.reading(TOKENS[:length])] == []
 
 
 class Reader:
@@ -69,29 +54,29 @@ class Reader:
     max_positions = 4000
 
     def __init__(self) -> None:
-        self.between_runs: Callable[[int, int], None] | None = None
         self.is_reading = threading.Event()
         self.was_left = False
+        self.cached: Sequence[int] = ()
 
-    def begin_text(
-        self,
-        num_prompt: int,  # noqa: ARG002
-        between_runs: Callable[[int, int], None] | None = None,
-    ) -> None:
-        self.between_runs = between_runs
+    def another(self) -> "Reader":
+        return Reader()
+
+    def begin_text(self, num_prompt: int) -> None:
+        pass
 
     def num_unread(self, tokens: Sequence[int], num_prompt: int) -> int:  # noqa: ARG002
         return len(tokens)
 
-    def logits(self, tokens: Sequence[int]) -> np.ndarray:  # noqa: ARG002
-        assert self.between_runs is not None
+    def logits(self, tokens: Sequence[int]) -> np.ndarray:
+        raise AssertionError(f"{len(tokens)} tokens in one call")
+
+    def reading(self, tokens: Sequence[int]) -> Generator[tuple[int, int], None, np.ndarray]:
         try:
             while True:
-                self.between_runs(1, 2)
+                yield 1, len(tokens)
                 self.is_reading.set()
-        except Exception:
+        finally:
             self.was_left = True
-            raise
 
 
 def test_a_cancelled_generation_leaves_its_prompt() -> None:

@@ -27,8 +27,7 @@ async def measured(config: AgentConfig, prompts: list[str]) -> list[Report]:
             async for _ in generation:
                 pass
             await agent.audited()
-            statistics = agent.link_statistics
-            reports.append(Report.of(generation, statistics, statistics, agent.risk))
+            reports.append(Report.of(generation, agent.risk))
     return reports
 
 

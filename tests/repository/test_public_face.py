@@ -30,7 +30,6 @@ async def main() -> str:
     try:
         config = AgentConfig(broker="mqtt://broker", scheme="lossless", max_tokens=64)
         async with EdgeAgent.open(config) as agent:
-            before = agent.link_statistics
             generation = agent.generate("turn on the light", seed=7)
             async for token in generation:
                 shown += token.text
@@ -42,7 +41,7 @@ async def main() -> str:
                         shown += text
                     case Retraction(_, num_tokens):
                         shown = shown[:-num_tokens]
-            report = Report.of(generation, before, agent.link_statistics)
+            report = Report.of(generation)
             return generation.failure or f"{shown} {report.num_tokens}"
     except AgentError as error:
         return str(error)

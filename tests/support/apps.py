@@ -35,11 +35,11 @@ class App:
         self.messages: queue.Queue[Message] = queue.Queue()
         self.seen: list[Message] = []
         self._ready: queue.Queue[None] = queue.Queue()
-        topics = [(self.prefix + "#", 1), *((one, 1) for one in more)]
+        topics = [(one, 1) for one in (more or (self.prefix + "#",))]
         self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion(version))
         self.client.reconnect_delay_set(1, 1)
-        self.client.on_connect = lambda client, *_: client.subscribe(topics)
-        self.client.on_subscribe = lambda *_: self._ready.put(None)
+        self.client.on_connect = lambda client, _1, _2, _3, _4: self._subscribe(client, topics)
+        self.client.on_subscribe = lambda _1, _2, _3, _4, _5: self._ready.put(None)
         self.client.on_message = self._arrived
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
@@ -93,6 +93,9 @@ class App:
     def __exit__(self, *_error: object) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+
+    def _subscribe(self, client: paho.Client, topics: list[tuple[str, int]]) -> None:
+        client.subscribe(topics)
 
     def _arrived(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
         correlation = getattr(message.properties, "CorrelationData", None)

@@ -60,11 +60,12 @@ pytestmark = pytest.mark.skipif(not has_plugin(), reason="mosquitto's dynamic se
 # -- the promise ---------------------------------------------------------------------------------------
 
 ACCOUNTS = {
-    "kitchen": ("device", "--pool", "demo"),
+    "kitchen": ("device", "--pool", "demo", "--home-assistant"),
     "cellar": ("device", "--pool", "demo"),
     "w1": ("worker", "--pool", "demo"),
     "w9": ("worker", "--pool", "other"),
     "lights": ("app", "--device", "kitchen"),
+    "home": ("app", "--device", "kitchen", "--home-assistant"),
     "watch": ("operator",),
 }
 COLUMNS = (*ACCOUNTS, "admin")
@@ -89,8 +90,18 @@ SEND = (
     Row("hlm/v1/worker/w9", "w9 admin"),
     Row("hlm/v1/device/kitchen", "kitchen admin"),
     Row("hlm/v1/device/cellar", "cellar admin"),
-    Row("hlm/v1/app/kitchen/ask", "kitchen lights"),
+    Row("hlm/v1/app/kitchen/ask", "kitchen lights home"),
+    Row("hlm/v1/app/kitchen/cancel", "kitchen lights home"),
+    Row("hlm/v1/app/kitchen/set", "kitchen lights home"),
+    Row("hlm/v1/app/kitchen/answer", "kitchen"),
+    Row("hlm/v1/app/kitchen/token/a1", "kitchen"),
+    Row("hlm/v1/app/kitchen/state", "kitchen"),
+    Row("hlm/v1/app/kitchen/reply/lights", "kitchen"),
     Row("hlm/v1/app/cellar/ask", "cellar"),
+    Row("hlm/v1/app/cellar/answer", "cellar"),
+    Row("homeassistant/device/hlm_kitchen/config", "kitchen home"),
+    Row("homeassistant/device/hlm_cellar/config", "home"),
+    Row("homeassistant/status", "home"),
     Row("hlm/v1/demo/open/kitchen"),
     Row("hlm/v1/demo/open/kitchen/s/t"),
     Row("hlm/v2/demo/open/kitchen/s"),
@@ -122,11 +133,15 @@ READ = (
     Row("hlm/v1/worker/w1", "watch"),
     Row("hlm/v1/worker/#"),
     Row("hlm/v1/device/+", "watch"),
-    Row("hlm/v1/device/kitchen", "lights watch"),
+    Row("hlm/v1/device/kitchen", "lights home watch"),
     Row("hlm/v1/device/cellar", "watch"),
-    Row("hlm/v1/app/kitchen/#", "kitchen lights"),
-    Row("hlm/v1/app/kitchen/answer", "lights"),
-    Row("hlm/v1/app/cellar/#", "cellar"),
+    Row("hlm/v1/app/kitchen/ask", "kitchen lights home"),
+    Row("hlm/v1/app/kitchen/#", "lights home"),
+    Row("hlm/v1/app/kitchen/answer", "lights home"),
+    Row("hlm/v1/app/cellar/ask", "cellar"),
+    Row("hlm/v1/app/cellar/#"),
+    Row("homeassistant/status", "kitchen home"),
+    Row("homeassistant/#", "home"),
     Row("hlm/v1/app/+/answer"),
     Row("$SYS/#", "watch"),
     Row("$SYS/broker/uptime", "watch"),
@@ -277,7 +292,7 @@ def test_an_account_may_do_what_the_matrix_says_and_nothing_else(
 def test_what_is_refused_reaches_nobody_at_quality_of_service_0_either(production: ProductionBroker) -> None:
     with RawClient(production, "w1") as worker, RawClient(production, "cellar") as cellar:
         worker.subscribe("$share/demo/hlm/v1/demo/open/+/+", "hlm/v1/demo/draft/w1/+/+")
-        cellar.subscribe("hlm/v1/correction/cellar/+", "hlm/v1/app/cellar/#")
+        cellar.subscribe("hlm/v1/correction/cellar/+", "hlm/v1/app/cellar/ask")
         with RawClient(production, "kitchen") as kitchen:
             for row in SEND:
                 kitchen.client.publish(row.topic, b"from kitchen", qos=0)
@@ -359,15 +374,26 @@ def test_a_will_needs_the_right_to_send_it(production: ProductionBroker) -> None
 def test_a_subscription_that_outlives_its_right_delivers_nothing(production: ProductionBroker) -> None:
     production.add("device", "porch", "--pool", "demo")
     with RawClient(production, "porch", lasting=True) as porch:
-        assert porch.subscribe("hlm/v1/correction/porch/+", "hlm/v1/app/porch/#") == [True, True]
+        assert porch.subscribe("hlm/v1/correction/porch/+", "hlm/v1/app/porch/ask") == [True, True]
     production.provision("remove", "porch")
     Path(production.password_file("porch")).unlink()
     production.add("app", "porch", "--device", "porch")
     with RawClient(production, "porch", lasting=True) as porch, RawClient(production, "w1") as worker:
         worker.publish("hlm/v1/correction/porch/s", b"not for an app")
         assert porch.publish("hlm/v1/app/porch/ask", b"for an app")
-        assert porch.received() in ([], [("hlm/v1/app/porch/ask", b"for an app")])
+        assert porch.received() == []
     production.provision("remove", "porch")
+
+
+def test_an_app_reads_no_ask_and_no_setting_of_another_app(production: ProductionBroker) -> None:
+    with RawClient(production, "lights") as lights, RawClient(production, "home") as home:
+        assert lights.subscribe("hlm/v1/app/kitchen/#", "hlm/v1/app/kitchen/ask") == [True, True]
+        for name in ("ask", "cancel", "set"):
+            assert home.publish(f"hlm/v1/app/kitchen/{name}", b"private")
+        with RawClient(production, "kitchen") as kitchen:
+            assert kitchen.publish("hlm/v1/app/kitchen/answer", b"for all apps")
+        received = lights.received()
+    assert {topic for topic, _ in received} == {"hlm/v1/app/kitchen/answer"}
 
 
 def test_without_its_accounts_the_broker_lets_nobody_in(production: ProductionBroker, tmp_path: Path) -> None:
@@ -411,6 +437,7 @@ def test_a_device_may_speak_in_every_pool_it_was_given_and_in_no_other() -> None
         ((Kind.APP, "a"), "needs at least one device, got 0"),
         ((Kind.APP, "a", (), ("#",)), "is not a valid name"),
         ((Kind.OPERATOR, "o", ("p",)), "needs no pool, got 1"),
+        ((Kind.WORKER, "w", ("p",), (), True), "has nothing to do with Home Assistant"),
     ],
 )
 def test_an_account_that_makes_no_sense_is_refused_in_words(account: Any, mistake: str) -> None:
