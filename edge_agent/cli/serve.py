@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 def serve(config: AgentConfig) -> int:
     """Serve until a signal; returns 0. Raises AgentError when it cannot begin."""
-    if config.home_assistant and not config.serves_apps:  # not in the config, which asks may change the scheme of
+    if config.home_assistant and not config.serves_apps:  # no check of the config: asks change its scheme
         raise ConfigError("`home_assistant` needs `app_topics`: set both")
     sockets = bind(config)  # before the model is loaded, which takes a while
     try:
