@@ -100,7 +100,7 @@ class HomeAssistant:
             if self._process is None or self._process.poll() is not None:
                 raise HomeAssistantError(f"Home Assistant has ended: {self.log[-2000:]}")
             try:
-                self.get("/api/onboarding")
+                self.get("/manifest.json")
             except (OSError, HomeAssistantError):
                 return False
             return True
