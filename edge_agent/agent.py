@@ -104,19 +104,8 @@ class EdgeAgent:
         `model` is used in place of the config's graph; text and settings still come from the config's folder.
         With `for_apps` the connection also has the topics of apps, as its `app_line`.
         """
-        folder = resolve(config.model, model_file=config.model_file)
-        info = read_info(folder, config.model_file)
-        if info.unhonoured:
-            fields = ", ".join(info.unhonoured)
-            _log.warning("not applied from the model's generation_config.json: %s", fields)
-        text = Text.load(info)  # before the model: what only loading needs is free again
-        release_free_memory()
-        model = model or DraftModel.load(
-            folder,
-            model_file=config.model_file,
-            num_threads=threads_here(config.num_threads, info.num_bytes, POWERS[config.power].max_threads),
-            providers=config.providers,
-        )
+        # beside the event loop, which keeps other agents' connections and answers who asks for the health
+        info, text, model = await asyncio.to_thread(_load, config, model)
         agent = cls(config, info, text, model, AppLine.of(config) if for_apps else None)
         with agent._thread, agent._metrics():
             async with agent._keeping_prompts():
@@ -332,6 +321,28 @@ class EdgeAgent:
     def _metrics_pages(self) -> HttpPages:
         page = partial(made_in, asyncio.get_running_loop(), self.metrics().page)
         return HttpPages(self.config.metrics_host, self.config.metrics_port, {"/metrics": page})
+
+
+def _load(config: AgentConfig, model: NextTokenModel | None) -> tuple[ModelInfo, Text, NextTokenModel]:
+    """What an agent reads from its model's folder; the graph only if there is no `model`."""
+    folder = resolve(config.model, model_file=config.model_file)
+    info = read_info(folder, config.model_file)
+    if info.unhonoured:
+        fields = ", ".join(info.unhonoured)
+        _log.warning("not applied from the model's generation_config.json: %s", fields)
+    text = Text.load(info)  # before the model: what only loading needs is free again
+    release_free_memory()
+    return (
+        info,
+        text,
+        model
+        or DraftModel.load(
+            folder,
+            model_file=config.model_file,
+            num_threads=threads_here(config.num_threads, info.num_bytes, POWERS[config.power].max_threads),
+            providers=config.providers,
+        ),
+    )
 
 
 def _outcome(session: EdgeSession) -> tuple[str, int, int]:
