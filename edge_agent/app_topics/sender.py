@@ -12,6 +12,7 @@ from edge_agent.app_topics.outbox import Kind, Outbox, Outgoing
 from edge_agent.generation.app_line import AppLine
 
 WINDOW = 16  # messages without an acknowledgement
+MAX_COMPLAINTS = 16  # topics whose refusal is logged
 PAUSE = 1.0  # seconds until something is tried again
 
 _log = logging.getLogger(__name__)
@@ -85,13 +86,18 @@ class Sender:
                 self._wake_later()
             case Delivery.NO_SUBSCRIBERS if time.monotonic() < message.wants_reader_until:
                 asyncio.get_running_loop().call_later(PAUSE, self._again, message)  # apps reconnect slowly
-            case Delivery.REFUSED | Delivery.INVALID if message.topic not in self._refused:
-                self._refused.add(message.topic)
+            case Delivery.REFUSED | Delivery.INVALID if self._is_news(message.topic):
                 _log.warning(
                     "the broker does not let this account send to %s: see docs/apps.md", message.topic
                 )
             case _:
                 pass
+
+    def _is_news(self, topic: str) -> bool:
+        """Whether the broker refuses this topic for the first time; apps choose some, so few are kept."""
+        is_news = topic not in self._refused and len(self._refused) < MAX_COMPLAINTS
+        self._refused.update((topic,) if is_news else ())
+        return is_news
 
     def _again(self, message: Outgoing) -> None:
         self._outbox.put_back(message)

@@ -1,4 +1,4 @@
-"""Who may use the API, and what hostile clients can do to it: real connections to an agent in this process."""
+"""Who may use the API, and what hostile clients can do to it, over real connections to an agent."""
 
 import asyncio
 import json
@@ -246,17 +246,21 @@ async def _check_bodies(server: Served) -> None:
     big = json.dumps({"messages": [{"role": "user", "content": "a" * (1 << 20)}]}).encode()
     status, body = await server.get("/v1/chat/completions", method="POST", body=big)
     assert (status, json.loads(body)["error"]["code"]) == (413, "body_too_large")
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    head += b"Connection: close\r\n\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(head)
     piece = b"10000\r\n" + b"a" * 0x10000 + b"\r\n"
-    for _ in range(20):  # more than the limit, without an end
+    for _ in range(20):  # more than the limit
         writer.write(piece)
+    writer.write(b"0\r\n\r\n")
     answer = await asyncio.wait_for(reader.read(), 20)
     assert b" 413 " in answer.splitlines()[0]
     writer.close()
     promised = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n"
-    assert await server.send(promised)
+    assert b" 400 " in (await server.send(promised)).splitlines()[0]
+    first = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n"
+    assert b" 413 " in (await server.send(first)).splitlines()[0]
     assert (await server.get("/health"))[0] == 200
 
 
@@ -325,8 +329,8 @@ def test_bytes_that_are_not_http_end_their_connection() -> None:
 
 
 def test_an_address_that_is_taken_is_one_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(ServingError, match="Address already in use"):
-            bound("127.0.0.1", taken.getsockname()[1], "http_port")
-    with pytest.raises(ServingError, match="cannot listen on no.such.host.invalid:80"):
+    taken = socket.create_server(("127.0.0.1", 0))
+    with taken, pytest.raises(ServingError, match="Address already in use"):
+        bound("127.0.0.1", taken.getsockname()[1], "http_port")
+    with pytest.raises(ServingError, match=r"cannot listen on no\.such\.host\.invalid:80"):
         bound("no.such.host.invalid", 80, "http_port")

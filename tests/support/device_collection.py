@@ -13,7 +13,7 @@ import pytest
 IS_DEVICE = find_spec("torch") is None
 OF_OTHER_EXTRAS = frozenset(
     {"accelerate", "filelock", "gguf", "matplotlib", "onnx", "onnx_ir", "onnxruntime_genai", "onnxscript"}
-    | {"pycddl", "safetensors", "scipy", "simpy", "torch", "tqdm", "transformers", "yaml"}
+    | {"jsonschema", "pycddl", "safetensors", "scipy", "simpy", "torch", "tqdm", "transformers", "yaml"}
 )
 MADE_MODELS = frozenset({"family_folder", "twin_folder", "draft_folder"})  # of model_fixtures
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from evaluation.local.broker import free_port
 from tests.support.waiting import until
+from tests.support.web_socket import exchange
 
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 30.0
@@ -151,6 +152,15 @@ class HomeAssistant:
         self.post("/api/onboarding/core_config")
         self.post("/api/onboarding/analytics")
         self.post("/api/onboarding/integration", {"client_id": client, "redirect_uri": client})
+        if self.release >= "2026":
+            self._keep_port()
+
+    def _keep_port(self) -> None:
+        """Confirm its address: else it restarts on port 8123 after five minutes. There is no REST for that."""
+        said = [{"type": "auth", "access_token": self.token}, {"id": 1, "type": "http/config/promote"}]
+        *_, answer = exchange(self.port, "/api/websocket", said)
+        if not answer["success"]:
+            raise HomeAssistantError(f"the address is not confirmed: {answer}")
 
     def add(self, handler: str, *answers: Mapping[str, object]) -> Mapping[str, Any]:
         """Set up an integration, as its dialogue does: one answer for each of its forms."""
