@@ -8,8 +8,10 @@ from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 
 PROMPTS = ("turn on the kitchen light", "turn off the kitchen light", "close the blinds", "good night")
-KINDS = [(scheme, 1) for scheme in ("coupled", "hlm", "cu-hlm-online", "llm", "slm")]
-KINDS += [(scheme, seed) for scheme in ("lossless", "opportunistic") for seed in (1, 2)]
+KINDS = [
+    *((scheme, 1) for scheme in ("coupled", "hlm", "cu-hlm-online", "llm", "slm")),
+    *((scheme, seed) for scheme in ("lossless", "opportunistic") for seed in (1, 2)),
+]
 
 
 async def consume(generation: Generation) -> Generation:
