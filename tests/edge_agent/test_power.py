@@ -7,7 +7,7 @@ import pytest
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.device.power import Pace
+from edge_agent.device.power import MAX_REST, Pace
 from edge_agent.report import Report
 
 
@@ -39,6 +39,17 @@ def test_eco_rests_between_tokens_and_writes_the_same_text(monkeypatch: pytest.M
     eco = answer("eco")
     assert eco.text == full.text
     assert rests == [0.25] * eco.num_tokens
+
+
+def test_the_rest_after_a_prompt_is_for_all_its_runs_and_those_of_others_but_bounded() -> None:
+    pace = Pace(share=0.5)
+    pace.worked(0.0, 0.25)  # two runs of a prompt, in one go
+    pace.worked(0.25, 0.5)
+    assert pace.rest(0.5) == pytest.approx(0.5)
+    pace.worked(1.0, 1.125)  # a token, after the rest
+    assert pace.rest(1.125) == pytest.approx(0.125)
+    pace.worked(1.25, 9.0)
+    assert pace.rest(9.0) == MAX_REST
 
 
 def test_a_report_has_the_processor_time_per_token() -> None:
