@@ -1,4 +1,4 @@
-"""An answer as OpenAI's API writes it: chunks of server-sent events, or one object. Pure.
+"""An answer as OpenAI's API writes it: chunks of server-sent events, or one object.
 
 Law: the texts of all chunks, joined, are the text of the answer. What is only ours has `choices: []` or is
 under `hybrid_lm`, so that any client can skip it.
