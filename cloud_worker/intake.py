@@ -73,6 +73,7 @@ class Intake:
         admission = self._rates.admit(key.device, len(payload), now, is_shed=is_shed)
         if admission is not Admission.TAKE:
             count_error(self._tally, ErrorKind.RATE, "its device sends too many")
+            self._costs.charge_unserved(key.device, now)
         if admission is Admission.DROP:
             return ()
         began = time.thread_time()

@@ -24,6 +24,8 @@ from cloud_worker.session.judging import LogitsError
 from common.process.log import about
 from common.process.model_thread import ModelThread
 
+QUIET_SECONDS = 0.01  # at most, for which the event loop reads nothing while a pass runs
+
 Send = Callable[[Sequence[Answer]], Awaitable[None]]
 
 MAX_NAMED = 8  # sessions named in the log record of a failed pass
@@ -42,6 +44,18 @@ class Model(Protocol):
 
     def forget(self, session: Hashable) -> None:
         """Drop a session's cache."""
+        ...
+
+
+class Reading(Protocol):
+    """Where messages come from: the link."""
+
+    def pause_reading(self, seconds: float) -> None:
+        """Take in nothing until `resume_reading`, or for this long."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Take in what arrives again."""
         ...
 
 
@@ -99,16 +113,25 @@ class Verifier:
         """Return once nothing waits and every answer has been sent."""
         await self._idle.wait()
 
-    async def run(self, send: Send) -> None:
-        """Verify waiting drafts until cancelled."""
+    async def run(self, send: Send, reading: Reading | None = None) -> None:
+        """Verify waiting drafts until cancelled.
+
+        Beside a light device, a busy event loop reads nothing from `reading` while a short pass runs: it
+        would slow the pass down, and what it reads has to wait for the pass in any case.
+        """
         while True:
             await self._work.wait()
             tasks, answers = self._plan()
+            if tasks and reading is not None and self._costs.crowds(time.monotonic()):
+                reading.pause_reading(QUIET_SECONDS)
             if tasks:
                 answers += await self._verify(tasks)
             for key in self._scheduler.take_forgotten():
                 self._model.forget(key)
             await send(answers)
+            if reading is not None:
+                reading.resume_reading()
+                await asyncio.sleep(0)
             if not self._scheduler.num_waiting:
                 self._work.clear()
                 self._idle.set()

@@ -92,7 +92,7 @@ class Worker:
             _log.info("worker %s serves pool %s with %s", self.name, self._config.pool, self._config.model)
             loops = (
                 asyncio.create_task(self._read(link), name="reader"),
-                asyncio.create_task(self._verifier.run(partial(self._send, link)), name="verifier"),
+                asyncio.create_task(self._verifier.run(partial(self._send, link), link), name="verifier"),
                 asyncio.create_task(self._announcer.run(link), name="announcer"),
                 asyncio.create_task(self._stopping.wait(), name="stopping"),
             )

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from edge_agent.errors import (
         AgentError,
         BrokerError,
+        BusyError,
         CalibrationError,
+        ClosingError,
         ConfigError,
         GenerationError,
         MetricsError,
         ModelError,
         PromptError,
+        PromptTooLongError,
+        ServingError,
     )
     from edge_agent.generation.events import Retraction, Tentative, Token
     from edge_agent.generation.generation import Generation
@@ -36,7 +40,9 @@ __all__ = [
     "AgentConfig",
     "AgentError",
     "BrokerError",
+    "BusyError",
     "CalibrationError",
+    "ClosingError",
     "ConfigError",
     "EdgeAgent",
     "Fate",
@@ -45,8 +51,10 @@ __all__ = [
     "MetricsError",
     "ModelError",
     "PromptError",
+    "PromptTooLongError",
     "Report",
     "Retraction",
+    "ServingError",
     "Tentative",
     "Token",
 ]

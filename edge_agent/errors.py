@@ -12,6 +12,8 @@ has flags (`common.process.settings.with_flags`).
             PromptTooLongError
         BrokerError         the connection to the broker
         MetricsError        the metrics page
+        BusyError           an ask more than may wait
+        ClosingError        an ask to a service that ends
         ServingError        the address that `serve` listens on, or its key
         GenerationError     an answer that cannot go on
 
@@ -54,6 +56,14 @@ class BrokerError(AgentError):
 
 class MetricsError(AgentError):
     """The metrics page cannot be served."""
+
+
+class BusyError(AgentError):
+    """The queue is full."""
+
+
+class ClosingError(AgentError):
+    """The service ends."""
 
 
 class ServingError(AgentError):

@@ -8,8 +8,8 @@ Law: they only wait; their answers are those of the real model.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 
 from cloud_worker.config import WorkerConfig
 from cloud_worker.monitoring.health import HealthPages
@@ -20,18 +20,42 @@ from cloud_worker.worker import Worker, serve
 from edge_agent.draft_model.draft_model import DraftModel, Logits
 from evaluation.help_format import command_parser
 
+COMPUTES = "a pass computes"
 
-@dataclass(frozen=True, slots=True)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
 class SlowedDraft:
-    """A draft model that takes at least `seconds` per call."""
+    """A draft model that takes at least `seconds` per run; `num_read` notes what each call has to read."""
 
     model: DraftModel
     seconds: float
+    num_read: list[int] = field(default_factory=list[int])
+    _num_prompt: int = 0
 
     @property
     def max_positions(self) -> int:
         """The model's."""
         return self.model.max_positions
+
+    @property
+    def cached(self) -> Sequence[int]:
+        """The model's."""
+        return self.model.cached
+
+    def another(self) -> "SlowedDraft":
+        """One more sequence, as slow; what it reads is noted in the same place."""
+        return SlowedDraft(self.model.another(), self.seconds, self.num_read)
+
+    def begin_text(self, num_prompt: int) -> None:
+        """As the model."""
+        self._num_prompt = num_prompt
+        self.model.begin_text(num_prompt)
+
+    def num_unread(self, tokens: Sequence[int], num_prompt: int) -> int:
+        """As the model."""
+        return self.model.num_unread(tokens, num_prompt)
 
     def logits(self, tokens: Sequence[int]) -> Logits:
         """Return the model's logits after at least `seconds`."""
@@ -40,15 +64,30 @@ class SlowedDraft:
         time.sleep(max(0.0, self.seconds - (time.monotonic() - began)))
         return logits
 
+    def reading(self, tokens: Sequence[int]) -> Generator[tuple[int, int], None, Logits]:
+        """As the model, but each run takes at least `seconds`."""
+        self.num_read.append(self.model.num_unread(tokens, self._num_prompt))
+        steps = self.model.reading(tokens)
+        while True:
+            began = time.monotonic()
+            try:
+                progress = next(steps)
+            except StopIteration as end:
+                time.sleep(max(0.0, self.seconds - (time.monotonic() - began)))
+                return end.value
+            time.sleep(max(0.0, self.seconds - (time.monotonic() - began)))
+            yield progress
+
 
 class SlowedTarget(TargetModel):
-    """A target model that takes at least `seconds` per forward pass."""
+    """A target model that takes at least `seconds` per forward pass, and logs what it had to compute."""
 
     seconds = 0.0
 
     def logits(self, passes: Sequence[Pass]) -> list[Rows]:
         """Return what TargetModel.logits does, after at least `seconds`."""
         began = time.monotonic()
+        _log.info("%s: %d positions", COMPUTES, sum(self.num_missing(one) for one in passes))
         rows = super().logits(passes)
         time.sleep(max(0.0, self.seconds - (time.monotonic() - began)))
         return rows

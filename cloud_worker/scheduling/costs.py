@@ -82,6 +82,11 @@ class Costs:
         return self._work.num_active
 
     @property
+    def _light_cost(self) -> float:
+        """What a light device pays for a short task."""
+        return self.prices.fixed / self.num_active + (self._light_task or 0.0)
+
+    @property
     def plain_pass(self) -> float:
         """The seconds that a light device's draft takes with no other one in the pass."""
         return self.prices.fixed + (self._light_task or 0.0)
@@ -107,6 +112,13 @@ class Costs:
             self._whole_loop.charge(EVERYONE, weight * on_loop, now)
             self._full_loop.charge(EVERYONE, on_loop, now)
             self._long.charge(device, max(0.0, seconds - LONG_SECONDS), now)
+
+    def charge_unserved(self, device: str, now: float) -> None:
+        """A message was dropped: what it would have cost counts against its device, as far as is known.
+
+        Otherwise a device that sends far more than its share would be light whenever enough was dropped.
+        """
+        self._work.charge(device, self._light_cost, now)
 
     def charge_pass(self, work: Sequence[Work], forward_seconds: float, now: float) -> None:
         """Charge a forward pass, and judging its rows, to the devices whose work it was.
@@ -145,6 +157,10 @@ class Costs:
     def protects(self, now: float) -> bool:
         """Whether a light device may send something any moment."""
         return self.num_active > 1 and now - self._light_at < PROTECTED_SECONDS
+
+    def crowds(self, now: float) -> bool:
+        """Whether messages keep the event loop so busy that it slows down the passes of light devices."""
+        return self.protects(now) and self._is_loop_busy(now, is_protecting=True)
 
     def sheds(self, device: str, now: float) -> bool:
         """Whether messages of a device are dropped: the event loop is busy, and it is among the causes."""

@@ -17,7 +17,7 @@ from cloud_worker.session.job import Job
 LIGHT_ROOM = 2.0  # plain passes that one task of a light device may take at once, while others are active
 LONG_ROOM = 3.0  # plain passes for all tasks of light devices that take longer than a plain pass
 HEAVY_ROOM = 1.0  # plain passes that heavy devices may add to a pass of their own
-SHARED_ROOM = 0.5  # the same in a pass with a light one
+SHARED_ROOM = 0.25  # the same in a pass with a light one
 PASS_SECONDS = 0.1  # that a pass may take beside no light device: one may arrive any moment
 PASS_FIXED = 4.0  # the same in multiples of what a pass takes at least
 TASK_SECONDS = 2e-4  # of a worker around a task's positions and rows

@@ -102,6 +102,7 @@ class Connection(aiomqtt.Client):
         self._reader = Reader.attach(self._client, on_message)
         self._watch = LineWatch(settings.keepalive, self._loop.time())
         self._lost_line = False
+        self._resuming: asyncio.TimerHandle | None = None
 
     async def open(self, subscriptions: Sequence[str], *, wants_retained: bool) -> None:
         """Connect and subscribe at QoS 1, with or without retained messages; LinkError if that fails."""
@@ -342,6 +343,24 @@ class Connection(aiomqtt.Client):
             if self._client.loop_misc() != _SUCCESS:
                 return
             await asyncio.sleep(LOOK_INTERVAL)
+
+    def pause_reading(self, seconds: float) -> None:
+        """Read nothing until `resume_reading`, or for this long; what arrives waits in the kernel."""
+        sock = self._client.socket()
+        if self._resuming is None and sock is not None and self._loop.remove_reader(sock.fileno()):
+            self._resuming = self._loop.call_later(seconds, self.resume_reading)
+
+    def resume_reading(self) -> None:
+        """Read again, and first what has arrived."""
+        if self._resuming is None:
+            return
+        self._resuming.cancel()
+        self._resuming = None
+        sock = self._client.socket()
+        if sock is not None and sock.fileno() >= 0:
+            self._loop.add_reader(sock.fileno(), self._read)
+            if num_unread(sock):
+                self._read()
 
     def _write_when_possible(self, sock: Socket) -> None:
         if sock.fileno() >= 0:

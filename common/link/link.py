@@ -149,6 +149,16 @@ class Link:
         if self._num_too_large & (self._num_too_large - 1) == 0:
             _log.warning("not sent: %s; %d in all", _too_large(size, limit), self._num_too_large)
 
+    def pause_reading(self, seconds: float) -> None:
+        """Take in nothing until `resume_reading`, or for this long; nothing is lost meanwhile."""
+        if self._connection is not None:
+            self._connection.pause_reading(seconds)
+
+    def resume_reading(self) -> None:
+        """Take in what arrives again."""
+        if self._connection is not None:
+            self._connection.resume_reading()
+
     async def unsubscribe(self, *subscriptions: str) -> None:
         """Stop receiving for good; returns when the broker has confirmed this or is away."""
         self._subscriptions = [name for name in self._subscriptions if name not in subscriptions]

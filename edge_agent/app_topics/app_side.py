@@ -36,6 +36,7 @@ from edge_agent.service.service import Defaults, Service
 WAY = "mqtt"
 READER_SECONDS = 30.0  # for which an answer waits for its app after the broker was away
 FLUSH_SECONDS = 2.0
+FLOOD_PAUSE = 0.05  # after a message of a flood, so that reading it does not take the processor
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ class AppSide:
                 self._receive(received)
             except Exception:  # noqa: BLE001 - one message must not end the others' way in
                 _log.exception("a message of an app could not be handled")
-            await asyncio.sleep(0)  # a flood leaves turns to others
+            await asyncio.sleep(FLOOD_PAUSE if self._rate.is_exhausted else 0)
+            self._rate.is_exhausted = False
 
     def _receive(self, received: Received) -> None:
         if received.topic == HOME_ASSISTANT_STATUS:

@@ -10,11 +10,13 @@ class RefusalRate:
     def __init__(self, burst: int = BURST, per_second: float = PER_SECOND) -> None:
         self._burst, self._per_second = burst, per_second
         self._left, self._at = float(burst), 0.0
+        self.is_exhausted = False  # when it was last asked
 
     def allows(self, now: float) -> bool:
         """Whether one more refusal may be sent now."""
         self._left = min(self._burst, self._left + (now - self._at) * self._per_second)
         self._at = now
+        self.is_exhausted = self._left < 1
         if self._left < 1:
             return False
         self._left -= 1

@@ -6,6 +6,7 @@ when `MAX_WAITING` messages wait.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from common.link import Delivery, Link, Publish, Received
@@ -17,6 +18,8 @@ MAX_PAYLOAD = 64 * 1024  # bytes; of a longer one, one byte more is kept, so tha
 ONLINE, OFFLINE = b"online", b"offline"
 
 Watch = Callable[[bool], None]
+
+_log = logging.getLogger(__name__)
 
 
 class AppLine:
@@ -72,8 +75,14 @@ class AppLine:
         try:
             self.received.put_nowait(received)
         except asyncio.QueueFull:
-            self.num_dropped += 1
+            self._drop()
         return True
+
+    def _drop(self) -> None:
+        """Log the 1st, 2nd, 4th, 8th ... of a flood."""
+        self.num_dropped += 1
+        if self.num_dropped & (self.num_dropped - 1) == 0:
+            _log.warning("apps send more than is read; %d messages dropped in all", self.num_dropped)
 
     def tell(self, connected: bool) -> None:
         """The connection has come or gone."""

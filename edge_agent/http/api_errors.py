@@ -8,13 +8,14 @@ import re
 from edge_agent.errors import (
     SHORTEN,
     AgentError,
+    BusyError,
+    ClosingError,
     ConfigError,
     GenerationError,
     ModelError,
     PromptError,
     PromptTooLongError,
 )
-from edge_agent.service.service import BusyError, ClosingError
 
 _QUOTED = re.compile(r"`([a-z_]+)`")
 _FIELDS = {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop"}  # as in the settings

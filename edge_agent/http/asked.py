@@ -1,4 +1,4 @@
-"""What a client asks for, whichever API it speaks: a prompt, options, and how to answer. Pure."""
+"""What a client asks for, whichever API it speaks: a prompt, options, and how to answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""How an answer is written: what each API's form has to say at each moment. Pure.
+"""How an answer is written: what each API's form has to say at each moment.
 
 Law: a stream always ends with its end or with an error, never without either.
 """

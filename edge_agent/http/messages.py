@@ -1,4 +1,4 @@
-"""The messages of a chat, as clients of OpenAI's and Ollama's APIs send them. Pure.
+"""The messages of a chat, as clients of OpenAI's and Ollama's APIs send them.
 
 Law: a message reaches the chat template with plain texts only; a part that is not text is refused.
 """

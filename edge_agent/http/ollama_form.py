@@ -1,4 +1,4 @@
-"""An answer as Ollama's API writes it: JSON lines, or one object. Pure."""
+"""An answer as Ollama's API writes it: JSON lines, or one object."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""The body of a request to Ollama's API, as an ask. Pure.
+"""The body of a request to Ollama's API, as an ask.
 
 Law: as for OpenAI's API. An empty prompt only asks whether the model is there: `None`.
 """

@@ -1,4 +1,4 @@
-"""An answer as OpenAI's API writes it: chunks of server-sent events, or one object. Pure.
+"""An answer as OpenAI's API writes it: chunks of server-sent events, or one object.
 
 Law: the texts of all chunks, joined, are the text of the answer. What is only ours has `choices: []` or is
 under `hybrid_lm`, so that any client can skip it.
@@ -13,7 +13,7 @@ from edge_agent.http.api_errors import ApiError
 from edge_agent.http.asked import Asked
 from edge_agent.http.forms import as_json, finish_reason, timings, usage
 from edge_agent.service.answer import Answer
-from edge_agent.service.facts import report_fields
+from edge_agent.service.facts import report_fields, so_far
 
 DONE = b"data: [DONE]\n\n"
 
@@ -36,12 +36,14 @@ class OpenAiForm:
         }
         self._beginning = b"data: " + as_json(self._head)[:-1]
         self._has_begun = False
+        self._generation = answer.generation
+        self._num_shown = 0  # uplinks that the client knows of
 
     def event(self, event: Emitted) -> bytes:
         """A chunk for each token, and for each tentative one where that is wanted."""
         match event:
             case Token(text, token, fate):
-                return self._chunk(self._delta(text), {"token": token, "fate": str(fate)})
+                return self._chunk(self._delta(text), {"token": token, "fate": str(fate), **self._so_far()})
             case Tentative(text, token) if self._asked.shows_tentative:
                 return self._ours({"tentative": text, "token": token})
             case Retraction(text, num_tokens) if self._asked.shows_tentative:
@@ -89,6 +91,14 @@ class OpenAiForm:
     def refusal(self, error: ApiError) -> dict[str, Any]:
         """The body of an error."""
         return error.body()
+
+    def _so_far(self) -> dict[str, Any]:
+        """What the answer has sent and received, where that is shown and more has been sent."""
+        num_uplinks = self._generation.session.tally.num_uplinks
+        if not self._asked.shows_tentative or num_uplinks == self._num_shown:
+            return {}
+        self._num_shown = num_uplinks
+        return {"so_far": so_far(self._generation)}
 
     def _delta(self, text: str) -> str:
         if not self._is_chat:

@@ -68,6 +68,7 @@ def _described(service: Service, name: str) -> dict[str, Any]:
             "pool": config.pool,
             "scheme": config.chosen_scheme.name,
             "schemes": list(SCHEMES),
+            "summaries": {one.name: one.summary for one in SCHEMES.values()},
             "vocab_size": agent.text.vocab_size,
             "n_ctx": agent.max_positions,
         },

@@ -1,4 +1,4 @@
-"""The body of a request to OpenAI's API, as an ask. Pure.
+"""The body of a request to OpenAI's API, as an ask.
 
 Law: a field that would change the answer and cannot be honoured is refused; one that is unknown is ignored.
 """

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from common.process.version import release
+from edge_agent.generation.generation import Generation
 from edge_agent.service.answer import Answer
 from edge_agent.service.service import Service
 
@@ -80,6 +81,21 @@ def report_fields(answer: Answer) -> Facts:
         "seconds_to_first_token": report.seconds_to_first_token,
         "cloud_loss": report.cloud_loss,
         "cancelled": answer.is_cancelled,
+    }
+
+
+def so_far(generation: Generation) -> Facts:
+    """What a running answer has sent, received and measured, under the names of its report."""
+    session, traffic = generation.session, generation.mailbox.traffic
+    tally = session.tally
+    return {
+        "num_uplinks": tally.num_uplinks,
+        "bytes_up": traffic.num_bytes_up,
+        "bytes_down": traffic.num_bytes_down,
+        "num_skipped": tally.num_skipped,
+        "num_measured": tally.num_measured,
+        "measured_risk": tally.measured_risk,
+        "round_trip": session.round_trip.smoothed,
     }
 
 

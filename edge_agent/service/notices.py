@@ -1,4 +1,4 @@
-"""What those who watch a service learn. Pure values."""
+"""What those who watch a service learn."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias

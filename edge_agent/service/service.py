@@ -12,7 +12,7 @@ from typing import TypeAlias, TypedDict, Unpack
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.errors import AgentError
+from edge_agent.errors import AgentError, BusyError, ClosingError
 from edge_agent.options import Options, configured
 from edge_agent.service.answer import Answer
 from edge_agent.service.notices import Changed, Closing, Cloud, Ended, Notice, Refused, Taken
@@ -22,14 +22,6 @@ Watch: TypeAlias = Callable[[Notice], None]
 
 _ENDING = "the agent is being stopped: ask again when it is back"
 _DECIDING_THRESHOLD = ("risk", "threshold")
-
-
-class BusyError(AgentError):
-    """The queue is full."""
-
-
-class ClosingError(AgentError):
-    """The service ends."""
 
 
 class Defaults(TypedDict, total=False):

@@ -486,6 +486,19 @@ def rows_of(job: Job, one: Pass) -> np.ndarray:
     return MODEL.rows(one.tokens, one.num_rows)
 
 
+def test_a_device_whose_messages_are_dropped_stays_heavy() -> None:
+    costs = Costs()
+    for device in ("good", "bad"):
+        costs.hear(device, 0.0)
+    for number in range(200):
+        costs.charge_pass([Work("good", 4, 4, 1e-4, is_single=True)], 5e-3, now := 0.01 * number)
+        costs.charge("bad", CostKind.READING, 1e-4, now)
+        costs.charge_unserved("bad", now)
+    assert costs.is_light("good")
+    assert costs.is_light("bad") is False
+    assert costs.seconds[CostKind.READING] == pytest.approx(200 * 1e-4)  # what was not spent is in no metric
+
+
 # -- the whole, in virtual time ------------------------------------------------------------------------
 
 

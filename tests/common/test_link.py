@@ -312,6 +312,37 @@ def test_the_will_comes_at_every_end_and_expires(broker: LocalBroker) -> None:
     run(scenario())
 
 
+def test_a_pause_in_reading_loses_nothing_and_ends_by_itself(broker: LocalBroker) -> None:
+    async def scenario() -> None:
+        async with Link(settings(broker), subscriptions=["pause/#"]) as link, Link(settings(broker)) as other:
+            link.pause_reading(30.0)
+            await other.send("pause/a", b"1", qos=1)
+            await asyncio.sleep(0.05)
+            assert link.statistics.num_messages_down == 0
+            link.resume_reading()
+            assert (await next_of(link)).payload == b"1"
+            link.pause_reading(0.01)
+            await other.send("pause/a", b"2", qos=1)
+            assert (await next_of(link)).payload == b"2"
+            link.resume_reading()  # does nothing: it reads already
+
+    run(scenario())
+
+
+def test_a_connection_that_ends_during_a_pause_is_noticed(broker: LocalBroker) -> None:
+    async def scenario() -> None:
+        async with Link(settings(broker), subscriptions=["pause/#"]) as link:
+            link.pause_reading(0.05)
+            broker.kill()
+            while link.connected:
+                await asyncio.sleep(0.01)
+            broker.start()
+            await reconnected(link, 2)
+            link.resume_reading()
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("topic", ["a/b", "$share/pool/a/+"])
 def test_what_a_stranger_retained_is_not_replayed(broker: LocalBroker, topic: str) -> None:
     async def scenario() -> None:

@@ -199,7 +199,10 @@ async def followed(config: AgentConfig, prompt: str) -> tuple[App, str, list[int
         return app, plain.text, tokens
 
 
-@pytest.mark.parametrize("scheme", ["lossless", "coupled", "opportunistic"])
+@pytest.mark.parametrize(
+    "scheme",
+    ["opportunistic", *(pytest.param(each, marks=pytest.mark.slow) for each in ("lossless", "coupled"))],
+)
 def test_through_the_broker_tentative_text_falls_and_the_answer_is_that_of_an_app_that_waits(
     scheme: str, broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
 ) -> None:
@@ -228,7 +231,13 @@ async def reported(config: AgentConfig) -> Report:
         return report
 
 
-@pytest.mark.parametrize("scheme", ["lossless", "coupled", "opportunistic", "llm", "slm"])
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "lossless",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("coupled", "opportunistic", "llm", "slm")),
+    ],
+)
 def test_through_the_broker_the_report_of_a_text_with_a_stop_string_is_always_the_same(
     scheme: str, broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
 ) -> None:

@@ -270,7 +270,7 @@ def arguments(tmp_path: Path, *more: str) -> list[str]:
     return ["calibrate", "--page", str(tmp_path / "page"), "--work", str(tmp_path / "work"), *more]
 
 
-@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
+@pytest.mark.parametrize("family", ["qwen3", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_any_pair_is_calibrated_and_the_agent_can_read_the_file(
     family: str,
     draft_folder: FolderOf,

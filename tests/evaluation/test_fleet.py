@@ -223,6 +223,7 @@ def test_a_run_is_a_function_of_its_seed() -> None:
     assert fleet(500, 2, light()) != fleet(500, 2, replace(light(), seed=4))
 
 
+@pytest.mark.slow
 def test_a_slice_of_the_workers_stands_for_the_whole_pool() -> None:
     whole, part = (
         fleet(12_000, 12, replace(light(num_answers=4 * count), max_workers=size))
@@ -267,6 +268,7 @@ def test_a_broker_with_too_many_messages_breaks_first() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_smallest_pool_that_meets_the_target_is_found() -> None:
     texts = scheme("hhhhhhhhuhhhh", window=4)
     load, site = (

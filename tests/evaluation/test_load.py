@@ -3,10 +3,13 @@
 import subprocess
 import sys
 
+import pytest
+
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 
 
+@pytest.mark.slow
 def test_the_load_generator_presses_a_real_pool_and_says_what_it_saw(broker: LocalBroker) -> None:
     with LocalWorker(broker.url):
         run = press("--broker", broker.url, "--devices", "3", "--seconds", "1", "--tokens", "8")

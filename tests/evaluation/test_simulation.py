@@ -95,6 +95,7 @@ async def generated(config: AgentConfig, count: int) -> tuple[list[list[int]], i
         return found, agent.link_statistics.num_bytes_up, num_resent
 
 
+@pytest.mark.slow
 def test_texts_are_those_of_a_real_run_and_so_are_the_bytes_where_nothing_overlaps(
     pair: Pair, broker: LocalBroker
 ) -> None:

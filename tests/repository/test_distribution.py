@@ -35,6 +35,7 @@ def test_the_wheel_holds_every_file_of_the_packages(distribution: Distribution) 
     packaged = {name for name in repository_files() if name.startswith(tuple(f"{p}/" for p in PACKAGES))}
     assert files - carried == packaged
     assert {f"{package}/py.typed" for package in PACKAGES} <= files
+    assert "edge_agent/page/index.html" in files  # which is data, not a package
 
 
 def test_the_sdist_holds_every_file_of_the_repository(distribution: Distribution) -> None:

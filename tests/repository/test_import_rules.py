@@ -33,7 +33,7 @@ def test_help_loads_no_model_library(package: str) -> None:
     assert not loaded & {*HEAVY, "tokenizers"}
 
 
-@pytest.mark.parametrize("module", ["edge_agent.agent", "edge_agent.cli.commands"])
+@pytest.mark.parametrize("module", ["edge_agent.agent", "edge_agent.cli.commands", "edge_agent.cli.serve"])
 def test_the_agent_loads_neither_torch_nor_transformers(module: str) -> None:
     loaded = loaded_by(f"import {module}")
     assert "onnxruntime" in loaded

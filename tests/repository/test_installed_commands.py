@@ -73,6 +73,7 @@ def test_the_fleet_is_simulated_with_the_packaged_inputs(installed: Installed, t
     assert done.stdout.startswith("10 devices on 1 worker")
 
 
+@pytest.mark.slow
 def test_research_writes_into_the_current_folder_alone(installed: Installed, tmp_path: Path) -> None:
     def packaged() -> dict[Path, bytes]:
         files = installed.site_packages.rglob("*")

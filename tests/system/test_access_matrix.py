@@ -33,6 +33,7 @@ from common.link import Delivery, Link, LinkError, LinkSettings, Publish
 from common.protocol.codec import MAX_PAYLOAD_BYTES
 from common.protocol.topics import Topics
 from edge_agent.config import AgentConfig
+from edge_agent.errors import BrokerError
 from evaluation.local.broker import LocalBroker, free_port
 from evaluation.local.worker import LocalWorker
 from mosquitto.provisioning import ProvisionError
@@ -41,6 +42,7 @@ from mosquitto.provisioning.access import Account, Kind, rules
 from mosquitto.provisioning.configuration import find_plugin
 from tests.support.processes import answers, generate
 from tests.support.production_broker import ProductionBroker, production_broker
+from tests.support.served_apps import Served
 from tests.support.small_models import FolderOf
 
 README = (Path(__file__).parents[2] / "mosquitto" / "README.md").read_text()
@@ -394,6 +396,40 @@ def test_an_app_reads_no_ask_and_no_setting_of_another_app(production: Productio
             assert kitchen.publish("hlm/v1/app/kitchen/answer", b"for all apps")
         received = lights.received()
     assert {topic for topic, _ in received} == {"hlm/v1/app/kitchen/answer"}
+
+
+def test_apps_and_home_assistant_reach_an_agent_with_the_accounts_they_are_given(
+    production: ProductionBroker, draft_folder: FolderOf
+) -> None:
+    def config(device: str) -> AgentConfig:
+        return AgentConfig(
+            broker=production.url,
+            ca_file=production.ca_file,
+            username=device,
+            password_file=production.password_file(device),
+            scheme="slm",
+            app_topics=True,
+            home_assistant="on",
+            model=str(draft_folder("llama")),
+            max_tokens=4,
+        )
+
+    discovery = "homeassistant/device/hlm_kitchen/config"
+    with RawClient(production, "lights") as lights, RawClient(production, "home") as home:
+        assert lights.subscribe("hlm/v1/app/kitchen/#") == [True]
+        assert home.subscribe("homeassistant/#") == [True]
+        with Served(config("kitchen")):
+            assert home.messages.get(timeout=PATIENCE)[0] == discovery
+            assert lights.publish("hlm/v1/app/kitchen/ask", b'{"id": "a1", "prompt": "hello"}')
+            while (received := lights.messages.get(timeout=PATIENCE))[0] != "hlm/v1/app/kitchen/answer":
+                pass
+            assert b'"id":"a1"' in received[1]
+            assert not lights.publish("hlm/v1/app/kitchen/answer", b"{}")
+            assert not lights.publish("hlm/v1/app/cellar/ask", b"hello")
+            assert not lights.publish(discovery, b"{}")
+        with pytest.raises(BrokerError, match="homeassistant/status") as caught, Served(config("cellar")):
+            pass
+        assert "\n" not in str(caught.value)
 
 
 def test_without_its_accounts_the_broker_lets_nobody_in(production: ProductionBroker, tmp_path: Path) -> None:

@@ -91,6 +91,9 @@ def test_the_units_name_settings_that_there_are() -> None:
     assert Path(program).name == "edge-agent"
     agent = load(AgentConfig, agent_parser().parse_args(arguments), "EDGE_AGENT_")
     assert agent.password_file == "/credentials/password"
+    program, *arguments = command_of("hlm-agent-serve.service")
+    agent = load(AgentConfig, agent_parser().parse_args(arguments), "EDGE_AGENT_")
+    assert (arguments[0], agent.password_file) == ("serve", "/credentials/password")
 
 
 @pytest.mark.parametrize("name", [path.name for path in UNITS if path.suffix == ".service"])

@@ -198,7 +198,9 @@ def test_installed_twice_configured_and_uninstalled(root: Path, tmp_path: Path) 
     assert 'broker = "mqtt://first"' in settings.read_text()
     password = root / "etc/hybrid-lm/agent.password"
     assert password.stat().st_mode & 0o777 == 0o600
-    assert set(files(root)) == {*first, "etc/hybrid-lm/agent.password"} - {str(drop_in.relative_to(root))}
+    serve_drop_in = units / "hlm-agent-serve.service.d" / "no-password.conf"
+    gone = {str(one.relative_to(root)) for one in (drop_in, serve_drop_in)}
+    assert set(files(root)) == {*first, "etc/hybrid-lm/agent.password"} - gone
 
     assert run("--root", str(root), "--uninstall").returncode == 0
     assert files(root) == ["etc/hybrid-lm/agent.password", "etc/hybrid-lm/agent.toml"]

@@ -95,7 +95,7 @@ def test_a_worker_and_its_agent_write_nothing_in_the_users_home(
     assert written_in(home) == []
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("precision", ["int8", pytest.param("int4", marks=pytest.mark.slow)])
 def test_an_export_writes_nothing_in_the_users_home(
     precision: str, home: Path, tmp_path: Path, family_folder: FolderOf
 ) -> None:

@@ -17,7 +17,10 @@ from tests.support.small_models import FAMILIES, FolderOf
 PROMPTS = ("turn on the kitchen light", "What is the temperature?", "Öffne das Fenster 🙂")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(each, marks=[pytest.mark.slow] if each != "llama" else []) for each in FAMILIES],
+)
 def test_greedy_text_is_the_targets_own_through_the_broker(
     family: str, broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
 ) -> None:
@@ -71,25 +74,32 @@ def circle_config(broker: LocalBroker, draft: Path, **settings: str | int) -> Ag
     return replace(usual, **settings)
 
 
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "lossless",
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ("coupled", "opportunistic", "cu-hlm-online", "llm")
+        ),
+    ],
+)
 def test_a_killed_worker_changes_nothing_in_the_text(
-    broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
+    scheme: str, broker: LocalBroker, family_folder: FolderOf, draft_folder: FolderOf
 ) -> None:
     arguments = ("--model", str(family_folder("llama")))
     with LocalWorkers(broker.url, *arguments, names=("first", "second")) as workers:
-        for scheme in ("lossless", "coupled", "opportunistic", "cu-hlm-online", "llm"):
-            config = circle_config(broker, draft_folder("llama"), scheme=scheme, seed=11)
-            undisturbed = asyncio.run(generate(config, PROMPTS[0]))
-            killed: list[LocalWorker] = []
+        config = circle_config(broker, draft_folder("llama"), scheme=scheme, seed=11)
+        undisturbed = asyncio.run(generate(config, PROMPTS[0]))
+        killed: list[LocalWorker] = []
 
-            def kill(generation: Generation, killed: list[LocalWorker] = killed) -> None:
-                killed.append(workers[present(generation.session.worker)])
-                killed[0].kill()
+        def kill(generation: Generation) -> None:
+            killed.append(workers[present(generation.session.worker)])
+            killed[0].kill()
 
-            disturbed = asyncio.run(generate(config, PROMPTS[0], midway=kill))
-            assert answers(disturbed) == answers(undisturbed), scheme
-            assert disturbed[0].session.worker != killed[0].name
-            killed[0].launch()
-            killed[0].wait_ready()
+        disturbed = asyncio.run(generate(config, PROMPTS[0], midway=kill))
+        assert answers(disturbed) == answers(undisturbed)
+        assert disturbed[0].session.worker != killed[0].name
 
 
 def test_a_restarted_broker_changes_nothing_in_the_text(
