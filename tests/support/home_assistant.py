@@ -156,7 +156,7 @@ class HomeAssistant:
             self._keep_port()
 
     def _keep_port(self) -> None:
-        """Confirm its address: else it restarts on port 8123 after five minutes. There is no REST for that."""
+        """Confirm its address, by WebSocket only: else it restarts on port 8123 after five minutes."""
         said = [{"type": "auth", "access_token": self.token}, {"id": 1, "type": "http/config/promote"}]
         *_, answer = exchange(self.port, "/api/websocket", said)
         if not answer["success"]:

@@ -20,7 +20,8 @@ START_TIMEOUT = 60.0
 SETTINGS = """
 module.exports = {{
   uiHost: "127.0.0.1", uiPort: {port}, flowFile: "flow.json", credentialSecret: false,
-  telemetry: {{enabled: false}}, logging: {{console: {{level: "info", metrics: false, audit: false}}}},
+  editorTheme: {{tours: false}}, telemetry: {{enabled: false}},
+  logging: {{console: {{level: "info", metrics: false, audit: false}}}},
 }}
 """
 

@@ -1,4 +1,4 @@
-"""Just enough of a WebSocket client to send JSON messages to a server on this machine and read its answers."""
+"""Just enough of a WebSocket client to send JSON to a server on this machine and read its answers."""
 
 import base64
 import json

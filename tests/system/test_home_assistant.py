@@ -17,7 +17,7 @@ from paho.mqtt import publish, subscribe
 
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
-from tests.support.home_assistant import HomeAssistant, releases
+from tests.support.home_assistant import HomeAssistant, HomeAssistantError, releases
 from tests.support.serving_agent import ServingAgent
 from tests.support.waiting import until
 
@@ -118,6 +118,14 @@ def speech(response: Any) -> str:
     return response["response"]["speech"]["plain"]["speech"]
 
 
+def is_answered(house: House) -> bool:
+    """Whether Assist answers; Home Assistant 2025.4 reports an error of Ollama as one of its own."""
+    try:
+        return ANSWERED in speech(house.home.ask(PROMPT, house.talker))
+    except HomeAssistantError:
+        return False
+
+
 def test_the_device_has_every_entity_of_its_message(house: House) -> None:
     until(house.are_available, lambda: str(house.entities()))
     entities = house.entities()
@@ -174,7 +182,7 @@ def test_the_conversation_agent_answers_turn_after_turn(house: House) -> None:
 
 def test_without_a_worker_there_is_an_error_and_afterwards_an_answer(house: House) -> None:
     house.worker.kill()
-    assert ANSWERED not in speech(house.home.ask(PROMPT, house.talker))
+    assert not is_answered(house)
     house.home.call("text.set_value", "text.kitchen_prompt", value=PROMPT)
     house.home.has("sensor.kitchen_answer", lambda state: "cloud" in state or "worker" in state)
     house.home.has("binary_sensor.kitchen_cloud", "off")
@@ -189,7 +197,7 @@ def test_without_a_worker_there_is_an_error_and_afterwards_an_answer(house: Hous
 def test_entities_are_unavailable_without_the_agent_and_come_back(house: House, end: str) -> None:
     getattr(house.agent, end)()
     until(house.are_unavailable, lambda: str(house.entities()))
-    assert ANSWERED not in speech(house.home.ask(PROMPT, house.talker))
+    assert not is_answered(house)
     house.agent.start()
     until(house.are_available, lambda: str(house.entities()))
     assert ANSWERED in speech(house.home.ask(PROMPT, house.talker))
