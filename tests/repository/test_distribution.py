@@ -31,7 +31,7 @@ def test_the_wheel_holds_every_file_of_the_packages(distribution: Distribution) 
     with zipfile.ZipFile(distribution.wheel) as archive:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
     carried = {name for name in files if ".data/data/share/hybrid-lm/" in name}
-    assert len(carried) == 3
+    assert len(carried) == 4
     packaged = {name for name in repository_files() if name.startswith(tuple(f"{p}/" for p in PACKAGES))}
     assert files - carried == packaged
     assert {f"{package}/py.typed" for package in PACKAGES} <= files
