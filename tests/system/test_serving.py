@@ -311,6 +311,7 @@ def test_cancel_ends_the_running_answer(circle: Circle) -> None:
     assert circle.agent.request("/hybrid/v1/cancel", b"").status == 404
 
 
+@pytest.mark.slow
 def test_a_restarted_broker_changes_no_text(tmp_path: Path) -> None:
     with LocalBroker(tmp_path) as broker, LocalWorker(broker.url) as worker:
         arguments = ("--broker", broker.url, "--on-cloud-loss", "wait", "--cloud-timeout", "2")
