@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 MUTANTS ?= 300
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-lowest test-arm64 mutation lint dist chaos fuzz soak results real-models pair clean
+.PHONY: demo test test-slow test-lowest test-arm64 test-ha test-node-red mutation lint dist chaos fuzz soak results real-models pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
@@ -58,6 +58,20 @@ test-arm64: $(VENV)/.dev
 	$(BIN)/python -m pytest -s -m slow tests/system/test_arm64.py
 	cd $(ARM64_ROOT)/opt/source && $(ARM64_ROOT)/python -m pytest -p no:cacheprovider -m "not slow" \
 	  tests/common tests/edge_agent tests/laws
+
+# a real Home Assistant, installed beside $(VENV), with a broker, a worker and an agent
+test-ha: export HOME_ASSISTANT := $(abspath $(VENV))-ha
+test-ha: $(VENV)/.dev
+	./mosquitto/install
+	tests/support/install-home-assistant $(HOME_ASSISTANT)
+	$(BIN)/python -m pytest -m slow tests/system/test_home_assistant.py
+
+# the example flow in a real Node-RED, installed beside $(VENV), with a broker, a worker and an agent
+test-node-red: export NODE_RED := $(abspath $(VENV))-node-red
+test-node-red: $(VENV)/.dev
+	./mosquitto/install
+	tests/support/install-node-red $(NODE_RED)
+	$(BIN)/python -m pytest -m slow tests/system/test_node_red.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -141,4 +155,4 @@ $(VENV)/.torch:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-arm64 $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-arm64 $(VENV)-ha $(VENV)-node-red $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -260,8 +260,6 @@ class AgentConfig(BrokerConfig):
 
     def _check_serving(self) -> None:
         """Refuse a port twice, two keys, and names that no client could use."""
-        if self.home_assistant and not self.serves_apps:
-            raise ConfigError("`home_assistant` needs `app_topics`: set both")
         if self.http_port and self.http_port == self.ollama_port:
             raise ConfigError(
                 "`http_port` and `ollama_port` are the same: the API of Ollama is on both anyway"

@@ -17,6 +17,7 @@ from common.process.log import printable
 from edge_agent import app_topics
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
+from edge_agent.errors import ConfigError
 from edge_agent.http.serving import Addresses, bind, serving
 from edge_agent.service.service import Service
 
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 def serve(config: AgentConfig) -> int:
     """Serve until a signal; returns 0. Raises AgentError when it cannot begin."""
+    if config.home_assistant and not config.serves_apps:  # no check of the config: asks change its scheme
+        raise ConfigError("`home_assistant` needs `app_topics`: set both")
     sockets = bind(config)  # before the model is loaded, which takes a while
     try:
         asyncio.run(_serve(config, [one.dup() for one in sockets]))

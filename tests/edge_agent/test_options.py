@@ -21,6 +21,11 @@ def test_a_scheme_of_its_own_drops_what_belongs_to_that_of_the_agent() -> None:
     assert configured(config, {"scheme": "opportunistic"}).risk == 0.01
 
 
+def test_an_agent_in_home_assistant_takes_every_scheme() -> None:
+    config = AgentConfig(home_assistant="on", http_port=0)
+    assert configured(config, {"scheme": "slm"}).chosen_scheme.name == "slm"
+
+
 def test_a_risk_chooses_the_scheme_that_keeps_it_and_replaces_a_threshold() -> None:
     assert configured(AgentConfig(), {"risk": 0.02}).chosen_scheme.name == "opportunistic"
     found = configured(AgentConfig(scheme="opportunistic", threshold=0.3), {"risk": 0.02})
