@@ -23,6 +23,7 @@ from evaluation.local.broker import LocalBroker, free_port
 from evaluation.local.worker import LocalWorker
 from tests.support.serving import ServingAgent, eventually
 
+ROOT = Path(__file__).parents[2]
 PROMPT = "turn on the kitchen light"
 ASK: Any = [{"role": "user", "content": PROMPT}]
 SEED = 7
@@ -238,6 +239,14 @@ def test_a_hundred_clients_are_answered_or_clearly_refused(circle: Circle) -> No
     assert circle.agent.request("/health").status == 200
 
 
+def test_the_example_for_openais_library_runs(circle: Circle) -> None:
+    command = [sys.executable, "examples/openai_client.py", PROMPT]
+    environment = {**os.environ, "EDGE_AGENT_URL": circle.agent.url}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=True)
+    assert "kitchen" in done.stdout
+    assert "bytes up; seed" in done.stderr
+
+
 # -- faults in the middle of an answer -------------------------------------------------------------------
 
 
@@ -311,6 +320,7 @@ def test_cancel_ends_the_running_answer(circle: Circle) -> None:
     assert circle.agent.request("/hybrid/v1/cancel", b"").status == 404
 
 
+@pytest.mark.slow
 def test_a_restarted_broker_changes_no_text(tmp_path: Path) -> None:
     with LocalBroker(tmp_path) as broker, LocalWorker(broker.url) as worker:
         arguments = ("--broker", broker.url, "--on-cloud-loss", "wait", "--cloud-timeout", "2")
