@@ -18,9 +18,10 @@ serve: $(VENV)/.demo
 	./mosquitto/install
 	$(BIN)/python -m evaluation.demo --serve --port $(PORT)
 
+# three tests at once on two cores: many wait for processes and clocks
 test: lint
 	./mosquitto/install
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.dev
 	./mosquitto/install

@@ -34,6 +34,10 @@ VALUES: dict[str, object] = {
     "resolution": 65536,
     "on_cloud_loss": "wait",
     "power": "eco",
+    "http_key": "at-least-8",
+    "http_auth": False,
+    "http_origins": ("https://one.example", "https://two.example"),
+    "home_assistant": "on",
     "template_vars": '{"enable_thinking": false}',
     "log_level": "debug",
     "log_format": "json",
@@ -85,7 +89,7 @@ def as_flags(name: str, value: object) -> list[str]:
     flag = "--" + name.replace("_", "-")
     match value:
         case bool():
-            return [flag]
+            return [flag if value else "--no-" + flag.removeprefix("--")]
         case tuple():
             return [part for entry in value for part in (flag, str(entry))]
         case _:
@@ -368,6 +372,7 @@ def test_help_names_every_setting_and_its_default(kind: type[BrokerConfig]) -> N
                 "risk": ("risk", "calibration"),
                 "sampling": ("temperature", "seed"),
                 "text": ("max_tokens", "stop"),
+                "serving": ("http_port", "home_assistant"),
                 "monitoring": ("metrics_port", "log_level"),
             },
         ),
