@@ -61,9 +61,11 @@ class ServingAgent:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
+        """Start it, with more flags, on the same port each time; `log` begins again."""
+        self._lines, self._is_ready = [], threading.Event()
         self._process = subprocess.Popen(
-            self._command, stderr=subprocess.PIPE, text=True, env=self._environment
+            [*self._command, *more], stderr=subprocess.PIPE, text=True, env=self._environment
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -129,11 +131,12 @@ class ServingAgent:
     def _read(self) -> None:
         assert self._process is not None
         assert self._process.stderr is not None
+        lines, is_ready = self._lines, self._is_ready
         for line in self._process.stderr:
-            self._lines.append(line)
+            lines.append(line)
             if READY in line:
-                self._is_ready.set()
-        self._is_ready.set()
+                is_ready.set()
+        is_ready.set()
 
 
 def eventually(check: Any, timeout: float = 20.0) -> None:

@@ -18,7 +18,7 @@ from paho.mqtt import publish, subscribe
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from tests.support.home_assistant import HomeAssistant, HomeAssistantError, releases
-from tests.support.serving_agent import ServingAgent
+from tests.support.serving import ServingAgent
 from tests.support.waiting import until
 
 INSTALLED = Path(os.environ.get("HOME_ASSISTANT", "no such folder")).absolute()
@@ -88,7 +88,7 @@ def house_with_an_agent(request: pytest.FixtureRequest) -> Iterator[House]:
         broker = stack.enter_context(LocalBroker())
         worker = stack.enter_context(LocalWorker(broker.url, "--model", "demo"))
         arguments = ("--home-assistant", "on", "--temperature", "0", "--cloud-timeout", "3")
-        agent = stack.enter_context(ServingAgent(broker.url, *arguments, device=DEVICE))
+        agent = stack.enter_context(ServingAgent("--broker", broker.url, "--device", DEVICE, *arguments))
         home = stack.enter_context(HomeAssistant(INSTALLED, request.param))
         home.add_mqtt(broker.port)
         publish.single("homeassistant/light/lamp/config", json.dumps(LAMP), retain=True, port=broker.port)
@@ -101,8 +101,7 @@ def talker(home: HomeAssistant, agent: ServingAgent) -> str:
     if home.release >= "2026":
         home.add("llama_cpp", {"base_url": f"{agent.url}/v1"}, {"chat_model": "hybrid-lm"})
     else:
-        url = f"http://127.0.0.1:{agent.ollama_port}"
-        entry = home.add("ollama", {"url": url}, {"model": "hybrid-lm:latest"})["result"]["entry_id"]
+        entry = home.add("ollama", {"url": agent.url}, {"model": "hybrid-lm:latest"})["result"]["entry_id"]
         step = home.post("/api/config/config_entries/options/flow", {"handler": entry})
         home.post(f"/api/config/config_entries/options/flow/{step['flow_id']}", {"llm_hass_api": "assist"})
 

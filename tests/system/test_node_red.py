@@ -12,7 +12,7 @@ import pytest
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from tests.support.node_red import NodeRed
-from tests.support.serving_agent import ServingAgent
+from tests.support.serving import ServingAgent
 from tests.support.waiting import until
 
 INSTALLED = Path(os.environ.get("NODE_RED", "no such folder")).absolute()
@@ -29,7 +29,7 @@ def flow_beside_an_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     with (
         LocalBroker() as broker,
         LocalWorker(broker.url, "--model", "demo"),
-        ServingAgent(broker.url, "--temperature", "0", device="pi") as agent,
+        ServingAgent("--broker", broker.url, "--device", "pi", "--temperature", "0") as agent,
         NodeRed(INSTALLED, tmp_path_factory.mktemp("node-red"), broker.port, device="pi") as flow,
     ):
         yield flow, agent
