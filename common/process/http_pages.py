@@ -9,22 +9,20 @@ can read them.
 import asyncio
 import logging
 import os
-import re
 import socket
 import threading
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import TimeoutError as NoAnswerError
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from socketserver import TCPServer
 from types import TracebackType
 from typing import Self
 
+from common.process.hosts import is_address, is_loopback, name_in
+
 REQUEST_TIMEOUT = 5.0
 LOOP_TIMEOUT = 3.0  # below the usual timeout of monitoring systems
-
-_PORT = re.compile(r":\d*$")
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +74,7 @@ class HttpPages:
 
     def __enter__(self) -> Self:
         host, port = self._address
-        hosts = {"localhost", host.lower()} if _is_loopback(host) else None
+        hosts = {"localhost", host.lower()} if is_loopback(host) else None
         handler = type("Handler", (_Handler,), {"pages": self._pages, "hosts": hosts})
         try:
             self._server = _Server(self._address, handler)
@@ -95,18 +93,6 @@ class HttpPages:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    return host.lower() == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
 class _Server(ThreadingHTTPServer):
@@ -142,8 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_ours(self, host: str) -> bool:
         """False for the name of a site that has let its name point to this machine (DNS rebinding)."""
-        name = _PORT.sub("", host.strip()).lower().rstrip(".")
-        return name in (self.hosts or ()) or _is_address(name.strip("[]"))
+        name = name_in(host)
+        return name in (self.hosts or ()) or is_address(name)
 
     def _send(self, page: HttpPage) -> None:
         self.send_response(page.status)

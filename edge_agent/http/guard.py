@@ -6,19 +6,17 @@ compared in constant time.
 """
 
 import hmac
-import re
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 
+from common.process.hosts import is_address, name_in
 from edge_agent.http.api_errors import ApiError
 
 ANY = "*"
 OPEN_PATHS = ("/", "/health", "/favicon.ico")  # need no key
 OPEN_FOLDER = "/page/"
 
-_PORT = re.compile(r":\d*$")
 # names that no public name server answers for, so no foreign site can point them here
 _LOCAL_ENDINGS = (".local", ".lan", ".home.arpa", ".internal", ".localdomain", ".localhost")
 
@@ -73,10 +71,10 @@ class Guard:
     def _is_ours(self, host: str) -> bool:
         if ANY in self.origins:
             return True
-        name = _PORT.sub("", host.strip()).lower().rstrip(".")
+        name = name_in(host)
         known = {one.lower() for one in self.names} | {_host_of(one) for one in self.origins}
         is_local = "." not in name or name.endswith(_LOCAL_ENDINGS)
-        return name in known or is_local or _is_address(name.strip("[]"))
+        return name in known or is_local or is_address(name)
 
 
 def is_open(path: str) -> bool:
@@ -84,26 +82,13 @@ def is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to an address."""
-    return host.lower() == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
-
-
 def _host_of(origin: str) -> str:
-    return _PORT.sub("", origin.partition("://")[2]).lower()
+    return name_in(origin.partition("://")[2])
 
 
 def _is_same(origin: str, host: str | None) -> bool:
     """Whether a page of ours asks."""
     return host is not None and origin.partition("://")[2].lower() == host.strip().lower()
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _given_key(headers: Mapping[str, str]) -> str | None:

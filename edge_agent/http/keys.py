@@ -6,9 +6,9 @@ import secrets
 from pathlib import Path
 
 from common.process.broker_config import warn_if_open
+from common.process.hosts import is_loopback
 from edge_agent.config import AgentConfig
 from edge_agent.errors import ServingError
-from edge_agent.http.guard import is_loopback
 
 _KEY = re.compile(r"[!-~]{8,200}")
 

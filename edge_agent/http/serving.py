@@ -8,9 +8,10 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from common.process.hosts import is_loopback
 from edge_agent.config import AgentConfig
 from edge_agent.http import ollama_pages, openai_pages, page, status_pages
-from edge_agent.http.guard import Guard, is_loopback
+from edge_agent.http.guard import Guard
 from edge_agent.http.keys import key_of
 from edge_agent.http.listening import bound, listening
 from edge_agent.http.pool import Pool

@@ -42,11 +42,13 @@ class Home:
     @contextmanager
     def paused_worker(self) -> Generator[None]:
         """Within the block, answers that need the cloud stand still."""
-        os.kill(self.worker.pid, signal.SIGSTOP)
+        stopped = self.worker.pid
+        os.kill(stopped, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(self.worker.pid, signal.SIGCONT)
+            if self.worker.is_running:
+                os.kill(stopped, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
@@ -263,13 +265,18 @@ def test_a_screen_reader_gets_whole_sentences(home: Home) -> None:
         assert said[2].startswith("Answer complete. ")
 
 
+def begin(page: Page) -> None:
+    """Ask, and wait for tentative text: with a paused worker, that is as far as the answer gets."""
+    choose(page, scheme="opportunistic", seed="7")
+    write(page, PROMPT)
+    expect(page.locator(".theirs .tentative").first).to_be_visible()
+
+
 @pytest.mark.slow
 def test_a_lost_broker_is_shown_and_ends_the_answer_with_an_error(home: Home) -> None:
     with open_page(home.browser, home.agent.url) as page:
         with home.paused_worker():
-            choose(page, scheme="opportunistic", seed="7")
-            write(page, PROMPT)
-            expect(page.locator(".theirs .tentative").first).to_be_visible()
+            begin(page)
             home.broker.kill()
             expect(page.locator("#banner-text")).to_contain_text("The cloud is away")
             expect(page.locator(".theirs .error")).to_be_visible()
@@ -283,12 +290,26 @@ def test_a_lost_broker_is_shown_and_ends_the_answer_with_an_error(home: Home) ->
 
 
 @pytest.mark.slow
+def test_a_killed_worker_ends_the_answer_with_an_error_and_the_next_has_it_back(home: Home) -> None:
+    with open_page(home.browser, home.agent.url) as page:
+        with home.paused_worker():
+            begin(page)
+            home.worker.kill()
+        expect(page.locator(".theirs .error")).to_be_visible()  # after the timeout: no worker is left
+        finished(page)
+        home.worker.launch()
+        home.worker.wait_ready()
+        page.get_by_role("button", name="Try again with this seed").click()
+        finished(page, 2)
+        assert page.locator(".theirs").nth(1).locator(".error").count() == 0
+        assert text_of(page, 1)
+
+
+@pytest.mark.slow
 def test_a_restarted_agent_is_found_again(home: Home) -> None:
     with open_page(home.browser, home.agent.url) as page:
         with home.paused_worker():
-            choose(page, scheme="opportunistic", seed="7")
-            write(page, PROMPT)
-            expect(page.locator(".theirs .tentative").first).to_be_visible()
+            begin(page)
             home.agent.kill()
             expect(page.locator(".theirs .error")).to_contain_text("broke off")
         expect(page.locator("#banner")).to_contain_text("The agent cannot be reached")
