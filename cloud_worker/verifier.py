@@ -122,16 +122,17 @@ class Verifier:
         while True:
             await self._work.wait()
             tasks, answers = self._plan()
-            if tasks and reading is not None and self._costs.crowds(time.monotonic()):
-                reading.pause_reading(QUIET_SECONDS)
+            paused = reading if tasks and self._costs.crowds(time.monotonic()) else None
+            if paused is not None:
+                paused.pause_reading(QUIET_SECONDS)
             if tasks:
                 answers += await self._verify(tasks)
             for key in self._scheduler.take_forgotten():
                 self._model.forget(key)
             await send(answers)
-            if reading is not None:
-                reading.resume_reading()
-                await asyncio.sleep(0)
+            if paused is not None:
+                paused.resume_reading()
+                await asyncio.sleep(0)  # so that what has been read takes part in the next batch
             if not self._scheduler.num_waiting:
                 self._work.clear()
                 self._idle.set()

@@ -28,7 +28,7 @@ ENV_PREFIX = "EDGE_AGENT_"
 MAX_TOKENS = 4096
 MAX_SLOTS = 16
 
-_KEY = re.compile(r"[!-~]{8,200}")
+HTTP_KEY = re.compile(r"[!-~]{8,200}")
 _SERVED_NAME = re.compile(r"[A-Za-z0-9._/-]{1,64}")
 _ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.:\[\]_-]+")
 
@@ -268,7 +268,7 @@ class AgentConfig(BrokerConfig):
             raise ConfigError("`http_key` and `http_key_file` both give the key: set one of them")
         if not self.http_auth and (self.http_key or self.http_key_file):
             raise ConfigError("a key is set, which `http_auth` false would not ask for: leave one out")
-        if self.http_key is not None and not _KEY.fullmatch(self.http_key):
+        if self.http_key is not None and not HTTP_KEY.fullmatch(self.http_key):
             raise ConfigError("`http_key` must have 8 to 200 characters without spaces")
         if not _SERVED_NAME.fullmatch(self.served_name):
             raise ConfigError(

@@ -17,6 +17,7 @@ from typing import Self
 
 import aiomqtt
 
+from common.floods import is_logged
 from common.link.connection import Connection
 from common.link.explain import SESSION_TAKEN_OVER
 from common.link.inbox import Inbox
@@ -146,7 +147,7 @@ class Link:
     def _complain(self, size: int, limit: int) -> None:
         """Log the 1st, 2nd, 4th, 8th ... message that is too large."""
         self._num_too_large += 1
-        if self._num_too_large & (self._num_too_large - 1) == 0:
+        if is_logged(self._num_too_large):
             _log.warning("not sent: %s; %d in all", _too_large(size, limit), self._num_too_large)
 
     def pause_reading(self, seconds: float) -> None:

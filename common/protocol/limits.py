@@ -20,3 +20,4 @@ LEAST_REPETITION_PENALTY, MAX_REPETITION_PENALTY = 0.01, 100.0
 MAX_PENALTY = 100.0  # of presence and frequency, in either direction
 MAX_DETAIL_CHARS = 200  # in a refusal's explanation
 MAX_RETRY_AFTER_MS = 3_600_000
+MAX_APP_PAYLOAD_BYTES = 64 * 1024  # of what an app sends to a device

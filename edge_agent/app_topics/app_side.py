@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import cast
 
+from common.floods import is_logged
 from common.link import Received, ReplyTo, reply_to
 from common.protocol.topics import ANSWER, ASK, CANCEL, EVENT, HOME_ASSISTANT_STATUS, SET, Topics
 from edge_agent.app_topics.answered import MAX_ECHOES, Answered
@@ -247,7 +248,7 @@ class AppSide:
     def _note_ignored(self, reason: str) -> None:
         """Log the 1st, 2nd, 4th, 8th ... of a flood."""
         self._num_ignored += 1
-        if self._num_ignored & (self._num_ignored - 1) == 0:
+        if is_logged(self._num_ignored):
             _log.warning("ignored a message of an app: %s; %d in all", reason, self._num_ignored)
 
     def _topic(self, name: str) -> str:

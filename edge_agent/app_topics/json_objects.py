@@ -8,9 +8,9 @@ import json
 import math
 from typing import Any, NoReturn, TypeAlias, cast
 
+from common.protocol.limits import MAX_APP_PAYLOAD_BYTES
 from edge_agent.app_topics.refusal import RefusalError
 
-MAX_PAYLOAD = 64 * 1024  # bytes
 MAX_DEPTH = 32
 LARGEST_INTEGER = 2**64
 
@@ -19,8 +19,8 @@ Object: TypeAlias = dict[str, Any]
 
 def read_text(payload: bytes) -> str:
     """The payload as text; RefusalError if it is too long or not UTF-8."""
-    if len(payload) > MAX_PAYLOAD:
-        raise RefusalError(f"the message is longer than {MAX_PAYLOAD:,} bytes: shorten it")
+    if len(payload) > MAX_APP_PAYLOAD_BYTES:
+        raise RefusalError(f"the message is longer than {MAX_APP_PAYLOAD_BYTES:,} bytes: shorten it")
     try:
         return payload.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -10,8 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 from common.process.log import printable
 from edge_agent import app_topics
@@ -46,7 +45,8 @@ async def _serve(config: AgentConfig, sockets: list[socket.socket]) -> None:
             site, addresses = await stack.enter_async_context(serving(config, sockets))
         agent = await stack.enter_async_context(EdgeAgent.open(config, for_apps=config.serves_apps))
         service = Service(agent, max_waiting=config.max_waiting)
-        await stack.enter_async_context(_other_ways(service, config))
+        if config.serves_apps:
+            await stack.enter_async_context(app_topics.serving(service, config))
         if site is not None:
             site.service = service
         stopped = _signalled()
@@ -54,15 +54,6 @@ async def _serve(config: AgentConfig, sockets: list[socket.socket]) -> None:
         await stopped.wait()
         _log.info("stopping: running answers may take %g s to finish", config.shutdown_timeout)
         await service.close(config.shutdown_timeout)
-
-
-@asynccontextmanager
-async def _other_ways(service: Service, config: AgentConfig) -> AsyncGenerator[None]:
-    """Those that need a broker, where one is used."""
-    async with AsyncExitStack() as stack:
-        if config.serves_apps:
-            await stack.enter_async_context(app_topics.serving(service, config))
-        yield
 
 
 def _signalled() -> asyncio.Event:

@@ -9,12 +9,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from common.floods import is_logged
 from common.link import Delivery, Link, Publish, Received
+from common.protocol.limits import MAX_APP_PAYLOAD_BYTES
 from common.protocol.topics import HOME_ASSISTANT_STATUS, STATE, Topics
 from edge_agent.config import AgentConfig
 
 MAX_WAITING = 64
-MAX_PAYLOAD = 64 * 1024  # bytes; of a longer one, one byte more is kept, so that it is seen to be too long
 ONLINE, OFFLINE = b"online", b"offline"
 
 Watch = Callable[[bool], None]
@@ -68,10 +69,9 @@ class AppLine:
         """Keep a message for the reader, if it is one of an app."""
         if received.topic not in self.subscriptions:
             return False
-        if len(received.payload) > MAX_PAYLOAD:
-            received = Received(
-                received.topic, received.payload[: MAX_PAYLOAD + 1], received.retain, received.properties
-            )
+        if len(received.payload) > MAX_APP_PAYLOAD_BYTES:  # one byte more shows that it is too long
+            kept = received.payload[: MAX_APP_PAYLOAD_BYTES + 1]
+            received = Received(received.topic, kept, received.retain, received.properties)
         try:
             self.received.put_nowait(received)
         except asyncio.QueueFull:
@@ -81,7 +81,7 @@ class AppLine:
     def _drop(self) -> None:
         """Log the 1st, 2nd, 4th, 8th ... of a flood."""
         self.num_dropped += 1
-        if self.num_dropped & (self.num_dropped - 1) == 0:
+        if is_logged(self.num_dropped):
             _log.warning("apps send more than is read; %d messages dropped in all", self.num_dropped)
 
     def tell(self, connected: bool) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from common.floods import is_logged
 from common.link import Delivery, Link, LinkError, LinkStatistics, Traffic
 from common.process.log import about
 from common.protocol.codec import CodecError, decode_to_device, encode
@@ -202,5 +203,5 @@ class Exchange:
     def _cannot_read(self, error: ValueError | CodecError) -> None:
         """Log the 1st, 2nd, 4th, 8th ... of a flood."""
         self._totals.num_unreadable = num_unread = self._totals.num_unreadable + 1
-        if num_unread & (num_unread - 1) == 0:
+        if is_logged(num_unread):
             _log.warning("ignored an answer that cannot be read: %s; %d in all", error, num_unread)

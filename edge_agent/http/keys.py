@@ -1,16 +1,13 @@
 """The key that clients must send: as set, or generated where other machines can connect."""
 
 import os
-import re
 import secrets
 from pathlib import Path
 
 from common.process.broker_config import warn_if_open
 from common.process.hosts import is_loopback
-from edge_agent.config import AgentConfig
+from edge_agent.config import HTTP_KEY, AgentConfig
 from edge_agent.errors import ServingError
-
-_KEY = re.compile(r"[!-~]{8,200}")
 
 
 def key_of(config: AgentConfig) -> tuple[str | None, bool]:
@@ -32,7 +29,7 @@ def _read(path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ServingError(f"cannot read `http_key_file` {path} ({reason})") from error
-    if not _KEY.fullmatch(key):
+    if not HTTP_KEY.fullmatch(key):
         raise ServingError(
             f"`http_key_file` {path} must begin with a line of 8 to 200 characters without spaces"
         )

@@ -55,15 +55,15 @@ class OllamaForm:
         return {"message": {"role": "assistant", "content": text}} if self._is_chat else {"response": text}
 
     def _head(self) -> dict[str, Any]:
-        return {"model": self._asked.model, "created_at": timestamp()}
+        return {"model": self._asked.model, "created_at": timestamp(datetime.now(UTC))}
 
     def _line(self, fields: dict[str, Any]) -> bytes:
         return as_json({**self._head(), **fields}) + b"\n"
 
 
-def timestamp() -> str:
-    """Now, as Ollama writes it."""
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+def timestamp(at: datetime) -> str:
+    """A moment in UTC, as Ollama writes it."""
+    return at.isoformat().replace("+00:00", "Z")
 
 
 def _outcome(answer: Answer) -> dict[str, Any]:

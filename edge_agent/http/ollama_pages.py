@@ -15,7 +15,7 @@ from edge_agent.http import ollama_request
 from edge_agent.http.api_errors import ApiError, of_error
 from edge_agent.http.asked import Asked
 from edge_agent.http.fields import Json, parse_object
-from edge_agent.http.ollama_form import OllamaForm
+from edge_agent.http.ollama_form import OllamaForm, timestamp
 from edge_agent.http.replies import AnswerResponse, error_response, json_response
 from edge_agent.http.site import Site
 from edge_agent.service.service import Service
@@ -122,7 +122,7 @@ async def _body(site: Site, request: Request) -> Json:
 def _described(service: Service) -> dict[str, Any]:
     config = service.config
     name = f"{config.served_name}:latest"
-    modified = datetime.fromtimestamp(int(service.began_at), UTC).isoformat().replace("+00:00", "Z")
+    modified = timestamp(datetime.fromtimestamp(int(service.began_at), UTC))
     return {
         "name": name,
         "model": name,

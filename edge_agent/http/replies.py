@@ -6,7 +6,7 @@ status only when the first thing is known, so what fails before has the status o
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import aclosing
 
 from starlette.responses import Response
@@ -57,17 +57,10 @@ class AnswerResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; ends early when the client goes away."""
-        sending = asyncio.create_task(self._send(scope, receive, send), name="reply")
-        leaving = asyncio.create_task(_left(receive), name="watch")
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await unless_left(receive, self._send(scope, receive, send))
         finally:
             self._answer.cancel()  # does nothing when it has ended
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.wait({sending, leaving})
-        if not sending.cancelled():
-            sending.result()
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -133,6 +126,22 @@ def log_bug(error: BaseException, what: str) -> None:
     where = "" if trace is None else f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
     _log.error("%s failed: %s: %s%s", what, type(error).__name__, error, where)
     _log.debug("its traceback", exc_info=error)
+
+
+async def unless_left(receive: Receive, work: Coroutine[object, object, None]) -> bool:
+    """Do `work` until the client closes the connection; whether it was done. Raises what it raises."""
+    working = asyncio.create_task(work, name="reply")
+    leaving = asyncio.create_task(_left(receive), name="watch")
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.wait({working, leaving})
+    if working.cancelled():
+        return False
+    working.result()
+    return True
 
 
 async def _left(receive: Receive) -> None:

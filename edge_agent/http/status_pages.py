@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from edge_agent.http.api_errors import ApiError
 from edge_agent.http.fields import Fields, parse_object
 from edge_agent.http.forms import as_json
-from edge_agent.http.replies import json_response
+from edge_agent.http.replies import json_response, unless_left
 from edge_agent.http.site import Site
 from edge_agent.service.facts import stats, status
 from edge_agent.service.notices import Notice
@@ -77,16 +77,7 @@ class _Events(Response):
             (b"x-accel-buffering", b"no"),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        watching = asyncio.create_task(self._watch(send), name="events")
-        leaving = asyncio.create_task(_left(receive), name="watch")
-        try:
-            await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (watching, leaving):
-                task.cancel()
-            await asyncio.wait({watching, leaving})
-        if not watching.cancelled():
-            watching.result()
+        if await unless_left(receive, self._watch(send)):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _watch(self, send: Send) -> None:
@@ -118,11 +109,6 @@ class _Events(Response):
 
 def _body(content: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": content, "more_body": True}
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _cancel(site: Site, request: Request) -> Response:
@@ -185,7 +171,7 @@ async def _slots(site: Site, request: Request) -> Response:
     service = site.ready()
     if request.query_params.get("fail_on_no_slot") and not service.num_free:
         raise ApiError(503, "no slot is free", code="no_slot", retry_after=1)
-    running = service.answers[: service.agent.num_slots]
+    running = service.running
     return json_response(
         [
             {

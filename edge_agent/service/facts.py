@@ -3,7 +3,6 @@
 Law: the names and units are the same over HTTP and MQTT. Every value is plain JSON; unknown is None.
 """
 
-from functools import cache
 from typing import Any
 
 from common.process.version import release
@@ -33,7 +32,7 @@ def status(service: Service) -> Facts:
         "threshold": config.threshold,
         "on_cloud_loss": config.on_cloud_loss,
         "model": config.served_name,
-        "version": _release(),
+        "version": release(),
     }
 
 
@@ -107,8 +106,3 @@ def _tokens_per_second(service: Service) -> float | None:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
-
-
-@cache
-def _release() -> str:
-    return release()

@@ -85,9 +85,19 @@ class Service:
         return answer
 
     @property
+    def running(self) -> list[Answer]:
+        """Those that have a slot."""
+        return self.answers[: self.agent.num_slots]
+
+    @property
+    def waiting(self) -> list[Answer]:
+        """Those that wait for one."""
+        return self.answers[self.agent.num_slots :]
+
+    @property
     def num_running(self) -> int:
         """Answers being generated."""
-        return min(len(self.answers), self.agent.num_slots)
+        return len(self.running)
 
     @property
     def num_free(self) -> int:
@@ -97,15 +107,15 @@ class Service:
     @property
     def num_waiting(self) -> int:
         """Asks that wait for a slot."""
-        return len(self.answers) - self.num_running
+        return len(self.waiting)
 
     def num_before(self, answer: Answer) -> int:
         """How many asks wait before this one; 0 when it runs or is the next."""
-        return max(0, self.answers.index(answer) - self.agent.num_slots) if answer in self.answers else 0
+        return self.waiting.index(answer) if self.is_waiting(answer) else 0
 
     def is_waiting(self, answer: Answer) -> bool:
         """Whether it has no slot yet."""
-        return answer in self.answers[self.agent.num_slots :]
+        return answer in self.waiting
 
     def cancel(self, id: str | None = None) -> bool:
         """End the answer with this id, or the oldest; False if there is none."""
@@ -120,7 +130,7 @@ class Service:
         if not self.is_closing:
             self.is_closing = True
             self._tell(Closing())
-        for answer in self.answers[self.agent.num_slots :]:
+        for answer in self.waiting:
             answer.cancel(_ENDING)
         try:
             async with asyncio.timeout(timeout):

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.protocol.limits import MAX_APP_PAYLOAD_BYTES
 from common.protocol.topics import FROM_APPS, TO_APPS, Topics
 from edge_agent.app_topics.answered import MAX_BYTES, SECONDS, Answered
 from edge_agent.app_topics.asks import Ask, parse_ask
-from edge_agent.app_topics.json_objects import MAX_DEPTH, MAX_PAYLOAD, read_object_or_text, write
+from edge_agent.app_topics.json_objects import MAX_DEPTH, read_object_or_text, write
 from edge_agent.app_topics.outbox import MAX_ANSWERS, MAX_NOTES, Kind, Outbox, Outgoing
 from edge_agent.app_topics.outbox import MAX_BYTES as MAX_KEPT
 from edge_agent.app_topics.refusal import EchoError, RefusalError
@@ -100,7 +101,7 @@ def test_what_is_no_json_object_is_a_prompt(payload: bytes, prompt: str) -> None
         (b"\t\n", "is empty"),
         (b'{"prompt": " "}', "is empty"),
         (b"\xff", "not UTF-8"),
-        (b"x" * (MAX_PAYLOAD + 1), "longer than 65,536 bytes"),
+        (b"x" * (MAX_APP_PAYLOAD_BYTES + 1), "longer than 65,536 bytes"),
         (b'{"prompt": "x"', "cannot be read"),
         (b"[1]", "JSON array"),
         (b"[" * 50_000, "nested too deeply"),

@@ -7,16 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from types import TracebackType
 from typing import Any, Self
 
 from evaluation.local.broker import free_port
+from tests.support.waiting import until
 
 START_TIMEOUT = 60.0
 READY = "ready at "
@@ -139,9 +139,6 @@ class ServingAgent:
         is_ready.set()
 
 
-def eventually(check: Any, timeout: float = 20.0) -> None:
+def eventually(check: Callable[[], bool], timeout: float = 20.0) -> None:
     """Wait until `check()` is true."""
-    end = time.monotonic() + timeout
-    while not check():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+    until(check, "it did not happen in time", timeout)

@@ -9,4 +9,4 @@ def until(test: Callable[[], bool], what: str | Callable[[], str], timeout: floa
     end = time.monotonic() + timeout
     while not test():
         assert time.monotonic() < end, what if isinstance(what, str) else what()
-        time.sleep(0.1)
+        time.sleep(0.02)
