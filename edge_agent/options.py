@@ -1,4 +1,4 @@
-"""What one generation may set in place of the agent's settings..
+"""What one generation may set in place of the agent's settings.
 
 Law: an option means what the setting of the same name means, and is checked alike. An option that changes the
 scheme drops the settings that belong to the agent's own scheme, so that any request can choose any scheme.
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypedDict
 
+from common.protocol.grammar import Grammar
 from edge_agent.config import AgentConfig
 from edge_agent.errors import ConfigError
 
@@ -32,9 +33,10 @@ class Options(TypedDict, total=False):
     frequency_penalty: float | None
     max_tokens: int | None
     stop: Sequence[str] | None
+    grammar: Grammar | None  # what the answer must match
 
 
-_OF_A_PROMPT = ("seed", "system", "template_vars")  # not in the config of a generation
+_OF_A_PROMPT = ("seed", "system", "template_vars", "grammar")  # not in the config of a generation
 _OF_A_SCHEME = (
     "scheme",
     "threshold",

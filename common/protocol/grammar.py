@@ -1,0 +1,43 @@
+"""What an answer must match: a JSON schema, a regular expression or a Lark grammar. Pure.
+
+Both ends forbid the same tokens with it (common.grammar), so the text follows the masked target's law. This
+module only names a grammar; it does not know what the source means.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_GRAMMAR_BYTES = 64 * 1024  # of its source, in UTF-8
+
+
+class GrammarKind(StrEnum):
+    """The languages that a grammar can be written in."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    LARK = "lark"
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """The source of a grammar; whether it compiles is known only where it is compiled."""
+
+    kind: GrammarKind
+    source: str
+
+    @classmethod
+    def json_schema(cls, schema: Mapping[str, object] | bool) -> "Grammar":
+        """A grammar for JSON that fits a schema; `{"type": "object"}` is any JSON object."""
+        return cls(GrammarKind.JSON_SCHEMA, json.dumps(schema, separators=(",", ":"), ensure_ascii=False))
+
+    @classmethod
+    def regex(cls, pattern: str) -> "Grammar":
+        """A grammar for texts that match a regular expression from beginning to end."""
+        return cls(GrammarKind.REGEX, pattern)
+
+    @classmethod
+    def lark(cls, source: str) -> "Grammar":
+        """A grammar in llguidance's Lark syntax; its start rule is `start`."""
+        return cls(GrammarKind.LARK, source)
