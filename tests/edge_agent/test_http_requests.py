@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from edge_agent.config import MAX_TOKENS, AgentConfig
 from edge_agent.errors import ConfigError
-from edge_agent.http import ollama_request, openai_request
 from edge_agent.http.api_errors import ApiError
-from edge_agent.http.asked import Asked
-from edge_agent.http.fields import parse_object
+from edge_agent.http.ollama import request as ollama_request
+from edge_agent.http.openai import request as openai_request
+from edge_agent.http.requests.asked import Asked
+from edge_agent.http.requests.fields import parse_object
+from edge_agent.http.requests.options import LEAST_TOP_P
 from edge_agent.options import configured
 
 SERVED = "hybrid-lm"
@@ -58,7 +60,7 @@ def test_options_are_those_of_the_settings() -> None:
         ("max_tokens", 100_000, "max_tokens", MAX_TOKENS),
         ("max_tokens", 3.0, "max_tokens", 3),
         ("seed", -1, "seed", None),
-        ("top_p", 0, "top_p", openai_request.LEAST_TOP_P),
+        ("top_p", 0, "top_p", LEAST_TOP_P),
         ("top_k", -1, "top_k", 0),
         ("stop", ["a", ""], "stop", ["a"]),
         ("temperature", None, "temperature", None),

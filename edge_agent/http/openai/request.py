@@ -6,20 +6,13 @@ Law: a field that would change the answer and cannot be honoured is refused; one
 from collections.abc import Callable
 from typing import Any
 
-from common.sampling.randomness import MAX_SEED
 from edge_agent.config import MAX_TOKENS
 from edge_agent.http.api_errors import ApiError, invalid
-from edge_agent.http.asked import Asked
-from edge_agent.http.fields import Fields, Json
-from edge_agent.http.messages import messages_of
-from edge_agent.http.names import Chosen, choose
-from edge_agent.options import Options
-
-MAX_STOPS = 16
-MAX_STOP_CHARACTERS = 256
-LEAST_TOP_P = 1e-6
-
-_OWN = ("scheme", "risk", "threshold", "on_cloud_loss", "tentative")
+from edge_agent.http.requests.asked import Asked
+from edge_agent.http.requests.fields import Fields, Json
+from edge_agent.http.requests.messages import messages_of
+from edge_agent.http.requests.names import choose
+from edge_agent.http.requests.options import own_options, sampling_of
 
 
 def chat(body: Json, served: str) -> Asked:
@@ -42,51 +35,6 @@ def completion(body: Json, served: str) -> Asked:
     asked = _asked(fields, prompt, served)
     asked.options["raw"] = True
     return asked
-
-
-def own_options(fields: Fields, chosen: Chosen) -> Options:
-    """What only this system has, under `hybrid_lm`; `chosen` may bring a scheme."""
-    own = fields.inner("hybrid_lm")
-    if unknown := own.names() - set(_OWN):
-        name = sorted(unknown)[0][:40]
-        raise invalid(f"`hybrid_lm` has no {name!r}: it has {', '.join(_OWN)}", f"hybrid_lm.{name}")
-    scheme = own.text("scheme", most=40)
-    if scheme is not None and chosen.scheme not in (None, scheme):
-        raise invalid("`model` and `hybrid_lm.scheme` name different schemes: leave one out", "model")
-    return {
-        "scheme": scheme or chosen.scheme,
-        "risk": own.number("risk"),
-        "threshold": own.number("threshold"),
-        "on_cloud_loss": own.text("on_cloud_loss", most=40),
-    }
-
-
-def sampling_of(fields: Fields) -> Options:
-    """The fields that clients of every API have for sampling and the end of the answer."""
-    options: Options = {
-        "temperature": fields.number("temperature"),
-        "top_p": _top_p(fields.number("top_p")),
-        "top_k": _off(fields.whole("top_k")),
-        "min_p": fields.number("min_p"),
-        "presence_penalty": fields.number("presence_penalty"),
-        "frequency_penalty": fields.number("frequency_penalty"),
-        "seed": _seed(fields),
-        "stop": stops_of(fields),
-    }
-    return options
-
-
-def stops_of(fields: Fields) -> list[str] | None:
-    """The field `stop`: a text or a list of texts."""
-    found: Any = fields.found.get("stop")
-    if found is None:
-        return None
-    stops: list[Any] = [found] if isinstance(found, str) else found if isinstance(found, list) else [None]
-    if not all(isinstance(one, str) for one in stops):
-        raise fields.wrong("stop", "a text or a list of texts")
-    if len(stops) > MAX_STOPS or any(len(one) > MAX_STOP_CHARACTERS for one in stops):
-        raise fields.wrong("stop", f"at most {MAX_STOPS} texts of at most {MAX_STOP_CHARACTERS} characters")
-    return [one for one in stops if one]
 
 
 def _asked(fields: Fields, prompt: Any, served: str) -> Asked:
@@ -123,24 +71,6 @@ def _max_tokens(fields: Fields) -> int | None:
 
 def _either(fields: Fields, *names: str) -> float | None:
     return next((one for one in map(fields.number, names) if one is not None), None)
-
-
-def _top_p(value: float | None) -> float | None:
-    return LEAST_TOP_P if value == 0 else value
-
-
-def _off(top_k: int | None) -> int | None:
-    return 0 if top_k == -1 else top_k
-
-
-def _seed(fields: Fields) -> int | None:
-    """-1, as in llama.cpp, is a random one."""
-    seed = fields.whole("seed")
-    if seed is None or seed == -1:
-        return None
-    if not 0 <= seed <= MAX_SEED:
-        raise fields.wrong("seed", f"a whole number from 0 to {MAX_SEED}")
-    return seed
 
 
 def _check_tools(fields: Fields) -> None:

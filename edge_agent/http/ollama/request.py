@@ -5,11 +5,11 @@ Law: as for OpenAI's API. An empty prompt only asks whether the model is there: 
 
 from edge_agent.config import MAX_TOKENS
 from edge_agent.http.api_errors import invalid
-from edge_agent.http.asked import Asked
-from edge_agent.http.fields import Fields, Json
-from edge_agent.http.messages import messages_of
-from edge_agent.http.names import choose
-from edge_agent.http.openai_request import own_options, sampling_of
+from edge_agent.http.requests.asked import Asked
+from edge_agent.http.requests.fields import Fields, Json
+from edge_agent.http.requests.messages import messages_of
+from edge_agent.http.requests.names import choose
+from edge_agent.http.requests.options import own_options, sampling_of
 from edge_agent.options import Options
 from edge_agent.text.prompts import Message
 

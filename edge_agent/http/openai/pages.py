@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from edge_agent.http.asked import Asked
-from edge_agent.http.fields import Json, parse_object
-from edge_agent.http.names import choose
-from edge_agent.http.openai_form import OpenAiForm
-from edge_agent.http.openai_request import chat, completion
-from edge_agent.http.replies import AnswerResponse, json_response
+from edge_agent.http.answers.replies import AnswerResponse, json_response
+from edge_agent.http.openai.form import OpenAiForm
+from edge_agent.http.openai.request import chat, completion
+from edge_agent.http.requests.asked import Asked
+from edge_agent.http.requests.fields import Json, parse_object
+from edge_agent.http.requests.names import choose
 from edge_agent.http.site import Site
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.service.service import Service
