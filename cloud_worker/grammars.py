@@ -32,6 +32,11 @@ class WorkerGrammars:
         """`tokenizer` is called with the first grammar; it raises UnusableGrammarError if there is none."""
         self._engine = GrammarEngine(tokenizer)
 
+    @property
+    def engine(self) -> str:
+        """What it forbids tokens with, in its version."""
+        return self._engine.name
+
     def has(self, grammar: Grammar) -> bool:
         """Whether a grammar is compiled."""
         return self._engine.has(grammar)

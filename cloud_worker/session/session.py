@@ -235,12 +235,14 @@ class CloudSession:
         return [correction, *self._end_of_room(draft, num_written=index + 1)]
 
     def _unless_ended(self, stream: _Stream) -> _Stream | None:
-        ended = (
-            stream.next_index >= stream.draft.bonus
-            or self.tokens[-1] in self._target.eos_ids
-            or self._is_full
-        )
+        ended = stream.next_index >= stream.draft.bonus or self.tokens[-1] in self._ends or self._is_full
         return None if ended else stream
+
+    @property
+    def _ends(self) -> frozenset[int]:
+        """The tokens that end a stream; nothing may follow one of the device's where there is a grammar."""
+        grammar = self._opening.grammar if self._opening is not None else None
+        return self._target.eos_ids if grammar is None else self._target.eos_ids.union(grammar.end_ids)
 
     @property
     def _is_full(self) -> bool:
@@ -248,7 +250,7 @@ class CloudSession:
 
     def _end_of_room(self, draft: Draft, num_written: int) -> list[Refusal]:
         """The refusal that ends a stream for lack of room, so that the device need not wait for the rest."""
-        ended = num_written >= draft.bonus or self.tokens[-1] in self._target.eos_ids
+        ended = num_written >= draft.bonus or self.tokens[-1] in self._ends
         return [] if ended or not self._is_full else [self._target.refuse_length(draft, len(self.tokens) + 1)]
 
     def _remember(self, correction: Correction) -> None:
