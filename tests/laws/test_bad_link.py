@@ -47,7 +47,7 @@ class BadLink(RuleBasedStateMachine):
         if self.grammar is not None:
             chosen["grammar"] = self.grammar
             chosen["stop"] = ()
-            chosen["worker_ends"] = None if chosen["worker_ends"] is None else frozenset([UNUSED])
+            chosen["worker_ends"] = None if chosen.get("worker_ends") is None else frozenset([UNUSED])
         self.chosen = chosen
         self.circle = Circle(**chosen, connecting_since=connecting_since, reads_ahead=reads_ahead)
 

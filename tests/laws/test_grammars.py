@@ -1,5 +1,6 @@
 """With a grammar: the masked target's law, the same text under any fault, and forced tokens for free."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -7,9 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloud_worker.session.admission import Target
+from cloud_worker.session.judging import judge
+from cloud_worker.session.session import CloudSession
 from cloud_worker.session.verification import accept_probability, residual, target_choice, verify_token
-from common.protocol.grammar import Grammar
-from common.protocol.messages import Draft, DraftToken
+from common.grammar.errors import UnusableGrammarError
+from common.protocol.grammar import AnswerGrammar, Grammar, KnownGrammar
+from common.protocol.messages import Draft, DraftToken, Reason, Refusal
 from common.sampling.distribution import Sampling, softmax, warp
 from common.sampling.mask import Mask, forbid, num_words, unpack
 from edge_agent.policy.policy import Policy
@@ -18,8 +23,8 @@ from edge_agent.policy.uncertainty import ESTIMATORS
 from edge_agent.session.transcript import Fate
 from tests.laws.test_bad_link import ALL_CHECKS, BadLink, undisturbed
 from tests.support.circle import PROMPT, Circle
-from tests.support.fakes import VOCAB_SIZE, FakeModel
-from tests.support.narrowing import present
+from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel
+from tests.support.narrowing import expect, present
 from tests.support.toy_grammar import CONSTANT, END, LISTS, TOKENS, UNUSED, masks
 from tests.support.toy_grammar import given as opened
 
@@ -56,7 +61,7 @@ def output_law(draft_probs: np.ndarray, accept: np.ndarray, rest: np.ndarray) ->
     st.sampled_from([256, 65536]),
     samplings,
 )
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_summed_over_tokens_the_law_is_the_masked_targets_at_any_truncation(
     seed: int, size: int, scheme: str, k: int, total: int, sampling: Sampling
 ) -> None:
@@ -216,6 +221,7 @@ def exact_law(tokens: tuple[int, ...]) -> np.ndarray:
     return warp(forbid(FakeModel(0).logits(text), present(rules.mask(text, len(text)))), Sampling())
 
 
+@pytest.mark.slow
 def test_lossless_sampling_has_the_masked_targets_law_over_three_positions() -> None:
     counts: dict[tuple[int, ...], int] = {}
     for seed in range(3000):
@@ -275,10 +281,87 @@ def test_risk_is_measured_over_skipped_tokens_and_never_over_forced_ones() -> No
 # -- refusals and faults -------------------------------------------------------------------------------
 
 
+def refusal_of(circle: Circle, grammar: AnswerGrammar | KnownGrammar) -> Refusal:
+    """What a worker answers to the first opening of a device, with this grammar in place of its own."""
+    while not circle.to_workers:
+        circle.draft()
+    draft = expect(Draft, circle.to_workers[0].message)
+    worker = circle.workers["w0"]
+    assert worker.receive(replace(draft, opening=replace(present(draft.opening), grammar=grammar))) == []
+    return expect(Refusal, worker.next_job()[1][0])
+
+
 def test_a_worker_with_another_engine_refuses_in_one_line_that_names_both() -> None:
+    own = opened(LISTS, len(PROMPT), frozenset([END]))
+    refusal = refusal_of(Circle(grammar=LISTS), replace(own, engine="llguidance 0.1.0 00000000"))
+    assert refusal.reason is Reason.BAD_REQUEST
+    for part in (own.engine, "llguidance 0.1.0 00000000", "; use the same version of llguidance"):
+        assert part in refusal.detail
+
+
+def test_a_worker_refuses_a_grammar_that_does_not_compile() -> None:
+    own = opened(Grammar.regex("[a-"), len(PROMPT), frozenset([END]))
+    refusal = refusal_of(Circle(grammar=LISTS), own)
+    assert (refusal.reason, "cannot be used" in refusal.detail) == (Reason.BAD_REQUEST, True)
+
+
+def test_a_worker_without_an_engine_refuses_and_never_ignores_a_grammar() -> None:
     circle = Circle(grammar=LISTS)
-    circle.settle()
-    assert circle.edge.failure is None
+    circle.workers["w0"] = CloudSession(Target("w0", TOKENIZER, VOCAB_SIZE, max_tokens=512))
+    refusal = refusal_of(circle, opened(LISTS, len(PROMPT), frozenset([END])))
+    assert (refusal.reason, "cannot constrain" in refusal.detail) == (Reason.BAD_REQUEST, True)
+
+
+def test_a_worker_that_does_not_hold_a_known_grammar_gets_its_source_and_the_text_is_the_same() -> None:
+    fresh = Grammar.lark(LISTS.source + "\n// another text of the same grammar")
+    circle = Circle(grammar=fresh, knows_grammar=True)
+    sizes: list[type] = []
+    for _ in range(1000):
+        if circle.edge.finished:
+            break
+        circle.draft()
+        for one in circle.to_workers:
+            draft = one.message
+            if isinstance(draft, Draft) and draft.opening is not None:
+                sizes.append(type(draft.opening.grammar))
+        circle.exchange()
+    assert sizes == [KnownGrammar, AnswerGrammar]
+    assert circle.text == list(undisturbed(grammar=LISTS))
+    again = Circle(grammar=fresh, knows_grammar=True, seed=2)
+    again.settle()
+    assert again.edge.tally.num_resent == 0
+
+
+def test_a_context_that_breaks_its_grammar_is_refused_and_ends_no_other_session() -> None:
+    circle = Circle(grammar=LISTS, scheme="coupled")
+    while not circle.to_workers:
+        circle.draft()
+    draft = expect(Draft, circle.to_workers[0].message)
+    wrong = replace(draft, context=(*draft.context, UNUSED), block=(DraftToken(0),))
+    assert circle.workers["w0"].receive(wrong) == []
+    job = present(circle.workers["w0"].next_job()[0])
+    with pytest.raises(UnusableGrammarError, match="breaks its grammar"):
+        judge(job, FakeModel(0).rows(job.tokens, job.num_rows))
+
+
+@given(seed=st.integers(0, 200))
+@settings(max_examples=20)
+def test_a_forbidden_draft_token_is_rejected_where_it_stands(seed: int) -> None:
+    circle = Circle(grammar=LISTS, scheme="coupled", seed=seed)
+    while not circle.to_workers:
+        circle.draft()
+    draft = expect(Draft, circle.to_workers[0].message)
+    wrong = replace(draft, block=(*draft.block, DraftToken(UNUSED), DraftToken(UNUSED)))
+    worker = circle.workers["w0"]
+    assert worker.receive(wrong) == []
+    job = present(worker.next_job()[0])
+    rows = FakeModel(0).rows(job.tokens, job.num_rows)
+    verdict = judge(job, rows)[0].verdict
+    assert verdict.num_accepted <= len(draft.block)
+    assert verdict.token != UNUSED
+    masked = present(job.row_masks())
+    assert (masked[-1] == 0xFFFFFFFF).all()
+    assert not unpack(masked[len(draft.block)], VOCAB_SIZE)[UNUSED]
 
 
 class BadLinkWithGrammar(BadLink):

@@ -78,6 +78,7 @@ class Circle:
     to_workers: list[Outgoing] = field(default_factory=list)
     to_device: list[ToDevice] = field(default_factory=list)
     now: float = 0.0
+    knows_grammar: bool = False
     most_forced: int = 64  # tokens at once
     num_passes: int = 0  # of the draft model
 
@@ -105,6 +106,7 @@ class Circle:
                 stop_ids=self.stop_ids,
                 max_tokens=self.max_tokens,
                 max_positions=self.max_positions,
+                knows_grammar=self.knows_grammar,
                 drafts=scheme.drafts,
                 asks_first=scheme.asks_first,
                 wants_bonus=self.window == 1 and scheme.holds and exact_choice,

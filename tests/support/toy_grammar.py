@@ -6,6 +6,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from cloud_worker.grammars import WorkerGrammars
 from common.grammar.answer import AnswerMasks
+from common.grammar.engine import GrammarEngine
 from common.protocol.grammar import AnswerGrammar, Grammar
 
 TOKENS = ("a", "b", "c", "ab", "bc", "ca", "[", "]", ",", "abc", "x", "<end>")
@@ -28,8 +29,13 @@ def make_tokenizer() -> Tokenizer:
 
 @cache
 def toy_grammars() -> WorkerGrammars:
-    """What compiles them at a worker."""
+    """What compiles them at all workers."""
     return WorkerGrammars(make_tokenizer)
+
+
+@cache
+def _at_the_device() -> GrammarEngine:
+    return GrammarEngine(make_tokenizer)
 
 
 def given(grammar: Grammar, num_prompt: int, end_ids: frozenset[int]) -> AnswerGrammar:
@@ -39,6 +45,5 @@ def given(grammar: Grammar, num_prompt: int, end_ids: frozenset[int]) -> AnswerG
 
 def masks(grammar: AnswerGrammar) -> AnswerMasks:
     """What forbids tokens at the device."""
-    found = toy_grammars().masks(grammar, frozenset())
-    assert isinstance(found, AnswerMasks)
-    return found
+    matcher = _at_the_device().compile(grammar.grammar)
+    return AnswerMasks(matcher, grammar.num_prompt, grammar.end_ids, closing=grammar.end_ids[0])
