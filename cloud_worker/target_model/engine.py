@@ -24,7 +24,7 @@ TRIAL_ERRORS = (
 )
 
 
-class Engine(Protocol):
+class LogitsEngine(Protocol):
     """Runs the passes of many sessions and keeps their caches."""
 
     @property
@@ -77,7 +77,7 @@ class Trial:
         self._tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
         self.vocab_size = self._sequences[0][1].shape[1]
 
-    def fault(self, engine: Engine) -> str | None:
+    def fault(self, engine: LogitsEngine) -> str | None:
         """Why the engine cannot be used: it raised, or its logits are off; None if it can."""
         try:
             worst = self._worst_error(engine)
@@ -85,7 +85,7 @@ class Trial:
             return f"{type(error).__name__}: {error}"
         return f"logits are off by {worst:.1%}" if not worst <= self._tolerance else None
 
-    def _worst_error(self, engine: Engine) -> float:
+    def _worst_error(self, engine: LogitsEngine) -> float:
         """The largest error relative to the largest logit, over prompts, blocks, rewinds and sharing."""
         errors: list[float] = []
         for ends in ((20, 12), (24, 30), (29, 31), (40, 27), (33, 40)):

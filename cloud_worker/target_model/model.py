@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.target_model import varlen
 from cloud_worker.target_model.arrays import FloatRows
-from cloud_worker.target_model.engine import TRIAL_ERRORS, Engine, Trial
+from cloud_worker.target_model.engine import TRIAL_ERRORS, LogitsEngine, Trial
 from cloud_worker.target_model.errors import TargetModelError
 from cloud_worker.target_model.layers import LayerShape, layer_shapes
 from cloud_worker.target_model.loading import Loaded, load
@@ -112,7 +112,7 @@ class TargetModel:
             raise ValueError(f"a token id is outside 0 .. {self.vocab_size - 1}")
 
 
-def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[Engine, int, int]:
+def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[LogitsEngine, int, int]:
     """The first engine that passes the trial, the width of its logits, and the cache size in tokens."""
     model = loaded.model
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
