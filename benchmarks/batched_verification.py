@@ -67,7 +67,7 @@ class Sessions:
 def seconds(engine: LogitsEngine, passes: list[Pass], clock: Callable[[], float]) -> float:
     """Return how long an engine takes for one batch."""
     start = clock()
-    engine.logits(passes)
+    engine.rows(passes)
     return clock() - start
 
 
@@ -76,7 +76,7 @@ def compare(
 ) -> dict[str, list[float]]:
     """Return the seconds of every run by engine; the engines take turns."""
     for engine in engines.values():
-        engine.logits(sessions.passes())
+        engine.rows(sessions.passes())
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(num_runs):
         passes = sessions.passes()
