@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from cloud_worker.target_model.judge.table import to_device
+from cloud_worker.target_model.arrays import to_device
 from common.sampling.distribution import Sampling
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from cloud_worker.session.judging import Asked, Question
+from cloud_worker.target_model.arrays import to_device
 from common.protocol.messages import Opening
 from common.sampling.distribution import Lattice, TopK
 from common.sampling.randomness import Purpose, uniform
@@ -129,10 +130,3 @@ def _on_device(
     asked = [ask.question.asked for ask in asks]
     has_min_p = any(ask.opening.sampling.min_p > 0.0 for ask in asks)
     return Table(columns, entries, weights, asked, vocab_size, has_unlimited, has_min_p)
-
-
-def to_device(host: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A copy on the device that the host does not wait for; on the CPU, the tensor itself."""
-    if device.type != "cuda":
-        return host.to(device)
-    return host.pin_memory().to(device, non_blocking=True)
