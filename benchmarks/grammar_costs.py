@@ -6,15 +6,15 @@ For each draft model: loading the engine, compiling each schema, then tokens of 
 Per token, one after the other: a run of the draft model, the mask (following the text and asking what may
 follow), and forbidding the rest in its logits. "forced" is the share of tokens that are the only ones
 allowed, which need no run. For each target model: `--sessions` sessions with a block of `--new` tokens per
-pass, with a grammar and without, in turn. The blocks are what the target samples itself, so all of them are
-accepted. Printed are medians, and of the passes the median ratio of neighbours: below 1, grammars cost
-throughput.
+pass (`TargetModel.verify`), with a grammar and without, in turn. The blocks are what the target samples
+itself, so all of them are accepted. Printed are medians, and the median ratio of neighbours: below 1,
+grammars cost throughput.
 """
 
 import resource
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from cloud_worker.passes.forward_pass import Pass
+from cloud_worker.scheduling.batch import Batch
+from cloud_worker.scheduling.fair_queue import SessionKey
+from cloud_worker.scheduling.task import Task
 from cloud_worker.session.job import Job
 from cloud_worker.session.judging import judge
+from cloud_worker.session.session import CloudSession, Target
 from cloud_worker.target_model import TargetModel
 from common.grammar.answer import AnswerMasks
 from common.grammar.engine import GrammarEngine
@@ -80,7 +84,7 @@ def main() -> None:
     parser.add_argument("--target", type=str, nargs="*", default=["demo"])
     parser.add_argument("--sessions", type=int, default=16)
     parser.add_argument("--new", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=8)
     flags = parser.parse_args()
     for folder in flags.draft:
         _device(folder)
@@ -151,7 +155,7 @@ class Session:
         rng = np.random.default_rng(number)
         self.opening = Opening(bytes(8), size, Sampling(0.7), seed=number)
         self.tokens = rng.integers(5, size // 2, 150 + number).tolist()
-        self.key = (number, grammar is not None)
+        self.key = SessionKey(f"grammar {grammar is not None}", str(number))
         self.masks = None
         if grammar is not None:
             ends = sorted(model.eos_ids) or [0]
@@ -188,32 +192,36 @@ def _worker(name: str, num_sessions: int, length: int, num_rounds: int) -> None:
     for sessions in kinds.values():
         for session in sessions:
             session.write(length * (num_rounds + 1))
-    seconds: dict[Grammar | None, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    seconds: dict[Grammar | None, list[float]] = {kind: [] for kind in kinds}
     rounds = {
         kind: zip(*(one.jobs(length, num_rounds + 1) for one in sessions), strict=True)
         for kind, sessions in kinds.items()
     }
     for _ in range(num_rounds + 1):
         for kind in kinds:
-            jobs = next(rounds[kind])
+            batch = _batch(next(rounds[kind]), has_grammar=kind is not None)
             began = time.perf_counter()
-            rows = model.logits(
-                [Pass((i, kind is not None), job.tokens, job.num_rows) for i, job in enumerate(jobs)]
-            )
-            ran = time.perf_counter()
-            verdicts = [judge(job, row)[0].verdict for job, row in zip(jobs, rows, strict=True)]
-            seconds[kind].append((ran - began, time.perf_counter() - ran))
-            assert all(verdict.num_accepted == length for verdict in verdicts)
+            verified = model.verify(batch)
+            seconds[kind].append(time.perf_counter() - began)
+            for part in verified.parts:
+                assert isinstance(part.outcome, list)
+                assert part.outcome[0].verdict.num_accepted == length
     plain, masked = (seconds[kind][1:] for kind in (None, grammar))  # the first of each reads the prompts
-    ratios = [sum(one) / sum(other) for one, other in zip(plain, masked, strict=True)]
+    ratio = statistics.median(one / other for one, other in zip(plain, masked, strict=True))
     print(
-        f"\n{Path(name).name}, {num_sessions} sessions, {length} tokens per block, milliseconds per pass: "
-        f"forward {1000 * statistics.median(one for one, _ in plain):.1f} and "
-        f"{1000 * statistics.median(one for one, _ in masked):.1f}, judging without grammars "
-        f"{1000 * statistics.median(one for _, one in plain):.2f}, with grammars "
-        f"{1000 * statistics.median(one for _, one in masked):.2f}; "
-        f"throughput with grammars {statistics.median(ratios):.1%} of that without"
+        f"\n{Path(name).name}, {num_sessions} sessions, {length} tokens per block: "
+        f"{1000 * statistics.median(plain):.1f} ms per pass without grammars, "
+        f"{1000 * statistics.median(masked):.1f} ms with; throughput {ratio:.1%}"
     )
+
+
+def _batch(jobs: Sequence[Job], *, has_grammar: bool) -> Batch:
+    """One batch of jobs, each of a session of its own."""
+    target = Target("w", b"", jobs[0].opening.vocab_size, 1 << 20)
+    keys = [SessionKey(f"grammar {has_grammar}", str(number)) for number in range(len(jobs))]
+    tasks = [Task(key, CloudSession(target), job) for key, job in zip(keys, jobs, strict=True)]
+    passes = [Pass(key, job.tokens, job.num_rows) for key, job in zip(keys, jobs, strict=True)]
+    return Batch(tasks, passes, passes, [one.num_rows for one in passes])
 
 
 def _resident() -> float:
