@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from edge_agent.http.access.guard import ANY
 from edge_agent.http.api_errors import ApiError
-from edge_agent.http.guard import ANY
-from edge_agent.http.ollama_pages import RUNNING
+from edge_agent.http.ollama.pages import RUNNING
 from edge_agent.http.site import Site
 
 TYPES = {

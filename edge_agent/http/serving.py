@@ -10,11 +10,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from common.process.hosts import is_loopback
 from edge_agent.config import AgentConfig
-from edge_agent.http import ollama_pages, openai_pages, page, status_pages
-from edge_agent.http.guard import Guard
-from edge_agent.http.keys import key_of
-from edge_agent.http.listening import bound, listening
+from edge_agent.http import page, status_pages
+from edge_agent.http.access.guard import Guard
+from edge_agent.http.access.keys import key_of
+from edge_agent.http.ollama import pages as ollama
+from edge_agent.http.openai import pages as openai
 from edge_agent.http.pool import Pool
+from edge_agent.http.server.listening import bound, listening
 from edge_agent.http.site import Site
 
 
@@ -43,8 +45,8 @@ async def serving(
     site = Site(guard, is_private=key is not None or is_loopback(config.http_host), pool=pool)
     site.route(
         [
-            *openai_pages.routes(site),
-            *ollama_pages.routes(site),
+            *openai.routes(site),
+            *ollama.routes(site),
             *status_pages.routes(site),
             *page.routes(site, ollama_port=config.ollama_port),
         ]

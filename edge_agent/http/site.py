@@ -12,11 +12,11 @@ from starlette.routing import BaseRoute, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from edge_agent.errors import AgentError
+from edge_agent.http.access.guard import Guard
+from edge_agent.http.answers.replies import error_response, log_bug
 from edge_agent.http.api_errors import ApiError, bug, loading, of_error
-from edge_agent.http.bodies import Bodies, ClientGoneError
-from edge_agent.http.guard import Guard
 from edge_agent.http.pool import Pool
-from edge_agent.http.replies import error_response, log_bug
+from edge_agent.http.server.bodies import Bodies, ClientGoneError
 from edge_agent.service.service import Service
 
 _SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]

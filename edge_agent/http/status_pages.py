@@ -9,10 +9,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from edge_agent.http.answers.forms import as_json
+from edge_agent.http.answers.replies import json_response, unless_left
 from edge_agent.http.api_errors import ApiError
-from edge_agent.http.fields import Fields, parse_object
-from edge_agent.http.forms import as_json
-from edge_agent.http.replies import json_response, unless_left
+from edge_agent.http.requests.fields import Fields, parse_object
 from edge_agent.http.site import Site
 from edge_agent.service.facts import stats, status
 from edge_agent.service.notices import Notice

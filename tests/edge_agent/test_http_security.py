@@ -16,11 +16,12 @@ import pytest
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.errors import ConfigError, ServingError
-from edge_agent.http import bodies, connection, status_pages
+from edge_agent.http import status_pages
+from edge_agent.http.access.guard import Guard
+from edge_agent.http.access.keys import key_of
 from edge_agent.http.api_errors import ApiError
-from edge_agent.http.guard import Guard
-from edge_agent.http.keys import key_of
-from edge_agent.http.listening import bound
+from edge_agent.http.server import bodies, connection
+from edge_agent.http.server.listening import bound
 from edge_agent.http.serving import serving
 from edge_agent.service.service import Service
 

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from edge_agent.errors import AgentError
+from edge_agent.http.answers.forms import Form, as_json
 from edge_agent.http.api_errors import ApiError, of_error, of_failure
-from edge_agent.http.forms import Form, as_json
 from edge_agent.service.answer import Answer
 from edge_agent.service.service import Service
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from edge_agent.generation.events import Emitted, Token
+from edge_agent.http.answers.forms import as_json, finish_reason, timings
 from edge_agent.http.api_errors import ApiError
-from edge_agent.http.asked import Asked
-from edge_agent.http.forms import as_json, finish_reason, timings
+from edge_agent.http.requests.asked import Asked
 from edge_agent.service.answer import Answer
 from edge_agent.service.facts import report_fields
 

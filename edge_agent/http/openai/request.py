@@ -6,20 +6,15 @@ Law: a field that would change the answer and cannot be honoured is refused; one
 from collections.abc import Callable
 from typing import Any
 
-from common.sampling.randomness import MAX_SEED
 from edge_agent.config import MAX_TOKENS
 from edge_agent.http.api_errors import ApiError, invalid
-from edge_agent.http.asked import Asked
-from edge_agent.http.fields import Fields, Json
-from edge_agent.http.messages import messages_of
-from edge_agent.http.names import Chosen, choose
-from edge_agent.options import Options
-
-MAX_STOPS = 16
-MAX_STOP_CHARACTERS = 256
-LEAST_TOP_P = 1e-6
-
-_OWN = ("scheme", "risk", "threshold", "on_cloud_loss", "tentative")
+from edge_agent.http.openai.formats import format_of
+from edge_agent.http.requests.asked import Asked
+from edge_agent.http.requests.fields import Fields
+from edge_agent.http.requests.messages import messages_of
+from edge_agent.http.requests.names import choose
+from edge_agent.http.requests.options import own_options, sampling_of
+from edge_agent.json_fields import Json
 
 
 def chat(body: Json, served: str) -> Asked:
@@ -44,51 +39,6 @@ def completion(body: Json, served: str) -> Asked:
     return asked
 
 
-def own_options(fields: Fields, chosen: Chosen) -> Options:
-    """What only this system has, under `hybrid_lm`; `chosen` may bring a scheme."""
-    own = fields.inner("hybrid_lm")
-    if unknown := own.names() - set(_OWN):
-        name = sorted(unknown)[0][:40]
-        raise invalid(f"`hybrid_lm` has no {name!r}: it has {', '.join(_OWN)}", f"hybrid_lm.{name}")
-    scheme = own.text("scheme", most=40)
-    if scheme is not None and chosen.scheme not in (None, scheme):
-        raise invalid("`model` and `hybrid_lm.scheme` name different schemes: leave one out", "model")
-    return {
-        "scheme": scheme or chosen.scheme,
-        "risk": own.number("risk"),
-        "threshold": own.number("threshold"),
-        "on_cloud_loss": own.text("on_cloud_loss", most=40),
-    }
-
-
-def sampling_of(fields: Fields) -> Options:
-    """The fields that clients of every API have for sampling and the end of the answer."""
-    options: Options = {
-        "temperature": fields.number("temperature"),
-        "top_p": _top_p(fields.number("top_p")),
-        "top_k": _off(fields.whole("top_k")),
-        "min_p": fields.number("min_p"),
-        "presence_penalty": fields.number("presence_penalty"),
-        "frequency_penalty": fields.number("frequency_penalty"),
-        "seed": _seed(fields),
-        "stop": stops_of(fields),
-    }
-    return options
-
-
-def stops_of(fields: Fields) -> list[str] | None:
-    """The field `stop`: a text or a list of texts."""
-    found: Any = fields.found.get("stop")
-    if found is None:
-        return None
-    stops: list[Any] = [found] if isinstance(found, str) else found if isinstance(found, list) else [None]
-    if not all(isinstance(one, str) for one in stops):
-        raise fields.wrong("stop", "a text or a list of texts")
-    if len(stops) > MAX_STOPS or any(len(one) > MAX_STOP_CHARACTERS for one in stops):
-        raise fields.wrong("stop", f"at most {MAX_STOPS} texts of at most {MAX_STOP_CHARACTERS} characters")
-    return [one for one in stops if one]
-
-
 def _asked(fields: Fields, prompt: Any, served: str) -> Asked:
     chosen = choose(fields.text("model", most=200), served)
     options = sampling_of(fields)
@@ -97,6 +47,7 @@ def _asked(fields: Fields, prompt: Any, served: str) -> Asked:
     variables = fields.inner("chat_template_kwargs").found
     if variables:
         options["template_vars"] = variables
+    field, options["grammar"] = format_of(fields)
     return Asked(
         prompt,
         chosen.name,
@@ -104,6 +55,7 @@ def _asked(fields: Fields, prompt: Any, served: str) -> Asked:
         streams=fields.flag("stream"),
         includes_usage=fields.inner("stream_options").flag("include_usage"),
         shows_tentative=fields.inner("hybrid_lm").flag("tentative"),
+        format_field=field,
     )
 
 
@@ -125,24 +77,6 @@ def _either(fields: Fields, *names: str) -> float | None:
     return next((one for one in map(fields.number, names) if one is not None), None)
 
 
-def _top_p(value: float | None) -> float | None:
-    return LEAST_TOP_P if value == 0 else value
-
-
-def _off(top_k: int | None) -> int | None:
-    return 0 if top_k == -1 else top_k
-
-
-def _seed(fields: Fields) -> int | None:
-    """-1, as in llama.cpp, is a random one."""
-    seed = fields.whole("seed")
-    if seed is None or seed == -1:
-        return None
-    if not 0 <= seed <= MAX_SEED:
-        raise fields.wrong("seed", f"a whole number from 0 to {MAX_SEED}")
-    return seed
-
-
 def _check_tools(fields: Fields) -> None:
     """Tools may be offered; the answer is text all the same, which `auto` and `none` allow."""
     fields.objects("tools")
@@ -160,17 +94,15 @@ def _refuse(fields: Fields, refused: dict[str, Callable[[Any], bool]]) -> None:
 
 
 def _unsupported(name: str) -> ApiError:
-    return invalid(f"`{name}` is not supported: leave it out", name, "unsupported_parameter")
+    advice = "use `response_format`, `grammar` or `regex`" if name in _OF_VLLM else "leave it out"
+    return invalid(f"`{name}` is not supported: {advice}", name, "unsupported_parameter")
 
 
 def _is_empty(value: Any) -> bool:
     return value in (False, 0, "", [], {})
 
 
-def _is_text_only(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("type") == "text"
-
-
+_OF_VLLM = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
 _REFUSED: dict[str, Callable[[Any], bool]] = {
     "n": lambda value: value == 1,
     "logit_bias": _is_empty,
@@ -178,11 +110,9 @@ _REFUSED: dict[str, Callable[[Any], bool]] = {
     "top_logprobs": _is_empty,
     "audio": _is_empty,
     "modalities": lambda value: value == ["text"],
-    "response_format": _is_text_only,
     "function_call": lambda value: value in ("auto", "none"),
     "prediction": _is_empty,
-    "grammar": _is_empty,
-    "json_schema": _is_empty,
+    **dict.fromkeys(_OF_VLLM, _is_empty),
 }
 _REFUSED_OF_COMPLETIONS: dict[str, Callable[[Any], bool]] = {
     "best_of": lambda value: value == 1,

@@ -11,13 +11,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from edge_agent.errors import AgentError
-from edge_agent.http import ollama_request
+from edge_agent.http.answers.replies import AnswerResponse, error_response, json_response
 from edge_agent.http.api_errors import ApiError, of_error
-from edge_agent.http.asked import Asked
-from edge_agent.http.fields import Json, parse_object
-from edge_agent.http.ollama_form import OllamaForm, timestamp
-from edge_agent.http.replies import AnswerResponse, error_response, json_response
+from edge_agent.http.ollama.form import OllamaForm, timestamp
+from edge_agent.http.ollama.request import chat, generate, model_of
+from edge_agent.http.requests.asked import Asked
+from edge_agent.http.requests.fields import parse_object
 from edge_agent.http.site import Site
+from edge_agent.json_fields import Json
 from edge_agent.service.service import Service
 
 VERSION = "0.12.0"  # of the API that is spoken: some clients look for a least one
@@ -33,8 +34,8 @@ def routes(site: Site) -> list[BaseRoute]:
     reading: dict[str, Handler] = {"version": _version, "tags": _tags, "ps": _ps}
     asking: dict[str, Handler] = {
         "show": _show,
-        "chat": partial(_complete, ollama_request.chat),
-        "generate": partial(_complete, ollama_request.generate),
+        "chat": partial(_complete, chat),
+        "generate": partial(_complete, generate),
         "pull": _pull,
     }
     refused = ("embed", "embeddings", "create", "copy", "push", "delete")
@@ -74,7 +75,7 @@ async def _ps(site: Site, _request: Request) -> Response:
 
 async def _show(site: Site, request: Request) -> Response:
     service = site.ready()
-    ollama_request.model_of(await _body(site, request), service.config.served_name)
+    model_of(await _body(site, request), service.config.served_name)
     described = _described(service)
     return json_response(
         {
@@ -96,18 +97,19 @@ async def _show(site: Site, request: Request) -> Response:
 
 async def _complete(parse: Parse, site: Site, request: Request) -> Response:
     service = site.ready()
-    body, is_chat = await _body(site, request), parse is ollama_request.chat
+    body, is_chat = await _body(site, request), parse is chat
     asked = parse(body, service.config.served_name)
     if asked is None:
-        named = ollama_request.model_of(body, service.config.served_name)
+        named = model_of(body, service.config.served_name)
         return json_response(OllamaForm(Asked("", named), is_chat=is_chat).loaded())
+    await service.prepare(way="ollama", **asked.options)
     answer = service.ask(asked.prompt, way="ollama", **asked.options)
     return AnswerResponse(service, answer, OllamaForm(asked, is_chat=is_chat), streams=asked.streams)
 
 
 async def _pull(site: Site, request: Request) -> Response:
     """The model that is served is there; no other can be had."""
-    ollama_request.model_of(await _body(site, request), site.ready().config.served_name)
+    model_of(await _body(site, request), site.ready().config.served_name)
     return json_response({"status": "success"})
 
 

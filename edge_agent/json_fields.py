@@ -1,42 +1,29 @@
 """Reads the fields of a JSON object, each with its type. Pure.
 
 Law: what has the wrong type is refused with a message that names the field; what is absent or null is None.
+Each way in makes its own error of the message.
 """
 
-import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Self, TypeAlias, cast
 
-from edge_agent.http.api_errors import ApiError, invalid
-
-Json = Mapping[str, Any]
+Json: TypeAlias = Mapping[str, Any]
 
 
-def parse_object(body: bytes) -> Json:
-    """The JSON object in a body; ApiError when it is none."""
-    try:
-        found: object = json.loads(body or b"null")
-    except (ValueError, RecursionError) as error:
-        raise invalid(f"the body is not valid JSON ({_reason(error)}): send a JSON object") from error
-    if not isinstance(found, dict):
-        raise invalid("the body must be a JSON object")
-    return cast("Json", found)
-
-
-def _reason(error: Exception) -> str:
-    """Without what the client sent."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at character {error.pos}"
-    return "it is nested too deeply" if isinstance(error, RecursionError) else "a number or a byte"
-
-
-class Fields:
+class JsonFields(ABC):
     """The fields of one object; `at` is its name in messages, such as `hybrid_lm.`."""
+
+    QUOTES = "''"  # around a name
 
     def __init__(self, found: Json, at: str = "") -> None:
         self.found = found
         self.at = at
+
+    @abstractmethod
+    def refusal(self, message: str, name: str) -> Exception:
+        """The error for the field `name`, which has the name of the object before it."""
 
     def names(self) -> set[str]:
         """Those that are not null."""
@@ -53,12 +40,16 @@ class Fields:
             raise self.wrong(name, f"a text of at most {most} characters")
         return value
 
-    def flag(self, name: str) -> bool:
-        """True or false; false when absent."""
+    def switch(self, name: str) -> bool | None:
+        """True or false."""
         value = self.found.get(name)
         if value is None or isinstance(value, bool):
-            return bool(value)
+            return value
         raise self.wrong(name, "true or false")
+
+    def flag(self, name: str) -> bool:
+        """True or false; false when absent."""
+        return bool(self.switch(name))
 
     def whole(self, name: str) -> int | None:
         """A whole number; 3.0 is one."""
@@ -96,15 +87,34 @@ class Fields:
             raise self.wrong(name, "a list of objects")
         return cast("list[Json]", entries)
 
-    def inner(self, name: str) -> "Fields":
-        """An object's fields; without any when absent."""
+    def object(self, name: str) -> Json | None:
+        """An object."""
         value = self.found.get(name)
-        if value is None:
-            return Fields({}, f"{self.at}{name}.")
-        if not isinstance(value, dict):
-            raise self.wrong(name, "an object")
-        return Fields(cast("Json", value), f"{self.at}{name}.")
+        if value is None or isinstance(value, dict):
+            return cast("Json | None", value)
+        raise self.wrong(name, "an object")
 
-    def wrong(self, name: str, expected: str) -> ApiError:
-        """The error for a field of the wrong type."""
-        return invalid(f"`{self.at}{name}` must be {expected}", f"{self.at}{name}")
+    def texts(self, name: str, *, most: int, most_characters: int) -> list[str] | None:
+        """A list of texts, or one text."""
+        found: Any = self.found.get(name)
+        if found is None:
+            return None
+        texts: list[Any] = [found] if isinstance(found, str) else found if isinstance(found, list) else [None]
+        if not all(isinstance(one, str) for one in texts):
+            raise self.wrong(name, "a text or a list of texts")
+        if len(texts) > most or any(len(one) > most_characters for one in texts):
+            raise self.wrong(name, f"at most {most} texts of at most {most_characters} characters")
+        return texts
+
+    def inner(self, name: str) -> Self:
+        """An object's fields; without any when absent."""
+        return type(self)(self.object(name) or {}, f"{self.at}{name}.")
+
+    def wrong(self, name: str, expected: str) -> Exception:
+        """The error for a field that must be something else."""
+        return self.refusal(f"{self.quoted(name)} must be {expected}", f"{self.at}{name}")
+
+    def quoted(self, name: str) -> str:
+        """The name of a field in a message."""
+        begin, end = self.QUOTES
+        return f"{begin}{self.at}{name}{end}"

@@ -9,9 +9,9 @@ from typing import Any
 
 from common.process.version import release
 from edge_agent.generation.events import Emitted, Retraction, Tentative, Token
+from edge_agent.http.answers.forms import as_json, finish_reason, timings, usage
 from edge_agent.http.api_errors import ApiError
-from edge_agent.http.asked import Asked
-from edge_agent.http.forms import as_json, finish_reason, timings, usage
+from edge_agent.http.requests.asked import Asked
 from edge_agent.service.answer import Answer
 from edge_agent.service.facts import report_fields, so_far
 

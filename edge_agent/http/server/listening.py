@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from edge_agent.errors import ServingError
-from edge_agent.http.connection import LimitedConnection
-from edge_agent.http.site import Site
+from edge_agent.http.server.connection import LimitedConnection
 
 BACKLOG = 128
 KEEP_ALIVE = 15  # seconds that an idle connection is kept
@@ -43,7 +43,7 @@ def bound(host: str, port: int, setting: str) -> socket.socket:
 
 
 @asynccontextmanager
-async def listening(site: Site, sockets: Sequence[socket.socket]) -> AsyncGenerator[None]:
+async def listening(site: ASGIApp, sockets: Sequence[socket.socket]) -> AsyncGenerator[None]:
     """Serve on the sockets within the block."""
     config = uvicorn.Config(
         site,

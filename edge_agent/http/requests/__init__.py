@@ -1,0 +1,1 @@
+"""What a client asks, as every API of `serve` reads it."""

@@ -1,0 +1,1 @@
+"""The sockets, the connections, and the bodies that come in."""
