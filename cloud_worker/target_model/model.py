@@ -19,6 +19,7 @@ from cloud_worker.target_model.arrays import FloatRows, to_numpy
 from cloud_worker.target_model.clock import Clock
 from cloud_worker.target_model.engine import TRIAL_ERRORS, LogitsEngine, Trial
 from cloud_worker.target_model.errors import TargetModelError
+from cloud_worker.target_model.graphs import Graphs
 from cloud_worker.target_model.judge import Judge
 from cloud_worker.target_model.layers import LayerShape, layer_shapes
 from cloud_worker.target_model.loading import Loaded, load
@@ -67,6 +68,11 @@ class TargetModel:
             torch.set_num_threads(num_threads)
         loaded = load(name, device=device, dtype=dtype, device_map=device_map)
         return cls(loaded, cache_bytes=cache_bytes, chunk_tokens=chunk_tokens)
+
+    @property
+    def graphs(self) -> Graphs | None:
+        """The recorded passes of this model on a GPU; None where none are used."""
+        return self._engine.graphs if isinstance(self._engine, PackedEngine) else None
 
     @property
     def num_sessions(self) -> int:
@@ -173,7 +179,15 @@ def _packed_engine(
     for kernel in kernels:
         engine.kernel = kernel
         if (fault := trial.fault(engine)) is None:
+            if kernel is varlen.attend_varlen and _is_on_one_device(model, shapes):
+                engine.use_graphs()
             return engine
         _log.warning("%s cannot be used for this model: %s", kernel.__name__, fault)
     _log.warning("sessions are verified one after the other, not batched")
     return None
+
+
+def _is_on_one_device(model: PreTrainedModel, shapes: Mapping[int, LayerShape]) -> bool:
+    """Whether one process runs the model on one GPU, as recording its passes requires."""
+    is_split = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not is_split and {shape.device for shape in shapes.values()} == {model.device}

@@ -51,7 +51,7 @@ def gumbel_noise(seeds: torch.Tensor, positions: torch.Tensor, ids: torch.Tensor
     """
     if seeds.device.type == "cpu":
         return _on_host(seeds, positions, ids)
-    words = _words(seeds.device.type)(seeds, positions, ids)
+    words = kernel_words(seeds.device.type)(seeds, positions, ids)
     numbers = ((words >> 12) & ((1 << 52) - 1)).double().add_(0.5).mul_(2.0**-52)
     return numbers.log_().neg_().log_().neg_()
 
@@ -96,7 +96,7 @@ def _signed(word: int) -> int:
 
 
 @cache
-def _words(device: str) -> Words:
+def kernel_words(device: str) -> Words:
     """The fastest way to the words on a kind of device that gives the right ones."""
     if device != "cuda":
         return words_in_torch

@@ -6,6 +6,7 @@ Law: the numbers are those of `common.sampling.distribution.warped` in float64, 
 import torch
 
 from cloud_worker.session.judging import Asked
+from cloud_worker.target_model.arrays import to_device
 from cloud_worker.target_model.judge.coupling import gumbel_noise
 from cloud_worker.target_model.judge.draws import block_sums, draw, padded_width
 from cloud_worker.target_model.judge.table import Table
@@ -23,11 +24,12 @@ def judge_plain(rows: torch.Tensor, largest: torch.Tensor, table: Table) -> torc
     width = padded_width(table.vocab_size)
     weights = scaled(rows, largest, table.column("temperature"), width)
     choosing = table.rows_asked(Asked.CHOICE)
+    index = to_device(torch.tensor(choosing), rows.device) if choosing else None
     exponents = None
-    if choosing:
-        exponents = weights if len(choosing) == len(rows) else weights[choosing]
-        weights = weights.exp() if exponents is weights else weights.exp_()
+    if index is not None and len(choosing) == len(rows):
+        exponents, weights = weights, weights.exp()
     else:
+        exponents = None if index is None else weights.index_select(0, index)
         weights.exp_()
     if table.has_min_p:
         weights.masked_fill_(weights < table.column("min_p"), 0.0)
@@ -38,9 +40,9 @@ def judge_plain(rows: torch.Tensor, largest: torch.Tensor, table: Table) -> torc
         answers = torch.where(
             table["asked"] == Asked.TOKEN.value, _tokens(weights, total, probs, table), probs
         )
-    if exponents is not None:
-        chosen = _choices(exponents, weights, total, table, choosing)
-        answers = answers.index_put((torch.tensor(choosing, device=rows.device),), chosen.double())
+    if exponents is not None and index is not None:
+        chosen = _choices(exponents, weights, total, table, index)
+        answers = answers.index_copy(0, index, chosen.double())
     return answers
 
 
@@ -57,13 +59,12 @@ def _tokens(weights: torch.Tensor, total: torch.Tensor, probs: torch.Tensor, tab
 
 
 def _choices(
-    exponents: torch.Tensor, weights: torch.Tensor, total: torch.Tensor, table: Table, rows: list[int]
+    exponents: torch.Tensor, weights: torch.Tensor, total: torch.Tensor, table: Table, index: torch.Tensor
 ) -> torch.Tensor:
-    """The target's own choices [len(rows)]: argmax(log y + noise), or the only token with mass."""
-    index = torch.tensor(rows, device=weights.device)
-    seeds, positions = table.column("seed")[index], table.column("position")[index]
+    """The target's own choices in some rows: argmax(log y + noise), or the only token with mass."""
+    seeds, positions = (table.column(name).index_select(0, index) for name in ("seed", "position"))
     ids = torch.arange(weights.shape[1], device=weights.device)[None]
-    mine = weights[index]
-    noisy = exponents.masked_fill(mine == 0.0, float("-inf")).add_(gumbel_noise(seeds, positions, ids))
-    is_certain = mine.amax(-1) / total[index] >= 1.0
+    mine = weights.index_select(0, index)
+    noisy = exponents.masked_fill_(mine == 0.0, float("-inf")).add_(gumbel_noise(seeds, positions, ids))
+    is_certain = mine.amax(-1) / total.index_select(0, index) >= 1.0
     return torch.where(is_certain, mine.argmax(-1), noisy.argmax(-1))
