@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from tokenizers import Tokenizer
+
 from cloud_worker.scheduling.batch import Outcome
 from cloud_worker.scheduling.task import Task
 
@@ -76,6 +78,10 @@ class Engine(Protocol):
     @property
     def num_used_pages(self) -> int:
         """How many pages sessions use; a shared page counts once."""
+        ...
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, for grammars; UnusableGrammarError, in one line, if there is none."""
         ...
 
     def cached_tokens(self, session: Hashable, /) -> int:

@@ -97,7 +97,7 @@ class Scheduler:
         session = self._sessions.get(key)
         if session is None:
             answers += self._make_room(key.device, now)
-            session = self._sessions[key] = CloudSession(self._target)
+            session = self._sessions[key] = CloudSession(self._target, key.device)
             self._of_device.setdefault(key.device, {})[key] = session
         self._sessions.move_to_end(key)
         self._used_at[key] = now

@@ -16,8 +16,10 @@ import numpy as np
 
 from cloud_worker.session.job import Job, Row, Rows
 from cloud_worker.session.verification import TargetProbs, Verdict, target_choice, verify_token
+from common.grammar.errors import UnusableGrammarError
 from common.protocol.messages import Draft, DraftToken
 from common.sampling.distribution import encode_probs, fit_vocabulary, warped
+from common.sampling.mask import Mask, forbid
 from common.sampling.penalties import Penalties
 
 
@@ -135,7 +137,28 @@ class Judging:
         opening = self.job.opening
         row = fit_vocabulary(logits, opening.vocab_size)
         check_finite(float(row.max()), position)  # NaN if any entry is
-        return warped(self.penalised(row, position), opening.sampling)
+        return warped(self.allowed(self.penalised(row, position), position), opening.sampling)
+
+    def allowed(self, logits: Row, position: int) -> Row:
+        """The logits without those of the tokens that the grammar forbids."""
+        mask = self.mask(position)
+        if mask is None:
+            return logits
+        allowed = forbid(logits, mask)
+        check_allowed(float(allowed.max()), position)
+        return allowed
+
+    def mask(self, position: int) -> Mask | None:
+        """Which tokens the grammar allows at a position; None without a grammar.
+
+        UnusableGrammarError if the text before it breaks the grammar.
+        """
+        if self.job.masks is None:
+            return None
+        mask = self.job.masks.mask(self.job.tokens, position)
+        if mask is None:
+            raise UnusableGrammarError("the draft's context breaks its grammar")
+        return mask
 
     def penalised(self, logits: Row, position: int) -> Row:
         """The logits [vocab_size] for a position with the penalties of the text before it."""
@@ -178,6 +201,12 @@ def check_finite(largest: float, position: int) -> None:
     """LogitsError unless the largest logit for a position is finite."""
     if not np.isfinite(largest):
         raise LogitsError(f"no finite logits for position {position} (the largest is {largest:g})")
+
+
+def check_allowed(largest: float, position: int) -> None:
+    """LogitsError unless the largest logit of the allowed tokens is finite."""
+    if not np.isfinite(largest):
+        raise LogitsError(f"no finite logits for what the grammar allows at position {position}")
 
 
 def judge(job: Job, rows: Rows) -> list[Judged]:

@@ -45,6 +45,7 @@ class TargetModel:
         self._device = loaded.model.device
         self._judge = Judge()
         self.vocabulary: Mapping[str, int] = loaded.vocabulary
+        self.tokenizer = loaded.tokenizer  # reads it again: only answers with a grammar need it
         self.eos_ids: frozenset[int] = loaded.eos_ids
         self.max_positions: int = min(loaded.max_positions, cache_tokens)
 

@@ -64,6 +64,17 @@ def test_torch_gives_the_verdicts_of_the_reference(device: str, vocab_size: int,
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_a_grammar_forbids_the_same_tokens(device: str) -> None:
+    draw = np.random.default_rng(8)
+    for vocab_size in (97, 2100):
+        for name, sampling in SAMPLINGS.items():
+            made = [random_job(draw, vocab_size, sampling, form, masked=True) for form in FORMS]
+            found = judged([job for job, _ in made], [rows for _, rows in made], device)
+            expected = [reference(job, rows) for job, rows in made]
+            assert [plain(outcome) for outcome in found] == expected, name
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_rows_in_half_precision_are_judged_as_the_same_rows_in_float32(device: str) -> None:
     draw = np.random.default_rng(3)
     for name in ("plain", "qwen", "greedy"):

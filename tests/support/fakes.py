@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from cloud_worker.passes.forward_pass import Pass
+from common.protocol.grammar import AnswerGrammar
 from common.protocol.messages import Opening
 from common.sampling.distribution import Sampling
 
@@ -42,8 +43,16 @@ def opening(
     *,
     sampling: Sampling | None = None,
     num_prompt: int = 0,
+    grammar: AnswerGrammar | None = None,
 ) -> Opening:
-    return Opening(TOKENIZER, vocab_size, sampling or Sampling(temperature), seed, num_prompt=num_prompt)
+    return Opening(
+        TOKENIZER,
+        vocab_size,
+        sampling or Sampling(temperature),
+        seed,
+        num_prompt=num_prompt,
+        grammar=grammar,
+    )
 
 
 class UncachedTarget:

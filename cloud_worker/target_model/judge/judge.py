@@ -21,12 +21,14 @@ from cloud_worker.engines.engine import Part
 from cloud_worker.scheduling.batch import Batch, Outcome
 from cloud_worker.scheduling.retries import Unjudged
 from cloud_worker.scheduling.task import Task
-from cloud_worker.session.judging import Asked, Question, check_finite
+from cloud_worker.session.judging import Asked, Question, check_allowed, check_finite
 from cloud_worker.target_model.judge.filtered import SHORT_HEAD, head_size, judge_filtered
+from cloud_worker.target_model.judge.masks import forbid
 from cloud_worker.target_model.judge.penalties import penalise
 from cloud_worker.target_model.judge.plain import judge_plain
 from cloud_worker.target_model.judge.table import Ask, Table, make_table
 from common.sampling.distribution import Sampling
+from common.sampling.mask import Mask
 
 GREEDY, PLAIN, WHOLE = -1, 0, 1 << 30  # in place of the length of a head
 BLOCK_ROWS = 64  # on a GPU; fewer are filled up
@@ -50,14 +52,17 @@ class _Judged:
     def is_done(self) -> bool:
         return self.error is not None or self.task.judging.is_over
 
-    def take(self, question: Question, found: Found) -> None:
+    def take(self, line: "_Line", found: Found) -> None:
         """Settle a question; whatever is wrong with its row is this task's own fault."""
         if self.error is not None:
             return
         try:
-            check_finite(float(found[LARGEST]), question.position)
-            check_finite(float(found[ALLOWED]), question.position)
-            self.task.judging.settle(question, float(found[ANSWER]))
+            if line.error is not None:
+                raise line.error
+            check_finite(float(found[LARGEST]), line.question.position)
+            check = check_finite if line.mask is None else check_allowed
+            check(float(found[ALLOWED]), line.question.position)
+            self.task.judging.settle(line.question, float(found[ANSWER]))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other tasks have their verdicts
             self.error = error
 
@@ -70,16 +75,25 @@ class _Judged:
         return judging.judged if judging.is_complete else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Line:
-    """A row of a pass with its question."""
+    """A row of a pass with its question, and the tokens that a grammar allows there (None: all)."""
 
     judged: _Judged
     question: Question
+    mask: Mask | None = None
+    error: Exception | None = None  # why there is no mask: it matters only if the row is needed
 
     @property
     def row(self) -> int:
         return self.judged.task.judging.row_of(self.question)
+
+    def find_mask(self) -> None:
+        """Ask the grammar; this may take as long as judging the row."""
+        try:
+            self.mask = self.judged.task.judging.mask(self.question.position)
+        except Exception as error:  # noqa: BLE001 - it is this task's own
+            self.error = error
 
 
 class Judge:
@@ -123,7 +137,7 @@ def _judge_in_turn(lines: Sequence[_Line], kind: int, *, in_torch: bool) -> None
     if not in_torch:
         for line in lines:
             if not line.judged.is_done:
-                line.judged.take(line.question, _reference(line))
+                line.judged.take(line, _reference(line))
         return
     waiting = iter(lines)
     while block := list(_some(waiting)):
@@ -133,7 +147,7 @@ def _judge_in_turn(lines: Sequence[_Line], kind: int, *, in_torch: bool) -> None
         for line, each in zip(block, found, strict=True):
             line.judged.seconds += share
             if not line.judged.is_done:
-                line.judged.take(line.question, each if each[SURE] else _reference(line))
+                line.judged.take(line, each if each[SURE] else _reference(line))
 
 
 def _some(lines: Iterator[_Line]) -> Iterator[_Line]:
@@ -179,7 +193,7 @@ def _judge_all(lines: dict[tuple[int, int], list[_Line]]) -> None:
     for (line, _), each in zip(order, found, strict=True):
         line.judged.seconds += first
         if not line.judged.is_done:
-            line.judged.take(line.question, each)
+            line.judged.take(line, each)
     for place in again:
         order[place][0].judged.seconds += second
 
@@ -209,8 +223,14 @@ def _look(lines: Sequence[_Line], kind: int) -> torch.Tensor:
     vocab_size = openings[0].vocab_size
     rows = _gathered(lines)[:, :vocab_size]
     largest = allowed = rows.amax(-1)  # NaN if any entry is
+    for line in lines:
+        if line.judged.task.job.masks is not None and line.mask is None and line.error is None:
+            line.find_mask()
     if any(opening.sampling.has_penalties for opening in openings):
         rows = _penalised(rows, lines)
+        allowed = rows.amax(-1)
+    if any(line.mask is not None for line in lines):
+        rows = forbid(rows, [line.mask for line in lines])
         allowed = rows.amax(-1)
     is_sure = torch.ones_like(allowed, dtype=torch.bool)
     table = make_table(
