@@ -102,10 +102,12 @@ class PackedEngine:
         """As many passes, in order, as fit the chunk and the pool; the last one perhaps in part."""
         step: list[tuple[_Progress, Piece]] = []
         room = self._chunk_tokens
+        pinned: set[Hashable] = set()
         for each in waiting:
-            piece = self._piece(each, room, pinned={other.one.session for other, _ in step})
+            piece = self._piece(each, room, pinned)
             if piece is not None:
                 step.append((each, piece))
+                pinned.add(each.one.session)
                 room -= len(piece.tokens)
             elif not each.done or room == 0:
                 break

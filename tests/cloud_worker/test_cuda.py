@@ -1,6 +1,7 @@
 """On a GPU: torch's attention, recorded passes, and judging without waiting. Skipped where there is none."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.target_model import TargetModel
 from cloud_worker.target_model.engine import Trial, plain_logits
 from cloud_worker.target_model.graphs import MIN_RECURRENCES
-from cloud_worker.target_model.judge.coupling import kernel_words, words_in_torch
+from cloud_worker.target_model.judge.kernels import kernels
 from cloud_worker.target_model.layers import layer_shapes
 from cloud_worker.target_model.loading import Loaded
 from cloud_worker.target_model.packed_engine import PackedEngine
@@ -32,15 +33,15 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0,
     "max_position_embeddings": 1024,
 }
-CONFIGS: dict[str, PreTrainedConfig] = {
-    "full": LlamaConfig(**SIZES),
-    "window": MistralConfig(**SIZES, sliding_window=19),
+CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
+    "full": lambda: LlamaConfig(**SIZES),
+    "window": lambda: MistralConfig(**SIZES, sliding_window=19),
 }
 
 
 def build(name: str, dtype: torch.dtype) -> PreTrainedModel:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval().requires_grad_(False)
+    model = AutoModelForCausalLM.from_config(CONFIGS[name]()).eval().requires_grad_(False)
     for weights in model.parameters():
         if weights.ndim > 1:
             weights.copy_(torch.randn_like(weights) * 0.15)
@@ -104,8 +105,8 @@ def test_float32_gives_the_logits_of_a_plain_forward_pass(name: str) -> None:
                 assert np.abs(rows - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
-def test_the_noise_comes_from_one_kernel() -> None:
-    assert kernel_words("cuda") is not words_in_torch
+def test_the_kernels_of_the_judge_can_be_made() -> None:
+    assert kernels(torch.device("cuda")) is not None
 
 
 @pytest.mark.parametrize("name", ["plain", "qwen", "greedy", "top_p", "flat"])

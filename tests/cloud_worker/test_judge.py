@@ -7,13 +7,17 @@ import torch
 from cloud_worker.scheduling.batch import Outcome
 from cloud_worker.scheduling.task import Task
 from cloud_worker.session.job import Job, Rows
-from cloud_worker.session.judging import Judging, Question
+from cloud_worker.session.judging import Asked, Judging, Question
 from cloud_worker.target_model.judge import Judge
-from cloud_worker.target_model.judge.coupling import gumbel_noise, words_in_torch
+from cloud_worker.target_model.judge.coupling import gumbel_noise, uniforms
 from cloud_worker.target_model.judge.draws import draw, padded_width
+from cloud_worker.target_model.judge.kernels import words_in_torch
 from cloud_worker.target_model.judge.penalties import penalise
+from cloud_worker.target_model.judge.table import Ask, make_table
+from common.protocol.messages import Opening
+from common.sampling.distribution import Sampling
 from common.sampling.penalties import Penalties
-from common.sampling.randomness import coupling_words
+from common.sampling.randomness import Purpose, coupling_words, uniform
 from common.sampling.randomness import gumbel_noise as reference_noise
 from tests.support.judged_rows import (
     FORMS,
@@ -132,17 +136,32 @@ def test_a_row_that_is_not_finite_is_refused_only_where_it_is_needed(device: str
             assert found == [reference(job, each) for job, each in zip(jobs, rows, strict=True)]
 
 
+SEEDS, POSITIONS = [0, 1, 2**63 + 5, 2**64 - 1], [0, 7, 2**31, 123456]
+
+
 @pytest.mark.parametrize("device", [DEVICES[0], DEVICES[2]])
-def test_the_words_behind_the_noise_are_those_of_numpy(device: str) -> None:
-    seeds = [0, 1, 2**63 + 5, 2**64 - 1]
-    signed = torch.tensor([[seed - 2**64 if seed >> 63 else seed] for seed in seeds], device=device)
-    positions = torch.tensor([[0], [7], [2**31], [123456]], device=device)
-    ids = torch.arange(1001, device=device)[None]
-    words = words_in_torch(signed, positions, ids).cpu().numpy().view(np.uint64)
-    noise = gumbel_noise(signed, positions, ids).cpu().numpy()
-    for row, (seed, position) in enumerate(zip(seeds, positions[:, 0].tolist(), strict=True)):
-        assert (words[row] == coupling_words(seed, position, 1001)).all()
-        np.testing.assert_allclose(noise[row], reference_noise(seed, position, 1001), rtol=1e-13)
+def test_the_random_words_are_those_of_numpy(device: str) -> None:
+    signed = torch.tensor([[seed - 2**64 if seed >> 63 else seed] for seed in SEEDS], device=device)
+    positions, ids = torch.tensor(POSITIONS, device=device)[:, None], torch.arange(1001, device=device)[None]
+    words = words_in_torch(signed, positions, ids, Purpose.COUPLING).cpu().numpy().view(np.uint64)
+    for row, seed, position in zip(words, SEEDS, POSITIONS, strict=True):
+        assert (row == coupling_words(seed, position, 1001)).all()
+
+
+@pytest.mark.parametrize("device", [DEVICES[0], DEVICES[2]])
+def test_the_random_numbers_are_those_of_the_reference(device: str) -> None:
+    openings = [Opening(b"fakefake", 2000, Sampling(), seed) for seed in SEEDS]
+    asks = [
+        Ask(Question(Asked.CHOICE, position), opening)
+        for position, opening in zip(POSITIONS, openings, strict=True)
+    ]
+    table = make_table(asks, 6, torch.device(device))
+    noise = gumbel_noise(table, torch.arange(1001, device=device)[None]).cpu().numpy()
+    for row, seed, position in zip(noise, SEEDS, POSITIONS, strict=False):
+        np.testing.assert_allclose(row, reference_noise(seed, position, 1001), rtol=1e-13)
+    for purpose in (Purpose.ACCEPT, Purpose.RESAMPLE):
+        expected = [uniform(seed, at, purpose) for seed, at in zip(SEEDS, POSITIONS, strict=True)]
+        assert uniforms(table, purpose).tolist()[:4] == expected
 
 
 @pytest.mark.parametrize("device", [DEVICES[0], DEVICES[2]])
@@ -166,7 +185,7 @@ def test_a_draw_never_takes_a_column_without_weight(device: str) -> None:
     weights[0, 2047], weights[0, 2050] = 1e-300, 1.0
     weights[1, 5] = weights[1, 2900] = 0.25
     weights[2, 1024] = 1.0
-    for uniform in (2.0**-53, 0.5 - 1e-16, 0.5, 1 - 2.0**-53):
-        columns, mass = draw(weights, torch.full((3,), uniform, dtype=torch.float64, device=device))
+    for number in (2.0**-53, 0.5 - 1e-16, 0.5, 1 - 2.0**-53):
+        columns, mass = draw(weights, torch.full((3,), number, dtype=torch.float64, device=device))
         assert (weights.gather(1, columns[:, None]) > 0).all()
         assert mass.tolist() == [1.0, 0.5, 1.0]

@@ -201,9 +201,9 @@ def _judge_all(lines: dict[tuple[int, int], list[_Line]]) -> None:
 def _look_at_all(groups: Iterable[tuple[Sequence[_Line], int]]) -> Found:
     """What is found out about all rows [n, 4], in order; the host waits for the device here alone."""
     found = [
-        _look([*block, *[block[-1]] * (BLOCK_ROWS - len(block))], kind)[: len(block)]
+        _look(lines[at : at + BLOCK_ROWS], kind, BLOCK_ROWS)[: len(lines) - at]
         for lines, kind in groups
-        for block in (lines[at : at + BLOCK_ROWS] for at in range(0, len(lines), BLOCK_ROWS))
+        for at in range(0, len(lines), BLOCK_ROWS)
     ]
     return torch.cat(found).cpu().numpy() if found else np.empty((0, 4))
 
@@ -217,11 +217,11 @@ def _kind(sampling: Sampling, vocab_size: int) -> int:
     return PLAIN
 
 
-def _look(lines: Sequence[_Line], kind: int) -> torch.Tensor:
-    """What is found out about rows of one kind, float64 [n, 4]."""
+def _look(lines: Sequence[_Line], kind: int, num_rows: int = 0) -> torch.Tensor:
+    """What is found out about rows of one kind, float64 [n, 4]; filled up to `num_rows`."""
     openings = [line.judged.task.job.opening for line in lines]
     vocab_size = openings[0].vocab_size
-    rows = _gathered(lines)[:, :vocab_size]
+    rows = _gathered(lines, num_rows)[:, :vocab_size]
     largest = allowed = rows.amax(-1)  # NaN if any entry is
     for line in lines:
         if line.judged.task.job.masks is not None and line.mask is None and line.error is None:
@@ -230,13 +230,11 @@ def _look(lines: Sequence[_Line], kind: int) -> torch.Tensor:
         rows = _penalised(rows, lines)
         allowed = rows.amax(-1)
     if any(line.mask is not None for line in lines):
-        rows = forbid(rows, [line.mask for line in lines])
+        rows = forbid(rows, [*(line.mask for line in lines), *[None] * (len(rows) - len(lines))])
         allowed = rows.amax(-1)
     is_sure = torch.ones_like(allowed, dtype=torch.bool)
-    table = make_table(
-        [Ask(line.question, opening, line.row) for line, opening in zip(lines, openings, strict=True)],
-        rows.device,
-    )
+    asks = [Ask(line.question, opening) for line, opening in zip(lines, openings, strict=True)]
+    table = make_table(asks, len(rows), rows.device)
     if kind == GREEDY:
         answers = _greedy(rows, table)
     elif kind == PLAIN:
@@ -253,16 +251,17 @@ def _greedy(rows: torch.Tensor, table: Table) -> torch.Tensor:
     return torch.where(is_prob, (chosen == table["token"]).double(), chosen.double())
 
 
-def _gathered(lines: Sequence[_Line]) -> torch.Tensor:
-    """The rows of the lines, side by side."""
+def _gathered(lines: Sequence[_Line], num_rows: int) -> torch.Tensor:
+    """The rows of the lines, side by side, filled up by repeating the last one."""
     slices: list[torch.Tensor] = []
     begin = 0
     for end in range(1, len(lines) + 1):
         first, last = lines[begin], lines[end - 1]
-        is_last = end == len(lines) or lines[end].judged is not last.judged or lines[end].row != last.row + 1
-        if is_last:
+        if end == len(lines) or lines[end].judged is not last.judged or lines[end].row != last.row + 1:
             slices.append(first.judged.rows[first.row : last.row + 1])
             begin = end
+    if len(lines) < num_rows:
+        slices.append(slices[-1][-1:].expand(num_rows - len(lines), -1))
     return slices[0] if len(slices) == 1 else torch.cat(slices)
 
 
@@ -270,7 +269,7 @@ def _penalised(rows: torch.Tensor, lines: Sequence[_Line]) -> torch.Tensor:
     """A float32 copy of the rows, with the penalties of each one's sequence."""
     rows = rows.to(torch.float32, copy=True)
     if rows.device.type == "cpu":
-        for row, line in zip(rows.numpy(), lines, strict=True):
+        for row, line in zip(rows.numpy(), lines, strict=False):  # the others fill up
             row[:] = line.judged.task.judging.penalised(row, line.question.position)
         return rows
     begin = 0
