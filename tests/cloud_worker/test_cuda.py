@@ -78,8 +78,7 @@ def test_torchs_own_attention_passes_the_trial(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_sizes_that_recur_are_recorded_and_give_the_same_logits(name: str) -> None:
-    model = build(name, torch.bfloat16)
-    graphed = target(model)
+    plainly, graphed = build(name, torch.bfloat16), target(build(name, torch.bfloat16))
     graphs = graphed.graphs
     assert graphs is not None
     reference = {}
@@ -90,18 +89,17 @@ def test_sizes_that_recur_are_recorded_and_give_the_same_logits(name: str) -> No
         assert graphs.fault is None
         assert graphs.num_replays > MIN_RECURRENCES
         for tokens, rows in list(reference.items())[-6:]:
-            expected = plain_logits(model, tokens)[-5:]
+            expected = plain_logits(plainly, tokens)[-5:]
             assert np.abs(rows - expected).max() <= 0.1 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_float32_gives_the_logits_of_a_plain_forward_pass(name: str) -> None:
-    model = build(name, torch.float32)
+    plainly, packed = build(name, torch.float32), target(build(name, torch.float32))
     with torch.inference_mode():
-        packed = target(model)
         for passes in schedule(4, 6):
             for one, rows in zip(passes, packed.logits(passes), strict=True):
-                expected = plain_logits(model, one.tokens)[-5:]
+                expected = plain_logits(plainly, one.tokens)[-5:]
                 assert np.abs(rows - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
