@@ -25,7 +25,7 @@ from cloud_worker.target_model.loading import DTYPES, Loaded, load
 from common.transformers_cache import cache_argument
 from evaluation.help_format import command_parser
 
-WARM_UPS = 6  # a size of pass is recorded as a graph once it has recurred
+WARM_UPS = {"cpu": 1, "cuda": 6}  # a GPU records a size of pass as a graph once it has recurred
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def time_passes(
 ) -> Timed:
     """Return how long one pass with all sessions takes."""
     times: list[tuple[float, float, float, float]] = []
-    for run in range(runs + WARM_UPS):
+    for run in range(runs + WARM_UPS[device]):
         batch = batch_of([one.task(KINDS[kind], vocab_size) for one in made], model)
         synchronise(device)
         issued: list[float] = []
@@ -57,7 +57,7 @@ def time_passes(
         verified = verify(model, batch, issued)
         total = time.perf_counter() - began
         judging = sum(part.judging_seconds for part in verified.parts)
-        if run >= WARM_UPS:
+        if run >= WARM_UPS[device]:
             times.append((total, verified.forward_seconds, judging, issued[0] - began))
     return Timed(*(1000 * statistics.median(column) for column in zip(*times, strict=True)))
 
@@ -94,7 +94,7 @@ def decode_ms(model: PreTrainedModel, num_sessions: int, past: int, runs: int, d
 
 
 def serial_ms(
-    model: TargetModel, made: Sequence[Verification], kind: str, vocab_size: int, runs: int
+    model: TargetModel, made: Sequence[Verification], kind: str, vocab_size: int, runs: int, device: str
 ) -> float:
     """Return how long the sessions take one after the other, in passes of their own."""
 
@@ -102,7 +102,7 @@ def serial_ms(
         for one in made:
             model.verify(batch_of([one.task(KINDS[kind], vocab_size)], model))
 
-    for _ in range(WARM_UPS):
+    for _ in range(WARM_UPS[device]):
         all_of_them()
     return 1000 * statistics.median(_seconds(all_of_them) for _ in range(max(1, runs // 3)))
 
@@ -180,7 +180,7 @@ def main() -> None:
                 f"{timed.issuing:.2f}), {1000 * num_sessions / timed.total:7.1f} verifications/s"
             )
             if not options.no_peers:
-                serial = serial_ms(model, made, kind, vocab_size, options.runs)
+                serial = serial_ms(model, made, kind, vocab_size, options.runs, options.device)
                 decoded = decoding[num_sessions]
                 line += (
                     f"; serial {serial:.1f} ms ({serial / timed.total:.2f}x); "
