@@ -134,9 +134,7 @@ class TargetModel:
     def _check(self, one: Pass) -> None:
         if len(one.tokens) > self.max_positions:
             raise ValueError(f"{len(one.tokens)} tokens exceed the limit of {self.max_positions}")
-        new = one.tokens[
-            len(one.tokens) - self.num_missing(one) :
-        ]
+        new = one.tokens[len(one.tokens) - self.num_missing(one) :]
         if new and (min(new) < 0 or max(new) >= self.vocab_size):
             raise ValueError(f"a token id is outside 0 .. {self.vocab_size - 1}")
 

@@ -1,7 +1,7 @@
 """The verdicts on a pass, from its rows in torch: what each row is asked, and where the answers go.
 
-Law: the answers are those of `session.judging.Judging.answer`, which is the reference; where the probability
-and the random number of a draw lie within about 1e-12 of each other, they may differ. A row's answer does not
+Law: the answers are those of `session.judging.Judging.answer`, which is the reference; they may differ where
+a random number lies within rounding of what it is compared with (docs/method.md, 5). A row's answer does not
 depend on the other rows of the pass (law 3): on a GPU, rows are judged in blocks of one size, and elsewhere
 sums are split in the same way for every block. The host waits for a GPU once per pass.
 
