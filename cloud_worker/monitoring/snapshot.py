@@ -25,8 +25,8 @@ class Snapshot:
     num_pages: int
     uptime: float  # seconds
     pass_seconds: float = 0.0  # how long the forward pass in progress has taken so far
-    engine_fault: str | None = None  # why the target model cannot be used now
     charged_seconds: Mapping[str, float] = field(default_factory=dict)  # to devices, by what they are for
+    engine_fault: str | None = None  # why the target model cannot be used now
 
     @property
     def fault(self) -> str | None:

@@ -138,17 +138,21 @@ class Judging:
         opening = self.job.opening
         row = fit_vocabulary(logits, opening.vocab_size)
         check_finite(float(row.max()), position)  # NaN if any entry is
-        row = self.penalised(row, position)
-        if (mask := self.allowed(position)) is not None:
-            row = forbid(row, mask)
-            check_finite(float(row.max()), position)
-        return warped(row, opening.sampling)
+        return warped(self.allowed(self.penalised(row, position), position), opening.sampling)
 
-    def allowed(self, position: int) -> Mask | None:
-        """The tokens that the grammar allows at a position, given those before it; None without a grammar.
+    def allowed(self, logits: Row, position: int) -> Row:
+        """The logits without those of the tokens that the grammar forbids."""
+        mask = self.mask(position)
+        if mask is None:
+            return logits
+        allowed = forbid(logits, mask)
+        check_allowed(float(allowed.max()), position)
+        return allowed
 
-        UnusableGrammarError where nothing may stand. A draft token that is forbidden is rejected, so only a
-        context that breaks the grammar leads there.
+    def mask(self, position: int) -> Mask | None:
+        """Which tokens the grammar allows at a position; None without a grammar.
+
+        UnusableGrammarError if the text before it breaks the grammar.
         """
         if self.job.masks is None:
             return None
@@ -163,7 +167,7 @@ class Judging:
         """Find what the grammar allows where the next rows are asked; beside the forward pass."""
         for question in self.asked(num_rows):
             try:
-                self.allowed(question.position)
+                self.mask(question.position)
             except Exception:  # noqa: BLE001 - raised again where it matters, as this task's own fault
                 return
 
@@ -208,6 +212,12 @@ def check_finite(largest: float, position: int) -> None:
     """LogitsError unless the largest logit for a position is finite."""
     if not np.isfinite(largest):
         raise LogitsError(f"no finite logits for position {position} (the largest is {largest:g})")
+
+
+def check_allowed(largest: float, position: int) -> None:
+    """LogitsError unless the largest logit of the allowed tokens is finite."""
+    if not np.isfinite(largest):
+        raise LogitsError(f"no finite logits for what the grammar allows at position {position}")
 
 
 def judge(job: Job, rows: Rows) -> list[Judged]:

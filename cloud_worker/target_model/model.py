@@ -20,6 +20,7 @@ from cloud_worker.target_model.arrays import FloatRows, to_numpy
 from cloud_worker.target_model.clock import Clock
 from cloud_worker.target_model.engine import TRIAL_ERRORS, LogitsEngine, Trial
 from cloud_worker.target_model.errors import TargetModelError
+from cloud_worker.target_model.graphs import Graphs
 from cloud_worker.target_model.judge import Judge
 from cloud_worker.target_model.judge.ahead import MaskingAhead
 from cloud_worker.target_model.layers import LayerShape, layer_shapes
@@ -71,6 +72,11 @@ class TargetModel:
             torch.set_num_threads(num_threads)
         loaded = load(name, device=device, dtype=dtype, device_map=device_map)
         return cls(loaded, cache_bytes=cache_bytes, chunk_tokens=chunk_tokens)
+
+    @property
+    def graphs(self) -> Graphs | None:
+        """The recorded passes of this model on a GPU; None where none are used."""
+        return self._engine.graphs if isinstance(self._engine, PackedEngine) else None
 
     @property
     def num_sessions(self) -> int:
@@ -127,7 +133,7 @@ class TargetModel:
             replace(part, judging_seconds=part.judging_seconds + seconds) if seconds else part
             for part, seconds in zip(parts, masked, strict=True)
         ]
-        return Verified(parts, clock.seconds())
+        return clock.measured(parts)
 
     def check(self, passes: Sequence[Pass]) -> None:
         """Raise the ValueError that `logits` would."""
@@ -139,7 +145,8 @@ class TargetModel:
     def _check(self, one: Pass) -> None:
         if len(one.tokens) > self.max_positions:
             raise ValueError(f"{len(one.tokens)} tokens exceed the limit of {self.max_positions}")
-        if min(one.tokens) < 0 or max(one.tokens) >= self.vocab_size:
+        new = one.tokens[len(one.tokens) - self.num_missing(one) :]
+        if new and (min(new) < 0 or max(new) >= self.vocab_size):
             raise ValueError(f"a token id is outside 0 .. {self.vocab_size - 1}")
 
 
@@ -185,7 +192,15 @@ def _packed_engine(
     for kernel in kernels:
         engine.kernel = kernel
         if (fault := trial.fault(engine)) is None:
+            if kernel is varlen.attend_varlen and _is_on_one_device(model, shapes):
+                engine.use_graphs()
             return engine
         _log.warning("%s cannot be used for this model: %s", kernel.__name__, fault)
     _log.warning("sessions are verified one after the other, not batched")
     return None
+
+
+def _is_on_one_device(model: PreTrainedModel, shapes: Mapping[int, LayerShape]) -> bool:
+    """Whether one process runs the model on one GPU, as recording its passes requires."""
+    is_split = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not is_split and {shape.device for shape in shapes.values()} == {model.device}

@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.passes.page_pool import PagePool
 from cloud_worker.target_model.attention import NAME, Kernel, NotPackableError, PackedBatch
+from cloud_worker.target_model.graphs import Graphs
 from cloud_worker.target_model.layers import LayerShape, PagedLayer
-from cloud_worker.target_model.packed_tokens import Piece, order
+from cloud_worker.target_model.packed_tokens import PackedTokens, Piece, order
 
 PAGE_SIZE = 16
 
@@ -50,7 +51,8 @@ class PackedEngine:
         self.kernel = kernel
         num_pages = max_tokens // PAGE_SIZE
         self._pool = PagePool(num_pages, PAGE_SIZE)
-        self._layers = {index: PagedLayer(shape, num_pages, PAGE_SIZE) for index, shape in shapes.items()}
+        self._layers = {index: PagedLayer(shape, num_pages + 1, PAGE_SIZE) for index, shape in shapes.items()}
+        self.graphs: Graphs | None = None
         model.set_attn_implementation(NAME)
 
     @property
@@ -100,10 +102,12 @@ class PackedEngine:
         """As many passes, in order, as fit the chunk and the pool; the last one perhaps in part."""
         step: list[tuple[_Progress, Piece]] = []
         room = self._chunk_tokens
+        pinned: set[Hashable] = set()
         for each in waiting:
-            piece = self._piece(each, room, pinned={other.one.session for other, _ in step})
+            piece = self._piece(each, room, pinned)
             if piece is not None:
                 step.append((each, piece))
+                pinned.add(each.one.session)
                 room -= len(piece.tokens)
             elif not each.done or room == 0:
                 break
@@ -136,8 +140,16 @@ class PackedEngine:
             rows = rows[piece.num_rows :]
 
     def _forward(self, pieces: Sequence[Piece]) -> torch.Tensor:
+        if self.graphs is not None:
+            return self.graphs.run(pieces, lambda: self.run_plainly(pieces))
+        return self.run_plainly(pieces)
+
+    def run_plainly(self, pieces: Sequence[Piece]) -> torch.Tensor:
+        """The logits of the wanted rows, without a graph."""
         packed = PackedBatch(pieces, PAGE_SIZE, self._layers, self.kernel)
-        tokens = packed.tokens_on(self._model.device)
+        return self._run_model(packed.tokens_on(self._model.device), packed)
+
+    def _run_model(self, tokens: PackedTokens, packed: PackedBatch) -> torch.Tensor:
         output = self._model(
             input_ids=tokens.ids,
             position_ids=tokens.positions,
@@ -148,3 +160,12 @@ class PackedEngine:
         if output.logits.shape[1] != len(tokens.wanted):
             raise NotPackableError("a model that cannot select rows of its logits")
         return output.logits[0]
+
+    def forward(self, tokens: PackedTokens) -> torch.Tensor:
+        """The logits of the wanted rows of packed tokens."""
+        return self._run_model(tokens, PackedBatch.made_of(tokens, self._layers, self.kernel))
+
+    def use_graphs(self) -> None:
+        """Record the sizes of passes that recur, from now on; only for a kernel that needs no padding."""
+        spare_slot = self._pool.num_pages * PAGE_SIZE  # of the page beyond those of the pool
+        self.graphs = Graphs(self.forward, PAGE_SIZE, spare_slot)

@@ -110,6 +110,10 @@ class PackedTokens:
             self._spans.append(_spans(self.pieces, self.page_size, self.slots.device))
         return self._spans[0]
 
+    def use(self, spans: Spans) -> None:
+        """Attend by this layout instead."""
+        self._spans[:] = [spans]
+
     def padding(self) -> Padding:
         """The layout for attention with padding; computed when first asked for."""
         if not self._padding:

@@ -1,7 +1,6 @@
 """Random jobs with random logits, to hold two ways of judging together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,10 +12,9 @@ from cloud_worker.scheduling.retries import Unjudged
 from cloud_worker.scheduling.task import Task
 from cloud_worker.session.job import Job, Rows
 from cloud_worker.session.session import CloudSession, Target
-from common.protocol.grammar import AnswerGrammar, Grammar
 from common.protocol.messages import Draft, DraftToken, Opening
 from common.sampling.distribution import Distribution, Lattice, Sampling, TopK, densify, quantise, softmax
-from common.sampling.mask import Mask, num_words, unpack
+from common.sampling.mask import Mask, num_words
 from common.sampling.shares import encode_shares
 
 SAMPLINGS = {
@@ -35,8 +33,29 @@ SAMPLINGS = {
 FORMS = ("lattice", "wide", "dense", "top_k", "coupled")
 
 
+class EveryThird:
+    """Allows a third of the tokens at each position, and knows nothing after a forbidden one."""
+
+    def __init__(self, vocab_size: int, begin: int) -> None:
+        self._vocab_size, self._begin = vocab_size, begin
+
+    def mask(self, tokens: Sequence[int], position: int) -> Mask | None:
+        written = range(self._begin, position)
+        return self._mask(position) if all(tokens[i] % 3 == i % 3 for i in written) else None
+
+    def _mask(self, position: int) -> Mask:
+        allowed = np.arange(32 * num_words(self._vocab_size)) % 3 == position % 3
+        return np.packbits(allowed, bitorder="little").view(np.uint32)
+
+
 def random_job(
-    draw: np.random.Generator, vocab_size: int, sampling: Sampling, form: str, *, length: int = 4
+    draw: np.random.Generator,
+    vocab_size: int,
+    sampling: Sampling,
+    form: str,
+    *,
+    length: int = 4,
+    masked: bool = False,
 ) -> tuple[Job, Rows]:
     """A job with a draft, context probabilities and a bonus token, and logits that are like a model's."""
     scale = draw.choice([1.0, 3.0, 8.0])
@@ -47,7 +66,9 @@ def random_job(
     if draw.random() < 0.5:  # ties, as a model in bfloat16 has many
         rows = torch.from_numpy(rows).bfloat16().float().numpy()
     block: list[DraftToken] = []
-    for row in rows[num_probs : num_probs + length]:
+    for position, row in enumerate(rows[num_probs : num_probs + length], len(context)):
+        if masked and draw.random() < 0.8:
+            row[np.arange(vocab_size) % 3 == position % 3] += 5 * scale
         own = row + draw.normal(size=vocab_size).astype(np.float32) * draw.choice([0.1, 1.0])
         block.append(_draft_token(draw, softmax(own, max(0.5, sampling.temperature)), form))
     opening = Opening(
@@ -55,36 +76,8 @@ def random_job(
     )
     drafts = (Draft(0, 0, 0, tuple(context), tuple(block), 1, num_probs, opening=opening),)
     tokens = (*context, *(each.token for each in block))
-    return Job(opening, drafts, tokens, num_rows), rows
-
-
-class RandomMasks:
-    """A `Constraint` that allows a random part of the vocabulary at each position, from `start` on."""
-
-    def __init__(self, vocab_size: int, start: int, share: float) -> None:
-        self._vocab_size, self._start, self._share = vocab_size, start, share
-
-    def mask(self, tokens: Sequence[int], position: int) -> Mask | None:
-        for place in range(self._start, position):
-            if not unpack(self._at(tokens, place), self._vocab_size)[tokens[place]]:
-                return None
-        return self._at(tokens, position)
-
-    def _at(self, tokens: Sequence[int], position: int) -> Mask:
-        draw = np.random.default_rng([position, *tokens[max(0, position - 2) : position]])
-        bits = draw.random(self._vocab_size) < self._share
-        bits[draw.integers(self._vocab_size)] = True
-        padded = np.pad(bits, (0, num_words(self._vocab_size) * 32 - self._vocab_size))
-        return np.packbits(padded, bitorder="little").view(np.uint32)
-
-
-def with_masks(job: Job, share: float) -> Job:
-    """The job with a grammar that begins behind its context."""
-    start, size = len(job.drafts[0].context), job.opening.vocab_size
-    grammar = AnswerGrammar(Grammar.regex("made up"), "random", start, (0,))
-    opening = replace(job.opening, grammar=grammar)
-    drafts = (replace(job.drafts[0], opening=opening),)
-    return replace(job, opening=opening, drafts=drafts, masks=RandomMasks(size, start, share))
+    masks = EveryThird(vocab_size, len(context)) if masked else None
+    return Job(opening, drafts, tokens, num_rows, masks), rows
 
 
 def _draft_token(draw: np.random.Generator, probs: np.ndarray, form: str) -> DraftToken:

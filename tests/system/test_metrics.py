@@ -272,6 +272,9 @@ def test_a_model_that_hangs_is_seen() -> None:
     assert not snapshot.hangs
     assert replace(snapshot, pass_seconds=HUNG_PASS + 1).hangs
     assert replace(snapshot, pass_seconds=LONG_PASS).fault is None
+    assert (
+        replace(snapshot, pass_seconds=0.0, engine_fault="the server is away").fault == "the server is away"
+    )
 
 
 async def generate_and_scrape(served: Served, model: str) -> tuple[Samples, Samples]:

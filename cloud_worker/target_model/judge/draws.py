@@ -6,7 +6,7 @@ the blocks: torch splits the sum of a single long row differently from those of 
 
 import torch
 
-COLUMNS = 1024  # in a block
+COLUMNS = 128  # in a block
 
 
 def padded_width(width: int) -> int:

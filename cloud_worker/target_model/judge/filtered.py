@@ -7,10 +7,11 @@ kept ids may reach beyond the selection is reported, never guessed at.
 import torch
 
 from cloud_worker.session.judging import Asked
-from cloud_worker.target_model.judge.coupling import gumbel_noise
+from cloud_worker.target_model.judge.coupling import gumbel_noise, uniforms
 from cloud_worker.target_model.judge.draws import block_sums, draw_short, padded_width
-from cloud_worker.target_model.judge.plain import scaled
+from cloud_worker.target_model.judge.plain import weights_of
 from cloud_worker.target_model.judge.table import Table
+from common.sampling.randomness import Purpose
 
 SHORT_HEAD, LONG_HEAD = 64, 1024  # ids selected: for a small top-k, and for all else
 
@@ -39,14 +40,14 @@ def judge_filtered(
     answers = at_token
     is_drafted = table["asked"] == Asked.TOKEN.value
     if table.rows_asked(Asked.TOKEN):
-        accepts = table["accept"] < (at_token / table["draft_prob"]).clamp(max=1.0)
+        accepts = uniforms(table, Purpose.ACCEPT) < (at_token / table.draft_prob()).clamp(max=1.0)
         excess = (probs - table.draft_probs(padded_width(table.vocab_size)).gather(1, ids)).clamp_(min=0.0)
         has_mass = (excess > 0.0).any(-1, keepdim=True)
-        place, _ = draw_short(torch.where(has_mass, excess, probs), table["resample"])
+        place, _ = draw_short(torch.where(has_mass, excess, probs), uniforms(table, Purpose.RESAMPLE))
         drawn = ids.gather(1, place[:, None])[:, 0]
         answers = torch.where(is_drafted, torch.where(accepts, table["token"], drawn).double(), answers)
     if table.rows_asked(Asked.CHOICE):
-        noise = gumbel_noise(table.column("seed"), table.column("position"), ids)
+        noise = gumbel_noise(table, ids)
         noisy = torch.where(kept, exponents, float("-inf")) + noise
         best = torch.where(probs.amax(-1) >= 1.0, probs.argmax(-1), noisy.argmax(-1))
         chosen = ids.gather(1, best[:, None])[:, 0].double()
@@ -75,7 +76,7 @@ def _kept(
     weights = torch.where(~limited | (ranks < top_k), weights, 0.0)
     totals = weights.sum(-1, keepdim=True)
     if not is_whole and table.has_unlimited:
-        everything = scaled(rows, largest, table.column("temperature"), padded_width(table.vocab_size)).exp_()
+        everything = weights_of(rows, largest, table.column("temperature"), padded_width(table.vocab_size))
         totals = torch.where(limited, totals, block_sums(everything).sum(-1, keepdim=True))
     reached = (weights.cumsum(-1) / totals < top_p).sum(-1, keepdim=True) + 1
     count = torch.where(top_p < 1.0, reached, weights.shape[1])

@@ -1,7 +1,7 @@
 """The verdicts on a pass, from its rows in torch: what each row is asked, and where the answers go.
 
-Law: the answers are those of `session.judging.Judging.answer`, which is the reference; where the probability
-and the random number of a draw lie within about 1e-12 of each other, they may differ. A row's answer does not
+Law: the answers are those of `session.judging.Judging.answer`, which is the reference; they may differ where
+a random number lies within rounding of what it is compared with (docs/method.md, 5). A row's answer does not
 depend on the other rows of the pass (law 3): on a GPU, rows are judged in blocks of one size, and elsewhere
 sums are split in the same way for every block. The host waits for a GPU once per pass.
 
@@ -11,7 +11,6 @@ time, and nothing behind a rejection is computed. Only the selection for a small
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -22,15 +21,14 @@ from cloud_worker.engines.engine import Part
 from cloud_worker.scheduling.batch import Batch, Outcome
 from cloud_worker.scheduling.retries import Unjudged
 from cloud_worker.scheduling.task import Task
-from cloud_worker.session.judging import Asked, Question, check_finite
-from cloud_worker.target_model.arrays import to_device
+from cloud_worker.session.judging import Asked, Question, check_allowed, check_finite
 from cloud_worker.target_model.judge.filtered import SHORT_HEAD, head_size, judge_filtered
+from cloud_worker.target_model.judge.masks import forbid
 from cloud_worker.target_model.judge.penalties import penalise
 from cloud_worker.target_model.judge.plain import judge_plain
 from cloud_worker.target_model.judge.table import Ask, Table, make_table
-from common.grammar.errors import UnusableGrammarError
 from common.sampling.distribution import Sampling
-from common.sampling.mask import WORD_BITS, num_words
+from common.sampling.mask import Mask
 
 GREEDY, PLAIN, WHOLE = -1, 0, 1 << 30  # in place of the length of a head
 BLOCK_ROWS = 64  # on a GPU; fewer are filled up
@@ -54,15 +52,17 @@ class _Judged:
     def is_done(self) -> bool:
         return self.error is not None or self.task.judging.is_over
 
-    def take(self, question: Question, found: Found) -> None:
+    def take(self, line: "_Line", found: Found) -> None:
         """Settle a question; whatever is wrong with its row is this task's own fault."""
         if self.error is not None:
             return
         try:
-            check_finite(float(found[LARGEST]), question.position)
-            self.task.judging.allowed(question.position)  # raises where nothing may stand
-            check_finite(float(found[ALLOWED]), question.position)
-            self.task.judging.settle(question, float(found[ANSWER]))
+            if line.error is not None:
+                raise line.error
+            check_finite(float(found[LARGEST]), line.question.position)
+            check = check_finite if line.mask is None else check_allowed
+            check(float(found[ALLOWED]), line.question.position)
+            self.task.judging.settle(line.question, float(found[ANSWER]))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other tasks have their verdicts
             self.error = error
 
@@ -75,16 +75,25 @@ class _Judged:
         return judging.judged if judging.is_complete else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Line:
-    """A row of a pass with its question."""
+    """A row of a pass with its question, and the tokens that a grammar allows there (None: all)."""
 
     judged: _Judged
     question: Question
+    mask: Mask | None = None
+    error: Exception | None = None  # why there is no mask: it matters only if the row is needed
 
     @property
     def row(self) -> int:
         return self.judged.task.judging.row_of(self.question)
+
+    def find_mask(self) -> None:
+        """Ask the grammar; this may take as long as judging the row."""
+        try:
+            self.mask = self.judged.task.judging.mask(self.question.position)
+        except Exception as error:  # noqa: BLE001 - it is this task's own
+            self.error = error
 
 
 class Judge:
@@ -128,7 +137,7 @@ def _judge_in_turn(lines: Sequence[_Line], kind: int, *, in_torch: bool) -> None
     if not in_torch:
         for line in lines:
             if not line.judged.is_done:
-                line.judged.take(line.question, _reference(line))
+                line.judged.take(line, _reference(line))
         return
     waiting = iter(lines)
     while block := list(_some(waiting)):
@@ -138,7 +147,7 @@ def _judge_in_turn(lines: Sequence[_Line], kind: int, *, in_torch: bool) -> None
         for line, each in zip(block, found, strict=True):
             line.judged.seconds += share
             if not line.judged.is_done:
-                line.judged.take(line.question, each if each[SURE] else _reference(line))
+                line.judged.take(line, each if each[SURE] else _reference(line))
 
 
 def _some(lines: Iterator[_Line]) -> Iterator[_Line]:
@@ -184,7 +193,7 @@ def _judge_all(lines: dict[tuple[int, int], list[_Line]]) -> None:
     for (line, _), each in zip(order, found, strict=True):
         line.judged.seconds += first
         if not line.judged.is_done:
-            line.judged.take(line.question, each)
+            line.judged.take(line, each)
     for place in again:
         order[place][0].judged.seconds += second
 
@@ -192,9 +201,9 @@ def _judge_all(lines: dict[tuple[int, int], list[_Line]]) -> None:
 def _look_at_all(groups: Iterable[tuple[Sequence[_Line], int]]) -> Found:
     """What is found out about all rows [n, 4], in order; the host waits for the device here alone."""
     found = [
-        _look([*block, *[block[-1]] * (BLOCK_ROWS - len(block))], kind)[: len(block)]
+        _look(lines[at : at + BLOCK_ROWS], kind, BLOCK_ROWS)[: len(lines) - at]
         for lines, kind in groups
-        for block in (lines[at : at + BLOCK_ROWS] for at in range(0, len(lines), BLOCK_ROWS))
+        for at in range(0, len(lines), BLOCK_ROWS)
     ]
     return torch.cat(found).cpu().numpy() if found else np.empty((0, 4))
 
@@ -208,23 +217,24 @@ def _kind(sampling: Sampling, vocab_size: int) -> int:
     return PLAIN
 
 
-def _look(lines: Sequence[_Line], kind: int) -> torch.Tensor:
-    """What is found out about rows of one kind, float64 [n, 4]."""
+def _look(lines: Sequence[_Line], kind: int, num_rows: int = 0) -> torch.Tensor:
+    """What is found out about rows of one kind, float64 [n, 4]; filled up to `num_rows`."""
     openings = [line.judged.task.job.opening for line in lines]
     vocab_size = openings[0].vocab_size
-    rows = _gathered(lines)[:, :vocab_size]
+    rows = _gathered(lines, num_rows)[:, :vocab_size]
     largest = allowed = rows.amax(-1)  # NaN if any entry is
+    for line in lines:
+        if line.judged.task.job.masks is not None and line.mask is None and line.error is None:
+            line.find_mask()
     if any(opening.sampling.has_penalties for opening in openings):
         rows = _penalised(rows, lines)
         allowed = rows.amax(-1)
-    if any(opening.grammar is not None for opening in openings):
-        rows = _masked(rows, lines)
+    if any(line.mask is not None for line in lines):
+        rows = forbid(rows, [*(line.mask for line in lines), *[None] * (len(rows) - len(lines))])
         allowed = rows.amax(-1)
     is_sure = torch.ones_like(allowed, dtype=torch.bool)
-    table = make_table(
-        [Ask(line.question, opening, line.row) for line, opening in zip(lines, openings, strict=True)],
-        rows.device,
-    )
+    asks = [Ask(line.question, opening) for line, opening in zip(lines, openings, strict=True)]
+    table = make_table(asks, len(rows), rows.device)
     if kind == GREEDY:
         answers = _greedy(rows, table)
     elif kind == PLAIN:
@@ -234,20 +244,6 @@ def _look(lines: Sequence[_Line], kind: int) -> torch.Tensor:
     return torch.stack([answers, largest.double(), allowed.double(), is_sure.double()], -1)
 
 
-def _masked(rows: torch.Tensor, lines: Sequence[_Line]) -> torch.Tensor:
-    """A copy of the rows with -inf where the grammars of their sequences forbid a token."""
-    packed = np.full((len(lines), num_words(rows.shape[1])), 0xFFFFFFFF, np.uint32)
-    for row, line in zip(packed, lines, strict=True):
-        with suppress(UnusableGrammarError):  # raised again if the row is needed
-            mask = line.judged.task.judging.allowed(line.question.position)
-            if mask is not None:
-                row[:] = mask[: len(row)]
-    words = to_device(torch.from_numpy(packed.view(np.int32)), rows.device)
-    shifts = torch.arange(WORD_BITS, dtype=torch.int32, device=rows.device)
-    bits = (words[:, :, None] >> shifts) & 1
-    return rows.masked_fill(bits.view(len(lines), -1)[:, : rows.shape[1]] == 0, float("-inf"))
-
-
 def _greedy(rows: torch.Tensor, table: Table) -> torch.Tensor:
     """All the mass lies on the largest logit, so that it replaces every other token."""
     chosen = rows.argmax(-1)
@@ -255,16 +251,17 @@ def _greedy(rows: torch.Tensor, table: Table) -> torch.Tensor:
     return torch.where(is_prob, (chosen == table["token"]).double(), chosen.double())
 
 
-def _gathered(lines: Sequence[_Line]) -> torch.Tensor:
-    """The rows of the lines, side by side."""
+def _gathered(lines: Sequence[_Line], num_rows: int) -> torch.Tensor:
+    """The rows of the lines, side by side, filled up by repeating the last one."""
     slices: list[torch.Tensor] = []
     begin = 0
     for end in range(1, len(lines) + 1):
         first, last = lines[begin], lines[end - 1]
-        is_last = end == len(lines) or lines[end].judged is not last.judged or lines[end].row != last.row + 1
-        if is_last:
+        if end == len(lines) or lines[end].judged is not last.judged or lines[end].row != last.row + 1:
             slices.append(first.judged.rows[first.row : last.row + 1])
             begin = end
+    if len(lines) < num_rows:
+        slices.append(slices[-1][-1:].expand(num_rows - len(lines), -1))
     return slices[0] if len(slices) == 1 else torch.cat(slices)
 
 
@@ -272,7 +269,7 @@ def _penalised(rows: torch.Tensor, lines: Sequence[_Line]) -> torch.Tensor:
     """A float32 copy of the rows, with the penalties of each one's sequence."""
     rows = rows.to(torch.float32, copy=True)
     if rows.device.type == "cpu":
-        for row, line in zip(rows.numpy(), lines, strict=True):
+        for row, line in zip(rows.numpy(), lines, strict=False):  # the others fill up
             row[:] = line.judged.task.judging.penalised(row, line.question.position)
         return rows
     begin = 0
