@@ -14,6 +14,7 @@ from common.process.telemetry import decline_telemetry
 TYPE_CHECKING = False  # that of typing, which takes a while to import, before Ctrl-C is handled
 
 if TYPE_CHECKING:
+    from common.protocol.grammar import Grammar
     from edge_agent.agent import EdgeAgent
     from edge_agent.config import ENV_PREFIX, AgentConfig
     from edge_agent.errors import (
@@ -48,6 +49,7 @@ __all__ = [
     "Fate",
     "Generation",
     "GenerationError",
+    "Grammar",
     "MetricsError",
     "ModelError",
     "PromptError",
@@ -62,15 +64,16 @@ __all__ = [
 decline_telemetry()
 
 _HOMES = {
-    "ENV_PREFIX": "config",
-    "AgentConfig": "config",
-    "EdgeAgent": "agent",
-    "Fate": "session.transcript",
-    "Generation": "generation.generation",
-    "Report": "report",
-    "Retraction": "generation.events",
-    "Tentative": "generation.events",
-    "Token": "generation.events",
+    "ENV_PREFIX": ".config",
+    "AgentConfig": ".config",
+    "EdgeAgent": ".agent",
+    "Fate": ".session.transcript",
+    "Generation": ".generation.generation",
+    "Grammar": "common.protocol.grammar",
+    "Report": ".report",
+    "Retraction": ".generation.events",
+    "Tentative": ".generation.events",
+    "Token": ".generation.events",
 }
 
 
@@ -80,7 +83,7 @@ def _load(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # here: it takes a while, before Ctrl-C is handled
 
-    value: object = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    value: object = getattr(import_module(_HOMES.get(name, ".errors"), __name__), name)
     globals()[name] = value
     return value
 

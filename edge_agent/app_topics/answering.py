@@ -32,6 +32,7 @@ class Asked:
     num_echoes: int
     num_connects: int
     answer: Answer
+    is_json: bool = False  # as the ask wants it
 
 
 async def followed(asked: Asked, send_tokens: SendTokens | None) -> Object:
@@ -47,7 +48,8 @@ async def followed(asked: Asked, send_tokens: SendTokens | None) -> Object:
     finally:
         if stream is not None:
             stream.flush()
-    return answer_message(asked.id, answer.generation.text, answer.failure, _facts(answer))
+    text, is_json = answer.generation.text, asked.is_json
+    return answer_message(asked.id, text, answer.failure, _facts(answer), is_json=is_json)
 
 
 def _facts(answer: Answer) -> Object:

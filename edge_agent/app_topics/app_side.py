@@ -179,7 +179,7 @@ class AppSide:
             self._refuse(str(error), ASK, ask.id, reply)
             return
         id = answer.id if ask.id is None else ask.id
-        asked = Asked(id, key, reply, num_echoes, self._line.num_connects, answer)
+        asked = Asked(id, key, reply, num_echoes, self._line.num_connects, answer, ask.wants_json)
         self._running[id] = asked
         task = asyncio.create_task(
             self._answer(asked, self._stream(id) if ask.streams else None), name="answer"

@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
+from common.protocol.grammar import Grammar, GrammarKind
+from common.protocol.limits import MAX_APP_PAYLOAD_BYTES
 from common.protocol.topics import MAX_ASK_ID_LENGTH, is_ask_id
 from edge_agent.app_topics.json_objects import Object, read_object_or_text
 from edge_agent.app_topics.refusal import EchoError, RefusalError
+from edge_agent.formats import FORMATS, grammar_of
+from edge_agent.json_fields import JsonFields
 
 MAX_ID_CHARACTERS = 128
 MAX_MESSAGES = 256
@@ -33,9 +37,19 @@ _NUMBERS = (
     "frequency_penalty",
 )
 _TEXTS = ("system", "scheme", "on_cloud_loss")
-_SWITCHES = ("raw",)
 _MARKS_OF_OURS = ("event_type", "finish_reason", "fate", "busy", "uplinks")  # each is in one kind of message
-_UNSUPPORTED = ("format", "tools", "response_format", "logit_bias", "images")
+_UNSUPPORTED = {
+    "response_format": "use 'format'",
+    **dict.fromkeys(("tools", "logit_bias", "images"), "leave it out"),
+}
+
+
+class _Fields(JsonFields):
+    """The fields of a message of an app."""
+
+    def refusal(self, message: str, name: str) -> RefusalError:  # noqa: ARG002 - the message has it
+        """A refusal."""
+        return RefusalError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +60,12 @@ class Ask:
     id: Id | None = None
     streams: bool = False
     options: Options = field(default_factory=dict)
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether its answer must be JSON."""
+        grammar: Grammar | None = self.options.get("grammar")
+        return grammar is not None and grammar.kind is GrammarKind.JSON_SCHEMA
 
 
 def parse_ask(payload: bytes) -> Ask:
@@ -59,7 +79,7 @@ def parse_ask(payload: bytes) -> Ask:
         raise EchoError("a message of the agent came back as an ask")
     id = parse_id(found)
     try:
-        streams = _typed(found, "stream", bool, "true or false") or False
+        streams = _Fields(found).flag("stream")
         if streams and id is None:
             raise RefusalError("'stream' needs an 'id': tokens are sent on a topic that ends with it")
         if streams and not is_ask_id(str(id)):
@@ -85,20 +105,19 @@ def parse_id(found: Object) -> Id | None:
 
 def parse_options(found: Object) -> Options:
     """The fields that are options of an answer; null is as absent."""
-    for name in _UNSUPPORTED:
+    fields = _Fields(found)
+    for name, instead in _UNSUPPORTED.items():
         if found.get(name) is not None:
-            raise RefusalError(f"'{name}' is not supported: leave it out")
-    options: Options = {}
-    for name in _INTEGERS:
-        options[name] = _typed(found, name, int, "a whole number")
-    for name in _NUMBERS:
-        options[name] = _typed(found, name, (int, float), "a number")
-    for name in _TEXTS:
-        options[name] = _typed(found, name, str, "a text")
-    for name in _SWITCHES:
-        options[name] = _typed(found, name, bool, "true or false")
-    options["template_vars"] = _typed(found, "template_vars", dict, "an object")
-    options["stop"] = _stop(found.get("stop"))
+            raise RefusalError(f"'{name}' is not supported: {instead}")
+    options: Options = {
+        **{name: fields.whole(name) for name in _INTEGERS},
+        **{name: fields.number(name) for name in _NUMBERS},
+        **{name: fields.text(name) for name in _TEXTS},
+        "raw": fields.switch("raw"),
+        "template_vars": fields.object("template_vars"),
+        "stop": fields.texts("stop", most=MAX_STOPS, most_characters=MAX_APP_PAYLOAD_BYTES),
+        "grammar": grammar_of(fields, FORMATS),
+    }
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -124,21 +143,3 @@ def _messages(found: object) -> Prompt:
             raise RefusalError("each of 'messages' must have 'role' and 'content', both texts")
         messages.append({"role": role, "content": content})
     return messages
-
-
-def _stop(found: object) -> list[str] | None:
-    if found is None:
-        return None
-    stops = cast("list[object]", found) if isinstance(found, list) else [found]
-    texts = [one for one in stops if isinstance(one, str)]
-    if len(texts) != len(stops) or len(stops) > MAX_STOPS:
-        raise RefusalError(f"'stop' must be a text, or a list of at most {MAX_STOPS} texts")
-    return texts
-
-
-def _typed(found: Object, name: str, kind: "type | tuple[type, ...]", what: str) -> Any:
-    value: object = found.get(name)
-    is_right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    if value is None or is_right:
-        return value
-    raise RefusalError(f"'{name}' must be {what}")

@@ -1,4 +1,4 @@
-"""JSON that apps send, read strictly and within bounds. Pure.
+"""JSON that apps send, and that answers consist of, read strictly and within bounds. Pure.
 
 Law: whatever the bytes are, the outcome is an object, a plain text, or a one-line refusal; never another
 error. NaN, numbers without bounds, deep nesting and what is not Unicode do not get past this module.
@@ -64,6 +64,15 @@ def read_object(payload: bytes) -> Object:
     if isinstance(found, str):
         raise RefusalError("the message is not a JSON object")
     return found
+
+
+def read_value(text: str) -> Any:
+    """The JSON value that a text is; None if it is none, or one that `write` could not write."""
+    try:
+        found: object = json.loads(text, parse_constant=_refuse_constant, parse_float=_float, parse_int=_int)
+    except (RefusalError, ValueError, RecursionError):
+        return None
+    return found if _is_plain(found, MAX_DEPTH) else None
 
 
 def write(value: Object) -> bytes:

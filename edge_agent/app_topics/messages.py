@@ -7,16 +7,20 @@ nothing that is not Unicode.
 from typing import Any
 
 from edge_agent.app_topics.asks import Id
-from edge_agent.app_topics.json_objects import Object
+from edge_agent.app_topics.json_objects import Object, read_value
 
 MAX_EXCERPT = 255  # characters of an answer in an event: what Home Assistant takes as a state
 
 
-def answer(id: Id, text: str, failure: str | None, facts: Object) -> Object:
-    """The answer to an ask; `facts` are those of its report (`edge_agent.service.facts`)."""
+def answer(id: Id, text: str, failure: str | None, facts: Object, *, is_json: bool = False) -> Object:
+    """The answer to an ask; `facts` are those of its report (`edge_agent.service.facts`).
+
+    `is_json`: the ask wants JSON. It has a value then, unless the answer was cut off.
+    """
     return {
         "id": id,
         "text": _unicode(text),
+        "json": read_value(text) if is_json else None,
         "finish_reason": facts["finish_reason"],
         "error": None if failure is None else _unicode(failure),
         "fates": {fate: count for fate, count in facts["num_by_fate"].items() if count},

@@ -5,18 +5,22 @@ Law: with several prompts, one that cannot be read as such does not keep the oth
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import cast
 
+from common.protocol.grammar import Grammar
 from common.sampling.randomness import MAX_SEED
 from edge_agent.cli.input import MAX_CHARACTERS, open_input, read_lines, read_whole
 from edge_agent.errors import PromptError
+from edge_agent.formats import LINE_FORMATS, grammar_of
+from edge_agent.json_fields import JsonFields
 from edge_agent.text.prompts import Message
 from edge_agent.text.template_vars import check_template_vars
 
 STDIN = "-"
+_FIELDS = ("prompt", "messages", "system", "template_vars", "seed", "id")
 
 
 class Form(Enum):
@@ -25,6 +29,14 @@ class Form(Enum):
     WHOLE = "whole"
     LINES = "lines"  # each line that is not blank
     JSONL = "jsonl"  # each line that is not blank, in JSON
+
+
+class _Fields(JsonFields):
+    """The fields of a line."""
+
+    def refusal(self, message: str, name: str) -> PromptError:  # noqa: ARG002 - the message has it
+        """Why the line is no prompt."""
+        return PromptError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,7 @@ class Ask:
     id: str | int | None = None
     system: str | None = None
     template_vars: Mapping[str, object] | None = None
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +101,20 @@ def _from_json(line: str) -> Ask:
     if not isinstance(found, dict):
         raise PromptError("this line is neither a JSON text nor an object with 'prompt' or 'messages'")
     entry = cast("dict[str, object]", found)
-    if unknown := entry.keys() - {each.name for each in fields(Ask)} - {"messages"}:
+    if unknown := entry.keys() - {*_FIELDS, *LINE_FORMATS}:
+        names = ", ".join(map(repr, (*_FIELDS[2:], *LINE_FORMATS)))
         raise PromptError(
-            f"unknown field {sorted(unknown)[0]!r}: a line has 'prompt' or 'messages', 'system', "
-            "'template_vars', 'seed', 'id'"
+            f"unknown field {sorted(unknown)[0]!r}: a line has 'prompt' or 'messages', and optionally {names}"
         )
+    fields = _Fields(entry)
     variables = entry.get("template_vars")
     return Ask(
         _prompt(entry),
-        _seed(entry.get("seed")),
+        _seed(fields),
         _id(entry.get("id")),
         _system(entry),
         None if variables is None else check_template_vars(variables),
+        grammar_of(fields, LINE_FORMATS),
     )
 
 
@@ -136,10 +151,11 @@ def _system(entry: dict[str, object]) -> str | None:
     return system
 
 
-def _seed(found: object) -> int | None:
-    if found is None or (isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= MAX_SEED):
-        return found
-    raise PromptError(f"'seed' must be a whole number from 0 to {MAX_SEED}")
+def _seed(fields: _Fields) -> int | None:
+    seed = fields.whole("seed")
+    if seed is None or 0 <= seed <= MAX_SEED:
+        return seed
+    raise fields.wrong("seed", f"a whole number from 0 to {MAX_SEED}")
 
 
 def _id(found: object) -> str | int | None:

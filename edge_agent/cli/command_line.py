@@ -12,6 +12,7 @@ from common.process.interrupt import INTERRUPTED, interrupts_raised
 from common.process.log import configure_logging, printable
 from common.process.paths import path_flag
 from common.process.settings import CommandLine, SettingsError, add_flags, load, with_flags
+from edge_agent.cli.formats import add_formats, grammar_given
 from edge_agent.config import ENV_PREFIX, AgentConfig
 from edge_agent.errors import AgentError, ConfigError
 from edge_agent.policy.schemes import SCHEMES
@@ -101,8 +102,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--jsonl",
         action="store_true",
         help="the input has one prompt per line in JSON: a text, or an object with prompt or messages, and "
-        "optionally system, template_vars, seed and id",
+        "optionally system, template_vars, seed, id and json_schema, regex or lark",
     )
+    add_formats(parser)
     _add_output(parser, has_json=True)
     add_flags(parser, AgentConfig, ENV_PREFIX)
 
@@ -203,6 +205,7 @@ def _with_settings(flags: argparse.Namespace) -> int:
     if flags.command == "generate" and (flags.lines or flags.jsonl) and flags.prompt not in (None, "-"):
         flag = "--lines" if flags.lines else "--jsonl"
         raise SettingsError(f"{flag} reads many prompts: give - or -f FILE in place of a prompt")
+    grammar = grammar_given(flags) if flags.command == "generate" else None
     config = load(AgentConfig, flags, ENV_PREFIX)
     configure_logging(
         config.log_level, config.log_format, text_format="edge-agent: %(levelname)s %(message)s"
@@ -221,7 +224,7 @@ def _with_settings(flags: argparse.Namespace) -> int:
     from edge_agent.cli.commands import chat, generate
 
     with interrupts_raised():
-        return chat(config, flags) if flags.command == "chat" else generate(config, flags)
+        return chat(config, flags) if flags.command == "chat" else generate(config, flags, grammar)
 
 
 def _pull(flags: argparse.Namespace) -> int:

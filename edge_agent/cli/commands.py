@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from common.process.log import printable
 from common.process.settings import with_flags
+from common.protocol.grammar import Grammar
 from edge_agent.agent import EdgeAgent
 from edge_agent.cli.asks import Ask, Form, Unreadable, asks
 from edge_agent.cli.conversation import Conversation
@@ -22,9 +23,12 @@ from edge_agent.generation.generation import Generation
 from edge_agent.report import Report
 
 
-def generate(config: AgentConfig, flags: argparse.Namespace) -> int:
-    """Answer the prompt, or all prompts of an input; returns 1 when a generation failed."""
-    return asyncio.run(_generate(config, flags))
+def generate(config: AgentConfig, flags: argparse.Namespace, grammar: Grammar | None = None) -> int:
+    """Answer the prompt, or all prompts of an input; returns 1 when a generation failed.
+
+    Answers match `grammar`, unless a line of the input has its own.
+    """
+    return asyncio.run(_generate(config, flags, grammar))
 
 
 def chat(config: AgentConfig, flags: argparse.Namespace) -> int:
@@ -32,7 +36,7 @@ def chat(config: AgentConfig, flags: argparse.Namespace) -> int:
     return asyncio.run(_chat(config, flags))
 
 
-async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
+async def _generate(config: AgentConfig, flags: argparse.Namespace, grammar: Grammar | None) -> int:
     code = 0
     form = Form.LINES if flags.lines else Form.JSONL if flags.jsonl else Form.WHOLE
     as_json = flags.json or flags.json_events
@@ -43,7 +47,8 @@ async def _generate(config: AgentConfig, flags: argparse.Namespace) -> int:
             try:
                 if isinstance(ask, Unreadable):
                     raise ask.error
-                _, failure = await _answer(agent, ask, flags, as_json=as_json)
+                asked = ask if ask.grammar else dataclasses.replace(ask, grammar=grammar)
+                _, failure = await _answer(agent, asked, flags, as_json=as_json)
                 succeeded = failure is None
             except AgentError as error:
                 if form is Form.WHOLE:
@@ -57,7 +62,13 @@ async def _answer(
     agent: EdgeAgent, ask: Ask, flags: argparse.Namespace, *, as_json: bool = False
 ) -> tuple[Report, str | None]:
     """Stream one answer; returns its report, and why it failed if it did."""
-    generation = agent.generate(ask.prompt, seed=ask.seed, system=ask.system, template_vars=ask.template_vars)
+    generation = agent.generate(
+        ask.prompt,
+        seed=ask.seed,
+        system=ask.system,
+        template_vars=ask.template_vars,
+        grammar=ask.grammar,
+    )
     paint = painter(sys.stdout, shows_tokens=flags.show_tokens, shows_tentative=flags.tentative)
     progress = PromptProgress(sys.stderr, quiet=flags.quiet)
     generation.watch_prompt(progress.show)

@@ -112,6 +112,8 @@ def test_its_names_are_those_of_the_code() -> None:
         "prompt",
         "messages",
         "stream",
+        "format",
+        "regex",
         *Options.__annotations__,
     }
     assert set(SCHEMAS["set"]["properties"]) == {"id", *SETTABLE}
@@ -137,6 +139,7 @@ def test_every_answer_and_event_is_as_documented() -> None:
     answer = messages.answer("a", "x" * 300, None, FACTS)
     check("answer", answer)
     assert set(answer) == set(SCHEMAS["answer"]["properties"])
+    check("answer", messages.answer("a", '{"a": [1]}', None, FACTS, is_json=True))
     check("answer", messages.answer(7, "x\ud800", "broken", {**FACTS, "measured_risk": 0.01, "worker": "w1"}))
     check("answer", messages.refused_answer("a", "no"))
     check("answer", messages.refused_answer(None, "no"))
@@ -187,7 +190,9 @@ def test_what_is_refused_is_not_documented(fields: dict[str, Any], asks: bool) -
         assert reason is None or BEYOND_TYPES.search(reason) or not takes(message, given_fields), reason
 
 
-BEYOND_TYPES = re.compile(r"either 'prompt'|'stream'|is empty|nothing to set|too large|not Unicode")
+BEYOND_TYPES = re.compile(
+    r"either 'prompt'|give only one|'stream'|is empty|nothing to set|too large|not Unicode"
+)
 
 
 def refusal(parse: Callable[[bytes], object], payload: bytes) -> str | None:

@@ -14,6 +14,7 @@ from common.protocol.topics import FROM_APPS, TO_APPS, Topics
 from edge_agent.app_topics.answered import MAX_BYTES, SECONDS, Answered
 from edge_agent.app_topics.asks import Ask, parse_ask
 from edge_agent.app_topics.json_objects import MAX_DEPTH, read_object_or_text, write
+from edge_agent.app_topics.messages import answer
 from edge_agent.app_topics.outbox import MAX_ANSWERS, MAX_NOTES, Kind, Outbox, Outgoing
 from edge_agent.app_topics.outbox import MAX_BYTES as MAX_KEPT
 from edge_agent.app_topics.refusal import EchoError, RefusalError
@@ -30,7 +31,10 @@ PLAIN = st.recursive(
     max_leaves=10,
 )
 NAMES = st.sampled_from(
-    ["id", "prompt", "messages", "stream", "seed", "stop", "temperature", "scheme", "risk"]
+    [
+        *("id", "prompt", "messages", "stream", "seed", "stop", "temperature", "scheme", "risk"),
+        *("format", "grammar", "regex"),
+    ]
 )
 
 
@@ -121,8 +125,13 @@ def test_what_is_no_json_object_is_a_prompt(payload: bytes, prompt: str) -> None
         (b'{"prompt": "x", "stream": 1, "id": "a"}', "true or false"),
         (b'{"prompt": "x", "id": 1.5}', "'id' must be"),
         (b'{"prompt": "x", "id": ""}', "1 to 128"),
-        (b'{"prompt": "x", "seed": 1.0}', "whole number"),
-        (b'{"prompt": "x", "format": {"type": "object"}}', "not supported"),
+        (b'{"prompt": "x", "seed": 1.5}', "whole number"),
+        (b'{"prompt": "x", "response_format": {"type": "json_object"}}', "not supported: use 'format'"),
+        (b'{"prompt": "x", "format": "xml"}', "'format' must be \"json\" or a JSON schema"),
+        (b'{"prompt": "x", "format": true}', "a JSON schema"),
+        (b'{"prompt": "x", "regex": 1}', "'regex' must be a text"),
+        (b'{"prompt": "x", "grammar": {"kind": "gbnf"}}', "'grammar.kind' must be one of json_schema"),
+        (b'{"prompt": "x", "format": "json", "regex": "a"}', "give only one of 'format' and 'regex'"),
         (b'{"prompt": "x", "messages": [{"role": "user", "content": "y"}]}', "either"),
         (b'{"messages": [{"role": "user", "content": ["y"]}]}', "'role' and 'content'"),
     ],
@@ -133,6 +142,32 @@ def test_what_cannot_be_an_ask_is_refused_with_the_reason(payload: bytes, reason
         return
     with pytest.raises(RefusalError, match=reason):
         parse_ask(payload)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": [1, null]}', {"a": [1, None]}),
+        ('{"a": [1', None),
+        ("1e999", None),
+        ("NaN", None),
+        ("1" * 5000, None),
+        ("[" * 100 + "]" * 100, None),
+        ('"\\ud800"', None),
+    ],
+)
+def test_an_answer_in_json_is_parsed_unless_it_is_cut_off(text: str, value: object) -> None:
+    message = answer(
+        "a", text, None, {**dict.fromkeys(REPORT), "num_by_fate": {}, "seconds": 1.0}, is_json=True
+    )
+    assert message["json"] == value
+    write(message)
+
+
+REPORT = (
+    *("finish_reason", "num_tokens", "num_uplinks", "bytes_up", "bytes_down", "measured_risk", "worker"),
+    *("scheme", "seed"),
+)
 
 
 def test_a_refusal_has_the_id_where_it_could_be_read() -> None:

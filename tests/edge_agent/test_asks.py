@@ -65,6 +65,9 @@ def test_lines_of_json_are_texts_or_objects(tmp_path: Path) -> None:
         (f'{{"prompt": "a", "seed": {MAX_SEED + 1}}}', "'seed' must be a whole number"),
         ('{"prompt": "a", "seed": -1}', "'seed' must be a whole number"),
         ('{"prompt": "a", "id": [1]}', "'id' must be"),
+        ('{"prompt": "a", "json_schema": "{}"}', "'json_schema' must be a JSON schema"),
+        ('{"prompt": "a", "regex": 1}', "'regex' must be a text"),
+        ('{"prompt": "a", "regex": "a", "lark": "start: a"}', "give only one of 'regex' and 'lark'"),
         ("x" * (MAX_CHARACTERS + 1), "shorten it"),
     ],
 )

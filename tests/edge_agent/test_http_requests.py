@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.protocol.grammar import Grammar
 from edge_agent.config import MAX_TOKENS, AgentConfig
 from edge_agent.errors import ConfigError
 from edge_agent.http.api_errors import ApiError
@@ -30,6 +31,12 @@ def refused(parse: Any, body: dict[str, Any]) -> ApiError:
     with pytest.raises(ApiError) as caught:
         parse(body, SERVED)
     return caught.value
+
+
+def strictly(schema: Any, **more: Any) -> dict[str, Any]:
+    """The fields that ask for a schema, as OpenAI's client sends them."""
+    described = {"name": "action", "strict": True, "schema": schema, **more}
+    return {"response_format": {"type": "json_schema", "json_schema": described}}
 
 
 def test_options_are_those_of_the_settings() -> None:
@@ -93,7 +100,27 @@ def test_what_other_servers_take_is_taken(field: str, given: Any, option: str, e
         ({"logit_bias": {"1": 5}}, "logit_bias"),
         ({"logprobs": True}, "logprobs"),
         ({"audio": {"voice": "x"}}, "audio"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": "json"}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"schema": {}}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": []}}, "response_format.json_schema"),
+        (strictly({}, name=3), "response_format.json_schema.name"),
+        (strictly({}, name="n" * 65), "response_format.json_schema.name"),
+        (strictly({}, strict="yes"), "response_format.json_schema.strict"),
+        (strictly("{}"), "response_format.json_schema.schema"),
+        (strictly({"const": float("nan")}), "response_format.json_schema.schema"),
+        (strictly({"const": "\ud800"}), "response_format.json_schema.schema"),
+        (strictly({"const": "x" * 65536}), "response_format.json_schema.schema"),
+        ({"grammar": 1}, "grammar"),
+        ({"grammar": {"kind": "gbnf", "source": "x"}}, "grammar.kind"),
+        ({"grammar": {"kind": "lark"}}, "grammar.source"),
+        ({"grammar": {"kind": "lark", "source": {}}}, "grammar.source"),
+        ({"regex": ["a"]}, "regex"),
+        ({"regex": "a", "grammar": "start: /a/"}, "regex"),
+        ({"regex": "a", "response_format": {"type": "json_object"}}, "regex"),
+        ({"guided_json": {"type": "object"}}, "guided_json"),
+        ({"structured_outputs": {"regex": "a"}}, "structured_outputs"),
         ({"tools": "x"}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function"}}, "tool_choice"),
@@ -108,6 +135,61 @@ def test_what_cannot_be_honoured_is_refused_by_its_name(fields: dict[str, Any], 
     assert error.param == param
     assert error.status == (404 if "robot" not in str(fields) and error.code == "model_not_found" else 400)
     assert "\n" not in error.message
+
+
+SCHEMA = {"type": "object", "properties": {"z": {"type": "integer"}, "a": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "grammar"),
+    [
+        ({"response_format": {"type": "text"}}, None),
+        ({"response_format": None, "grammar": "", "regex": None}, None),
+        ({"response_format": {"type": "json_object"}}, Grammar.json_schema({"type": "object"})),
+        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, Grammar.json_schema(SCHEMA)),
+        (strictly(SCHEMA), Grammar.json_schema(SCHEMA)),
+        (strictly(SCHEMA, strict=False, description="x"), Grammar.json_schema(SCHEMA)),
+        (strictly(True), Grammar.json_schema(True)),
+        ({"json_schema": SCHEMA}, Grammar.json_schema(SCHEMA)),
+        ({"grammar": "start: /a+/"}, Grammar.lark("start: /a+/")),
+        ({"grammar": {"kind": "regex", "source": "a+"}}, Grammar.regex("a+")),
+        ({"grammar": {"kind": "json_schema", "source": SCHEMA}}, Grammar.json_schema(SCHEMA)),
+        ({"regex": "a+", "response_format": {"type": "text"}}, Grammar.regex("a+")),
+    ],
+)
+def test_a_form_of_the_answer_is_a_grammar(fields: dict[str, Any], grammar: Grammar | None) -> None:
+    asked = chat(**fields)
+    assert asked.options.get("grammar") == grammar
+    assert asked.format_field == (None if grammar is None else next(iter(fields)))
+    completed = openai_request.completion({"prompt": "x", **fields}, SERVED)
+    assert completed.options.get("grammar") == grammar
+
+
+def test_a_schema_keeps_the_order_of_its_properties() -> None:
+    grammar = chat(**strictly(SCHEMA)).options.get("grammar")
+    assert grammar is not None
+    assert grammar.source.index('"z"') < grammar.source.index('"a"')
+
+
+@pytest.mark.parametrize(
+    ("form", "grammar"),
+    [
+        ("", None),
+        (None, None),
+        ("json", Grammar.json_schema({"type": "object"})),
+        (SCHEMA, Grammar.json_schema(SCHEMA)),
+        ({}, Grammar.json_schema({})),
+    ],
+)
+def test_ollamas_format_is_json_or_a_schema(form: object, grammar: Grammar | None) -> None:
+    chatted = ollama_request.chat({**ASK, "format": form}, SERVED)
+    generated = ollama_request.generate({"prompt": "hi", "format": form}, SERVED)
+    assert [one.options.get("grammar") for one in (chatted, generated) if one] == [grammar, grammar]
+
+
+@pytest.mark.parametrize("form", ["xml", 3, True, [], {"const": float("inf")}])
+def test_another_format_is_refused_by_its_name(form: object) -> None:
+    assert refused(ollama_request.chat, {**ASK, "format": form}).param == "format"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +239,6 @@ def test_ollamas_requests_stream_unless_told_otherwise() -> None:
     assert not whole.streams
     assert [one["role"] for one in whole.prompt if not isinstance(one, str)] == ["system", "user"]
     assert ollama_request.generate({"model": SERVED}, SERVED) is None
-    assert refused(ollama_request.chat, {**body, "format": "json"}).param == "format"
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -170,7 +251,7 @@ NAMES = st.sampled_from(
     [
         *("messages", "prompt", "model", "stream", "stream_options", "max_tokens", "temperature", "top_p"),
         *("top_k", "stop", "seed", "tools", "tool_choice", "hybrid_lm", "response_format", "n", "options"),
-        *("system", "raw", "format", "chat_template_kwargs", "logit_bias", "audio"),
+        *("system", "raw", "format", "chat_template_kwargs", "logit_bias", "audio", "grammar", "regex"),
     ]
 )
 MESSAGES = st.lists(

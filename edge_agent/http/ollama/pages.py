@@ -16,8 +16,9 @@ from edge_agent.http.api_errors import ApiError, of_error
 from edge_agent.http.ollama.form import OllamaForm, timestamp
 from edge_agent.http.ollama.request import chat, generate, model_of
 from edge_agent.http.requests.asked import Asked
-from edge_agent.http.requests.fields import Json, parse_object
+from edge_agent.http.requests.fields import parse_object
 from edge_agent.http.site import Site
+from edge_agent.json_fields import Json
 from edge_agent.service.service import Service
 
 VERSION = "0.12.0"  # of the API that is spoken: some clients look for a least one

@@ -4,12 +4,14 @@ Law: as for OpenAI's API. An empty prompt only asks whether the model is there: 
 """
 
 from edge_agent.config import MAX_TOKENS
+from edge_agent.formats import FORMATS, grammar_of
 from edge_agent.http.api_errors import invalid
 from edge_agent.http.requests.asked import Asked
-from edge_agent.http.requests.fields import Fields, Json
+from edge_agent.http.requests.fields import Fields
 from edge_agent.http.requests.messages import messages_of
 from edge_agent.http.requests.names import choose
 from edge_agent.http.requests.options import own_options, sampling_of
+from edge_agent.json_fields import Json
 from edge_agent.options import Options
 from edge_agent.text.prompts import Message
 
@@ -52,14 +54,13 @@ def generate(body: Json, served: str) -> Asked | None:
 
 
 def _asked(fields: Fields, prompt: str | list[Message], name: str, served: str) -> Asked:
-    if fields.found.get("format") not in (None, "", {}):
-        raise invalid("`format` is not supported: leave it out, and ask for JSON in the prompt", "format")
     given = fields.inner("options")
     options: Options = sampling_of(given)
     options["repetition_penalty"] = given.number("repeat_penalty")
     num_predict = given.whole("num_predict")
     if num_predict is not None:  # below 1: as many as there may be
         options["max_tokens"] = MAX_TOKENS if num_predict < 1 else min(num_predict, MAX_TOKENS)
+    options["grammar"] = grammar_of(fields, FORMATS)
     streams = fields.found.get("stream") is None or fields.flag("stream")
     own = own_options(fields, choose(name, served))
     return Asked(prompt, name, {**options, **own}, streams=streams)

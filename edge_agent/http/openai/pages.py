@@ -12,9 +12,10 @@ from edge_agent.http.answers.replies import AnswerResponse, json_response
 from edge_agent.http.openai.form import OpenAiForm
 from edge_agent.http.openai.request import chat, completion
 from edge_agent.http.requests.asked import Asked
-from edge_agent.http.requests.fields import Json, parse_object
+from edge_agent.http.requests.fields import parse_object
 from edge_agent.http.requests.names import choose
 from edge_agent.http.site import Site
+from edge_agent.json_fields import Json
 from edge_agent.policy.schemes import SCHEMES
 from edge_agent.service.service import Service
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from edge_agent.config import MAX_TOKENS
 from edge_agent.http.api_errors import ApiError, invalid
+from edge_agent.http.openai.formats import format_of
 from edge_agent.http.requests.asked import Asked
-from edge_agent.http.requests.fields import Fields, Json
+from edge_agent.http.requests.fields import Fields
 from edge_agent.http.requests.messages import messages_of
 from edge_agent.http.requests.names import choose
 from edge_agent.http.requests.options import own_options, sampling_of
+from edge_agent.json_fields import Json
 
 
 def chat(body: Json, served: str) -> Asked:
@@ -45,6 +47,7 @@ def _asked(fields: Fields, prompt: Any, served: str) -> Asked:
     variables = fields.inner("chat_template_kwargs").found
     if variables:
         options["template_vars"] = variables
+    field, options["grammar"] = format_of(fields)
     return Asked(
         prompt,
         chosen.name,
@@ -52,6 +55,7 @@ def _asked(fields: Fields, prompt: Any, served: str) -> Asked:
         streams=fields.flag("stream"),
         includes_usage=fields.inner("stream_options").flag("include_usage"),
         shows_tentative=fields.inner("hybrid_lm").flag("tentative"),
+        format_field=field,
     )
 
 
@@ -90,17 +94,15 @@ def _refuse(fields: Fields, refused: dict[str, Callable[[Any], bool]]) -> None:
 
 
 def _unsupported(name: str) -> ApiError:
-    return invalid(f"`{name}` is not supported: leave it out", name, "unsupported_parameter")
+    advice = "use `response_format`, `grammar` or `regex`" if name in _OF_VLLM else "leave it out"
+    return invalid(f"`{name}` is not supported: {advice}", name, "unsupported_parameter")
 
 
 def _is_empty(value: Any) -> bool:
     return value in (False, 0, "", [], {})
 
 
-def _is_text_only(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("type") == "text"
-
-
+_OF_VLLM = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
 _REFUSED: dict[str, Callable[[Any], bool]] = {
     "n": lambda value: value == 1,
     "logit_bias": _is_empty,
@@ -108,11 +110,9 @@ _REFUSED: dict[str, Callable[[Any], bool]] = {
     "top_logprobs": _is_empty,
     "audio": _is_empty,
     "modalities": lambda value: value == ["text"],
-    "response_format": _is_text_only,
     "function_call": lambda value: value in ("auto", "none"),
     "prediction": _is_empty,
-    "grammar": _is_empty,
-    "json_schema": _is_empty,
+    **dict.fromkeys(_OF_VLLM, _is_empty),
 }
 _REFUSED_OF_COMPLETIONS: dict[str, Callable[[Any], bool]] = {
     "best_of": lambda value: value == 1,

@@ -17,3 +17,4 @@ class Asked:
     streams: bool = False
     includes_usage: bool = False
     shows_tentative: bool = False
+    format_field: str | None = None  # the field that has the grammar, for errors about it

@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Any, cast
 
 from edge_agent.http.api_errors import invalid
-from edge_agent.http.requests.fields import Fields, Json
+from edge_agent.http.requests.fields import Fields
+from edge_agent.json_fields import Json
 from edge_agent.text.prompts import Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")

@@ -1,7 +1,5 @@
 """The fields that set options of an answer, alike in every API."""
 
-from typing import Any
-
 from common.sampling.randomness import MAX_SEED
 from edge_agent.http.api_errors import invalid
 from edge_agent.http.requests.fields import Fields
@@ -42,22 +40,14 @@ def sampling_of(fields: Fields) -> Options:
         "presence_penalty": fields.number("presence_penalty"),
         "frequency_penalty": fields.number("frequency_penalty"),
         "seed": _seed(fields),
-        "stop": stops_of(fields),
+        "stop": _stops(fields),
     }
     return options
 
 
-def stops_of(fields: Fields) -> list[str] | None:
-    """The field `stop`: a text or a list of texts."""
-    found: Any = fields.found.get("stop")
-    if found is None:
-        return None
-    stops: list[Any] = [found] if isinstance(found, str) else found if isinstance(found, list) else [None]
-    if not all(isinstance(one, str) for one in stops):
-        raise fields.wrong("stop", "a text or a list of texts")
-    if len(stops) > MAX_STOPS or any(len(one) > MAX_STOP_CHARACTERS for one in stops):
-        raise fields.wrong("stop", f"at most {MAX_STOPS} texts of at most {MAX_STOP_CHARACTERS} characters")
-    return [one for one in stops if one]
+def _stops(fields: Fields) -> list[str] | None:
+    found = fields.texts("stop", most=MAX_STOPS, most_characters=MAX_STOP_CHARACTERS)
+    return None if found is None else [one for one in found if one]
 
 
 def _top_p(value: float | None) -> float | None:
