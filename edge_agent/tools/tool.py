@@ -3,6 +3,7 @@
 Law: what cannot be used is refused here, with a message that names its field.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def _tool(found: object, at: str) -> Tool:
         raise ConfigError(f"`{at}.type` must be function: no other kind of tool is supported")
     function = _object(shown.get("function"), f"{at}.function")
     parameters: object = function.get("parameters")
-    schema = {} if parameters is None else _object(parameters, f"{at}.function.parameters")
+    schema = {} if parameters is None else _schema(parameters, f"{at}.function.parameters")
     description: object = function.get("description")
     if description is not None and not isinstance(description, str):
         raise ConfigError(f"`{at}.function.description` must be a text")
@@ -96,6 +97,15 @@ def _tool(found: object, at: str) -> Tool:
 
 
 NO_PARAMETERS: Json = {"type": "object", "properties": {}}
+
+
+def _schema(found: object, at: str) -> Json:
+    schema = _object(found, at)
+    try:
+        json.dumps(schema, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:  # ValueError: NaN, or text that is not Unicode
+        raise ConfigError(f"`{at}` must be plain JSON in Unicode, without NaN") from error
+    return schema
 
 
 def _choice(found: object) -> tuple[str, tuple[str, ...] | None]:

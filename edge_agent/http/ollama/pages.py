@@ -103,7 +103,7 @@ async def _complete(parse: Parse, site: Site, request: Request) -> Response:
         named = model_of(body, service.config.served_name)
         return json_response(OllamaForm(Asked("", named), is_chat=is_chat).loaded())
     answer = service.ask(asked.prompt, way="ollama", **asked.options)
-    return AnswerResponse(service, answer, OllamaForm(asked, is_chat=is_chat), streams=asked.streams)
+    return AnswerResponse(service, answer, OllamaForm(asked, answer, is_chat=is_chat), streams=asked.streams)
 
 
 async def _pull(site: Site, request: Request) -> Response:
