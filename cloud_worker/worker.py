@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from cloud_worker.config import WorkerConfig
+from cloud_worker.grammars import Compiling, WorkerGrammars
 from cloud_worker.intake import Intake, note
 from cloud_worker.monitoring.announcer import Announcer
 from cloud_worker.monitoring.health import HealthPages
@@ -61,11 +62,22 @@ class Worker:
         )
         self._tally = WorkerTally()
         max_context = config.max_tokens(model.max_positions)
-        target = Target.of(self.name, model.vocabulary, max_context, model.eos_ids)
+        grammars = WorkerGrammars(model.tokenizer)
+        target = Target.of(self.name, model.vocabulary, max_context, model.eos_ids, grammars)
         self._costs = Costs(FIRST_GUESS)
+        self._answering: set[asyncio.Task[None]] = set()  # of what had to wait for its grammar
         self._scheduler = Scheduler(target, config.limits, self._costs)
         rates = DeviceRates(config.max_rate_per_device)
-        self._intake = Intake(target, self._topics, rates, self._scheduler, self._tally, self._costs)
+        self._intake = Intake(
+            target,
+            self._topics,
+            rates,
+            self._scheduler,
+            self._tally,
+            self._costs,
+            Compiling(grammars, self._costs),
+            self._send_later,
+        )
         self._verifier = Verifier(model, self._scheduler, self._tally, config.chunk_tokens, self._costs)
         self._stopping = asyncio.Event()
         self._link: Link | None = None
@@ -114,6 +126,13 @@ class Worker:
         async for received in link:
             await self._send(link, self._intake.receive(received, time.monotonic()))
             self._verifier.wake()
+
+    def _send_later(self, answers: Sequence[Answer]) -> None:
+        self._verifier.wake()
+        if answers and self._link is not None:
+            task = asyncio.create_task(self._send(self._link, answers), name="answering")
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
 
     async def _send(self, link: Link, answers: Sequence[Answer]) -> None:
         self._tally.count_refusals(answers)

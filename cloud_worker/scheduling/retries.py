@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cloud_worker.scheduling.task import Task
 from cloud_worker.session.judging import Judged, LogitsError
+from common.grammar.errors import UnusableGrammarError
 
 PASS_ERRORS = (Exception,)  # torch raises RuntimeError when memory runs out, models whatever they like
 MAX_FAILURES = 5  # in a row, with the session alone in the batch; the pauses between them double
@@ -43,6 +44,8 @@ class Failure:
         if isinstance(error, LogitsError):
             told = f"the target model gives {error}; try another prompt, or dtype float32 at the worker"
             return cls(_one_line(error), max_failures=MAX_LOGITS_FAILURES, told=told)
+        if isinstance(error, UnusableGrammarError):
+            return cls(_one_line(error), is_permanent=True, told=_one_line(error))
         is_permanent = not isinstance(error, MemoryError)
         return cls(_one_line(error), is_permanent, told="the worker fails to judge this draft")
 

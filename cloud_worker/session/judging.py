@@ -12,8 +12,10 @@ import numpy as np
 
 from cloud_worker.session.job import Job, Row, Rows
 from cloud_worker.session.verification import TargetProbs, Verdict, target_choice, verifying
+from common.grammar.errors import UnusableGrammarError
 from common.protocol.messages import Draft
 from common.sampling.distribution import encode_probs, fit_vocabulary, warped
+from common.sampling.mask import forbid
 from common.sampling.penalties import Penalties
 
 
@@ -71,7 +73,21 @@ class Judging:
         largest = float(row.max())  # NaN if any entry is
         if not np.isfinite(largest):
             raise LogitsError(f"no finite logits for position {position} (the largest is {largest:g})")
-        return warped(self._penalties.apply(row, self._job.tokens, position), opening.sampling)
+        row = self._penalties.apply(row, self._job.tokens, position)
+        return warped(self._allowed(row, position), opening.sampling)
+
+    def _allowed(self, logits: Row, position: int) -> Row:
+        """The logits without those of the tokens that the grammar forbids."""
+        masks = self._job.masks
+        if masks is None:
+            return logits
+        mask = masks.mask(self._job.tokens, position)
+        if mask is None:
+            raise UnusableGrammarError("the draft's context breaks its grammar")
+        allowed = forbid(logits, mask)
+        if not np.isfinite(allowed.max()):
+            raise LogitsError(f"no finite logits for what the grammar allows at position {position}")
+        return allowed
 
     def _all(self) -> Generator[int, TargetProbs, None]:
         job, seed = self._job, self._job.opening.seed

@@ -21,8 +21,10 @@ from cloud_worker.session.backlog import Backlog
 from cloud_worker.session.job import Job, chain
 from cloud_worker.session.judging import Judged
 from cloud_worker.session.prefix_checks import PrefixChecks
+from common.grammar.errors import UnusableGrammarError
 from common.protocol.end_ids import with_end_ids
 from common.protocol.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
+from common.sampling.mask import Constraint
 
 MAX_REFUSED = 8  # drafts at once: others wait for their turn meanwhile
 MAX_REMEMBERED = 64  # corrections kept for replay: more than any window
@@ -46,6 +48,7 @@ class CloudSession:
         self._checks = PrefixChecks()
         self._target = target
         self._opening: Opening | None = None
+        self._masks: Constraint | None = None  # of the opening's grammar
         self._backlog = Backlog(max_tokens=2 * target.max_tokens)
         self._running: Job | None = None
         self._stream: _Stream | None = None
@@ -103,10 +106,12 @@ class CloudSession:
                 answers.append(refusal)
             elif self._opening is not None:  # always: `_admit` has set it
                 self._stream = None
-                self._running = chain(self._opening, draft, self._backlog, self.tokens, self._target)
+                self._running = chain(
+                    self._opening, draft, self._backlog, self.tokens, self._target, self._masks
+                )
         is_next = self._running is None and not self._backlog
         if is_next and self._stream is not None and self._opening is not None:
-            self._running = Job(self._opening, (), tuple(self.tokens), 1)
+            self._running = Job(self._opening, (), tuple(self.tokens), 1, self._masks)
         return self._running, answers
 
     def complete(self, judged: Sequence[Judged], compute_ms: float) -> list[ToDevice]:
@@ -170,6 +175,10 @@ class CloudSession:
         if refusal is not None:
             return refusal
         if draft.opening is not None:
+            try:
+                self._masks = self._target.masks(draft.opening)
+            except UnusableGrammarError as error:
+                return self._target.refuse(draft, Reason.BAD_REQUEST, str(error))
             self._opening, self.tokens, self.epoch = draft.opening, [], draft.epoch
         elif not self._holds(draft):
             return self._target.refuse(draft, Reason.NEED_CONTEXT, have=len(self.tokens))

@@ -38,6 +38,7 @@ class TargetModel:
         with torch.inference_mode():
             self._engine, self.vocab_size, cache_tokens = _engine(loaded, cache_bytes, chunk_tokens)
         self.vocabulary: Mapping[str, int] = loaded.vocabulary
+        self.tokenizer = loaded.tokenizer  # reads it again: only answers with a grammar need it
         self.eos_ids: frozenset[int] = loaded.eos_ids
         self.max_positions: int = min(loaded.max_positions, cache_tokens)
 

@@ -4,12 +4,16 @@ Both ends forbid the same tokens with it (common.grammar), so the text follows t
 module only names a grammar; it does not know what the source means.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 MAX_GRAMMAR_BYTES = 64 * 1024  # of its source, in UTF-8
+MAX_ENGINE_CHARS = 64
+MAX_END_IDS = 64
+DIGEST_BYTES = 16
 
 
 class GrammarKind(StrEnum):
@@ -41,3 +45,23 @@ class Grammar:
     def lark(cls, source: str) -> "Grammar":
         """A grammar in llguidance's Lark syntax; its start rule is `start`."""
         return cls(GrammarKind.LARK, source)
+
+    @property
+    def digest(self) -> bytes:
+        """What the grammar is known by."""
+        named = f"{self.kind.value}\0{self.source}".encode(errors="surrogatepass")
+        return hashlib.sha256(named).digest()[:DIGEST_BYTES]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerGrammar:
+    """A grammar as an opening brings it; the answer begins after `num_prompt` tokens, and it with it.
+
+    `engine` names what forbids tokens at the device, in its version. `end_ids` are the tokens that end an
+    answer there, ascending, at least one.
+    """
+
+    grammar: Grammar
+    engine: str
+    num_prompt: int
+    end_ids: tuple[int, ...]

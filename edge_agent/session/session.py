@@ -5,11 +5,12 @@ answer comes: a draft that is asked again keeps its number and its block, a late
 ignored, and a rejection rewinds to where the target disagreed (`EdgeSequence`).
 """
 
+import math
 from collections.abc import Sequence
 
 from common.protocol.messages import Correction, Reason, Refusal, ToDevice
 from edge_agent.errors import AgentError
-from edge_agent.policy.policy import Decision, Proposal
+from edge_agent.policy.policy import Decision, ForcedRun, Proposal
 from edge_agent.session.audit import Audit
 from edge_agent.session.cloud_loss import UNREACHABLE, CloudLoss
 from edge_agent.session.ending import Ending
@@ -171,10 +172,14 @@ class EdgeSession:
         self._drafted_version = self._sequence.transcript.version
         return list(self.tokens)
 
-    def drafted(self, proposal: Proposal, now: float, seconds: float = 0.0) -> None:
+    def drafted(self, proposal: Proposal | ForcedRun, now: float, seconds: float = 0.0) -> None:
         """Take in the draft that was begun, which took `seconds`; drop it if the text has changed since."""
         version, self._drafted_version = self._drafted_version, None
-        if version == self._sequence.transcript.version and self.wants_draft:
+        if version != self._sequence.transcript.version or not self.wants_draft:
+            return
+        if isinstance(proposal, ForcedRun):
+            self._force(proposal, now)
+        else:
             self._propose(proposal, now, seconds)
 
     def draft_failed(self, error: AgentError, now: float) -> None:
@@ -187,15 +192,24 @@ class EdgeSession:
             self._sequence.launch(0, now)
         self._settle()
 
+    def _force(self, run: ForcedRun, now: float) -> None:
+        """Append tokens that both models agree on, up to the end of the text."""
+        for token in run.tokens:
+            self._sequence.transcript.append(token, Fate.FORCED, math.nan)
+            if self._ending.tail_ended:
+                break
+        self._send_if_due(now)
+        self._settle()
+
     def _propose(self, proposal: Proposal, now: float, seconds: float) -> None:
-        held, fate = self._sequence.held, None
+        fate = None
         if proposal.decision is Decision.SKIP:
             fate = Fate.LOCAL
         elif self.cloud.is_away(now):
             fate = Fate.UNVERIFIED
         else:
             risk = self.pacing.rejections.line_risk(proposal.uncertainty)
-            held.add(len(self.tokens), proposal.draft, risk)
+            self._sequence.hold(proposal.draft, risk)
         self.pacing.drafted(seconds, is_held=fate is None)
         self._sequence.transcript.append(proposal.draft.token, fate, proposal.prob)
         self._send_if_due(now, asks=proposal.decision is Decision.UPLINK and self._settings.flushes)

@@ -166,7 +166,7 @@ def test_a_flipped_bit_gives_a_message_or_a_codec_error(name: str) -> None:
         (b"\xa1\x04\x5b" + b"\xff" * 8, "before it is complete"),
         (b"\xa1\x06\x9b" + b"\xff" * 8, "before it is complete"),
         (b"\xa1\x06\x9a\x00\x01\x00\x00" + bytes(65536), "more than 1024 items"),
-        (b"\xa1\x17\x00", "no key 23"),
+        (b"\xa1\x18\x18\x00", "no key 24"),
     ],
 )
 def test_cbor_outside_the_protocol_is_refused(payload: bytes, sentence: str) -> None:
@@ -253,7 +253,7 @@ def test_a_hostile_payload_costs_little_time_and_memory(hostile: bytes) -> None:
         ({"k20": [[b"", b""]]}, "array of ids, codes"),
         ({"k20": [[b"\x05\x00", b"\x00\x00", 0.5]]}, "2 probabilities for 1 ids"),
         ({"k20": [[b"\x05\x00", b"\x80", 0.5]]}, "more than one distribution"),
-        ({"k23": 0}, "no key 23"),
+        ({"k24": 0}, "no key 24"),
     ],
 )
 def test_a_draft_with_a_wrong_field_is_refused(changes: dict[str, Any], sentence: str) -> None:
