@@ -51,7 +51,7 @@ class ActionList:
     def grammar(self, use: ToolUse, text: Grammar | None) -> Grammar:
         """Actions and nothing else, or no action and a text."""
         items, defined = self._items(use)
-        listed = schema(list_schema(items, defined, most=None if use.is_parallel else 1))
+        listed = schema(list_schema(items, defined, most=use.most_calls))
         if use.must_call:
             return lark("start: calls", f"calls: {listed}")
         return lark('start: calls | "[]\\n" text', f"calls: {listed}", text_rules(text, _LINE))

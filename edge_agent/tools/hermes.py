@@ -46,7 +46,7 @@ class Hermes:
 
     def grammar(self, use: ToolUse, text: Grammar | None) -> Grammar:
         """Free text, then calls on lines of their own."""
-        more = ' ("\\n" call)*' if use.is_parallel else ""
+        more = f' ("\\n" call){{0,{use.most_calls - 1}}}' if use.is_parallel else ""
         opening, closing = (token(id, mark) for id, mark in zip(self._marks, (OPEN, CLOSE), strict=True))
         rest = (f"call: {opening} body", f'body: "\\n" json "\\n" {closing}')
         rules = (*rest, f"json: {schema(call_schema(use.callable, 'arguments'))}")

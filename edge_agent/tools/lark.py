@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from common.protocol.grammar import Grammar, GrammarKind
 from edge_agent.errors import ConfigError
@@ -26,11 +26,18 @@ def text_rules(text: Grammar | None, any_text: str = ANY_TEXT) -> str:
         return f"text: TEXT\nTEXT: {any_text}\n"
     match text.kind:
         case GrammarKind.JSON_SCHEMA:
-            return f"text: %json {text.source}\n"
+            return f"text: {schema(_compact(text.source))}\n"
         case GrammarKind.REGEX:
             return f"text: TEXT\nTEXT: /{text.source.replace('/', chr(92) + '/')}/\n"
         case _:
             raise ConfigError("`grammar` in Lark cannot be used with `tools`: use a schema, or leave one out")
+
+
+def _compact(source: str) -> dict[str, Any]:
+    """Without white space, as a schema has it that stands alone."""
+    found: object = json.loads(source)
+    schema = {"anyOf": [found]} if isinstance(found, bool) else cast("dict[str, Any]", found)
+    return {**schema, "x-guidance": {"whitespace_flexible": False}}
 
 
 def lark(*lines: str) -> Grammar:

@@ -24,7 +24,7 @@ class Llama:
 
     def grammar(self, use: ToolUse, text: Grammar | None) -> Grammar:
         """A text that does not begin as a call does, or calls."""
-        calls = 'json ("; " json)*' if use.is_parallel else "json"
+        calls = f'json ("; " json){{0,{use.most_calls - 1}}}' if use.is_parallel else "json"
         rules = (f"calls: {calls}", f"json: {schema(call_schema(use.callable, 'parameters'))}")
         if use.must_call:
             return lark("start: calls", *rules)

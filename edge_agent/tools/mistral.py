@@ -28,7 +28,7 @@ class Mistral:
 
     def grammar(self, use: ToolUse, text: Grammar | None) -> Grammar:
         """Free text, or calls."""
-        listed = calls_schema(use.callable, "arguments", most=None if use.is_parallel else 1)
+        listed = calls_schema(use.callable, "arguments", most=use.most_calls)
         rules = (f'calls: {token(self._mark, MARK)} " "? json', f"json: {schema(listed)}")
         if use.must_call:
             return lark("start: calls", *rules)

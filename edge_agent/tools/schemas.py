@@ -31,13 +31,10 @@ def call_schema(tools: Sequence[Tool], arguments: str, style: Json = SPACED) -> 
     return {"x-guidance": style, **one_of(each_call(tools, arguments)), "$defs": definitions(tools)}
 
 
-def calls_schema(
-    tools: Sequence[Tool], arguments: str, *, most: int | None = None, style: Json = SPACED
-) -> dict[str, Any]:
+def calls_schema(tools: Sequence[Tool], arguments: str, *, most: int, style: Json = SPACED) -> dict[str, Any]:
     """A schema for a list of calls, one at least."""
-    limit = {} if most is None else {"maxItems": most}
     items = one_of(each_call(tools, arguments))
-    listed = {"type": "array", "minItems": 1, **limit, "items": items}
+    listed = {"type": "array", "minItems": 1, "maxItems": most, "items": items}
     return {"x-guidance": style, **listed, "$defs": definitions(tools)}
 
 

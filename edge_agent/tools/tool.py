@@ -12,6 +12,7 @@ from typing import Any, cast
 from edge_agent.errors import ConfigError
 
 MAX_TOOLS = 256
+MAX_CALLS = 32  # of one answer
 NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 CHOICES = ("auto", "none", "required")
 
@@ -40,6 +41,11 @@ class ToolUse:
     callable: tuple[Tool, ...]
     must_call: bool = False
     is_parallel: bool = True  # more than one call
+
+    @property
+    def most_calls(self) -> int:
+        """How many calls one answer has at most."""
+        return MAX_CALLS if self.is_parallel else 1
 
     @property
     def shown(self) -> list[Json]:
@@ -101,6 +107,8 @@ NO_PARAMETERS: Json = {"type": "object", "properties": {}}
 
 def _schema(found: object, at: str) -> Json:
     schema = _object(found, at)
+    if schema.get("type", "object") != "object":
+        raise ConfigError(f"`{at}.type` must be object: arguments have names")
     try:
         json.dumps(schema, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:  # ValueError: NaN, or text that is not Unicode
