@@ -23,6 +23,7 @@ from edge_agent.tools.tool import ToolUse
 from edge_agent.tools.values import JsonObjects
 
 MARK = "{# answers: actions of the home #}"  # in the chat template of such a model
+FAILED = "Sorry, that did not work."
 CANNOT = "Sorry, I have no tool for that."
 _LINE = r"/[^\n]*/"
 
@@ -46,7 +47,8 @@ class ActionList:
             return Conversation([messages[last]])
         tools = () if use is None else use.tools
         done = _done(Intents(tools, exposed(messages)), since)
-        return Conversation([messages[last]], None, f"{_compact(done)}\n", may_call=False)
+        rest = lark(f"start: {json.dumps(FAILED)}" if not done else f"start: {_LINE}")
+        return Conversation([messages[last]], None, f"{_compact(done)}\n", rest, may_call=False)
 
     def grammar(self, use: ToolUse, text: Grammar | None) -> Grammar:
         """Actions and nothing else, or no action and a text."""

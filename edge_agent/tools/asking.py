@@ -53,7 +53,7 @@ def asking(
     form = new_format()
     shown = form.conversation(messages, use)
     if use is None or not shown.may_call:
-        return Asking(shown.messages, shown.tools, shown.beginning, grammar)
+        return Asking(shown.messages, shown.tools, shown.beginning, grammar or shown.rest)
     limits = form.grammar(use, grammar)
     length = len(limits.source.encode(errors="replace"))
     if length > MAX_GRAMMAR_BYTES:

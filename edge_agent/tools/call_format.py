@@ -19,12 +19,14 @@ Message = Mapping[str, object]
 class Conversation:
     """What the chat template gets.
 
-    `beginning` is what the answer has already, and `may_call` whether it may call tools.
+    `beginning` is what the answer has already, and `rest` what the rest of it must match. `may_call`: it may
+    call tools.
     """
 
     messages: Sequence[Message]
     tools: Sequence[Json] | None = None
     beginning: str = ""
+    rest: Grammar | None = None
     may_call: bool = True
 
 
