@@ -5,8 +5,9 @@ openings wait for it, fewer of one device; others are refused as `busy`.
 """
 
 import asyncio
+import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,9 +16,9 @@ from tokenizers import Tokenizer
 from cloud_worker.scheduling.costs import CostKind, Costs
 from cloud_worker.scheduling.fair_queue import SessionKey
 from common.grammar.answer import AnswerMasks
-from common.grammar.engine import GrammarEngine
-from common.grammar.errors import UnusableGrammarError
-from common.protocol.grammar import AnswerGrammar, Grammar
+from common.grammar.engine import MAX_COMPILED, GrammarEngine
+from common.grammar.errors import UnknownGrammarError, UnusableGrammarError
+from common.protocol.grammar import AnswerGrammar, Grammar, KnownGrammar
 from common.protocol.messages import Draft
 from common.sampling.mask import Constraint
 
@@ -31,10 +32,17 @@ class WorkerGrammars:
     def __init__(self, tokenizer: Callable[[], Tokenizer]) -> None:
         """`tokenizer` is called with the first grammar; it raises UnusableGrammarError if there is none."""
         self._engine = GrammarEngine(tokenizer)
+        self._lock = threading.Lock()  # of what follows, which the event loop and the compiling thread use
+        self._known: OrderedDict[bytes, Grammar] = OrderedDict()  # used last at the end
 
-    def has(self, grammar: Grammar) -> bool:
+    @property
+    def engine(self) -> str:
+        """What it forbids tokens with, in its version."""
+        return self._engine.name
+
+    def has(self, given: AnswerGrammar) -> bool:
         """Whether a grammar is compiled."""
-        return self._engine.has(grammar)
+        return self._engine.has(given.grammar)
 
     def prepare(self, given: AnswerGrammar) -> float:
         """Compile a grammar, if it can be; the processor seconds that it took. It blocks: use a thread."""
@@ -43,16 +51,28 @@ class WorkerGrammars:
             self.masks(given, frozenset())
         return time.thread_time() - began
 
-    def masks(self, given: AnswerGrammar, end_ids: frozenset[int]) -> Constraint:
+    def masks(self, given: AnswerGrammar | KnownGrammar, end_ids: frozenset[int]) -> Constraint:
         """As `Grammars.masks`; takes microseconds if the grammar is compiled."""
-        if given.engine != self._engine.name:
-            raise UnusableGrammarError(
-                f"this worker constrains with {self._engine.name}, the device with {given.engine}; "
-                "use the same version of llguidance and the same tokenizer on both sides"
-            )
-        matcher = self._engine.compile(given.grammar)
+        matcher = self._engine.compile(self._source(given))
         ends = {*given.end_ids, *end_ids}
         return AnswerMasks(matcher, given.num_prompt, ends, closing=given.end_ids[0])
+
+    def _source(self, given: AnswerGrammar | KnownGrammar) -> Grammar:
+        with self._lock:
+            if isinstance(given, KnownGrammar):
+                if given.digest not in self._known:
+                    raise UnknownGrammarError
+                self._known.move_to_end(given.digest)
+                return self._known[given.digest]
+            if given.engine != self._engine.name:
+                raise UnusableGrammarError(
+                    f"this worker constrains with {self._engine.name}, the device with {given.engine}; "
+                    "use the same version of llguidance and the same tokenizer on both sides"
+                )
+            self._known[given.digest] = given.grammar
+            if len(self._known) > MAX_COMPILED:
+                self._known.popitem(last=False)
+            return given.grammar
 
 
 class Compiling:
@@ -67,7 +87,7 @@ class Compiling:
     def is_needed(self, message: object) -> bool:
         """Whether a message has to wait."""
         given = _grammar_of(message)
-        return given is not None and not self._grammars.has(given.grammar)
+        return given is not None and not self._grammars.has(given)
 
     def has_room(self, device: str) -> bool:
         """Whether an opening of this device may wait."""
@@ -100,6 +120,6 @@ class Compiling:
 
 
 def _grammar_of(message: object) -> AnswerGrammar | None:
-    if isinstance(message, Draft) and message.opening is not None:
-        return message.opening.grammar
-    return None
+    """The grammar that comes with its source."""
+    given = message.opening.grammar if isinstance(message, Draft) and message.opening is not None else None
+    return given if isinstance(given, AnswerGrammar) else None

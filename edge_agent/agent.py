@@ -65,6 +65,8 @@ from edge_agent.tunings import Tunings
 if TYPE_CHECKING:
     from edge_agent.monitoring.metrics import Metrics
 
+MAX_KNOWN = 64  # grammars that workers are taken to hold
+
 _log = logging.getLogger(__name__)
 
 
@@ -90,6 +92,7 @@ class EdgeAgent:
         self.text.check_template_vars(self._instructions.template_vars)
         self._info = info
         self._grammars = GrammarEngine(lambda: text.tokenizer)
+        self._known_grammars: set[bytes] = set()  # that a worker of the pool has taken
         self._model = model
         self._thread = DraftThread(Pace(POWERS[config.power].share))
         self._slots = Slots(model, config.slots)
@@ -223,6 +226,7 @@ class EdgeAgent:
             self._info.eos_ids,
             self._model.max_positions,
             audits=tuner.wants_audit(),
+            knows_grammar=grammar is not None and grammar.digest in self._known_grammars,
             experience=tuner.experience,
         )
         policy = build_policy(config, sampling, seed, calibration, tuner.numbers())
@@ -331,6 +335,7 @@ class EdgeAgent:
     def _conclude(self, session: EdgeSession, mailbox: Mailbox, tuner: Tuner) -> None:
         """The text is final: measure what was skipped, if wanted, and learn from it."""
         audit = session.audit(time.monotonic())
+        self._note_grammar(session)
 
         def ended() -> None:
             mailbox.leave()
@@ -343,6 +348,14 @@ class EdgeAgent:
             ended()
         else:
             self._audits.begin(audit, mailbox, ended)
+
+    def _note_grammar(self, session: EdgeSession) -> None:
+        """Remember that a worker holds the session's grammar, if one has answered to it."""
+        grammar = session.opening.grammar
+        if isinstance(grammar, AnswerGrammar) and session.worker is not None:
+            if len(self._known_grammars) >= MAX_KNOWN:
+                self._known_grammars.clear()
+            self._known_grammars.add(grammar.digest)
 
     @asynccontextmanager
     async def _keeping_prompts(self) -> AsyncGenerator[None]:

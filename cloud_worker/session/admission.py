@@ -11,7 +11,7 @@ from typing import Protocol
 from common.grammar.errors import UnusableGrammarError
 from common.protocol.codec import CodecError, check_ids
 from common.protocol.fingerprint import fingerprint
-from common.protocol.grammar import AnswerGrammar
+from common.protocol.grammar import AnswerGrammar, KnownGrammar
 from common.protocol.messages import MAX_CONTEXT_PROBS, PROTOCOL_VERSION, Draft, Opening, Reason, Refusal
 from common.sampling.mask import Constraint
 
@@ -19,8 +19,11 @@ from common.sampling.mask import Constraint
 class Grammars(Protocol):
     """What forbids tokens by the grammar of an answer."""
 
-    def masks(self, given: AnswerGrammar, end_ids: frozenset[int]) -> Constraint:
-        """The masks of an answer that `end_ids` may end, too; UnusableGrammarError in one line."""
+    def masks(self, given: AnswerGrammar | KnownGrammar, end_ids: frozenset[int]) -> Constraint:
+        """The masks of an answer that `end_ids` may end, too.
+
+        Raises UnusableGrammarError in one line, and UnknownGrammarError if the source is needed.
+        """
         ...
 
 
@@ -49,7 +52,7 @@ class Target:
         return cls(worker, fingerprint(vocabulary), vocab_size, max_tokens, eos_ids, grammars)
 
     def masks(self, opening: Opening) -> Constraint | None:
-        """What forbids tokens in the answer, if anything; UnusableGrammarError if this worker cannot."""
+        """What forbids tokens in the answer, if anything; raises as `Grammars.masks`."""
         if opening.grammar is None:
             return None
         if self.grammars is None:

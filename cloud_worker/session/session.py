@@ -21,7 +21,7 @@ from cloud_worker.session.backlog import Backlog
 from cloud_worker.session.job import Job, chain
 from cloud_worker.session.judging import Judged
 from cloud_worker.session.prefix_checks import PrefixChecks
-from common.grammar.errors import UnusableGrammarError
+from common.grammar.errors import UnknownGrammarError, UnusableGrammarError
 from common.protocol.end_ids import with_end_ids
 from common.protocol.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
 from common.sampling.mask import Constraint
@@ -85,6 +85,8 @@ class CloudSession:
     def _read_ahead(self, draft: Draft) -> ToDevice:
         """Tell the device at once where its next drafts go, and read the context when its turn comes."""
         refusal = beyond_limits(draft, self._target)
+        if refusal is None and draft.opening is not None:
+            _, refusal = self._masks_of(draft, draft.opening)
         if refusal is not None:
             return refusal
         self._backlog.add(draft)
@@ -175,16 +177,25 @@ class CloudSession:
         if refusal is not None:
             return refusal
         if draft.opening is not None:
-            try:
-                self._masks = self._target.masks(draft.opening)
-            except UnusableGrammarError as error:
-                return self._target.refuse(draft, Reason.BAD_REQUEST, str(error))
+            masks, refusal = self._masks_of(draft, draft.opening)
+            if refusal is not None:
+                return refusal
+            self._masks = masks
             self._opening, self.tokens, self.epoch = draft.opening, [], draft.epoch
         elif not self._holds(draft):
             return self._target.refuse(draft, Reason.NEED_CONTEXT, have=len(self.tokens))
         del self.tokens[draft.base :]
         self._checks.cut(draft.base)
         return None
+
+    def _masks_of(self, draft: Draft, opening: Opening) -> tuple[Constraint | None, Refusal | None]:
+        """What forbids tokens in the answer, or why this worker cannot follow its grammar."""
+        try:
+            return self._target.masks(opening), None
+        except UnknownGrammarError:
+            return None, self._target.refuse(draft, Reason.NEED_CONTEXT, "the grammar is needed")
+        except UnusableGrammarError as error:
+            return None, self._target.refuse(draft, Reason.BAD_REQUEST, str(error))
 
     def _holds(self, draft: Draft) -> bool:
         """Whether the prefix that the draft builds on is held."""
@@ -235,12 +246,14 @@ class CloudSession:
         return [correction, *self._end_of_room(draft, num_written=index + 1)]
 
     def _unless_ended(self, stream: _Stream) -> _Stream | None:
-        ended = (
-            stream.next_index >= stream.draft.bonus
-            or self.tokens[-1] in self._target.eos_ids
-            or self._is_full
-        )
+        ended = stream.next_index >= stream.draft.bonus or self.tokens[-1] in self._ends or self._is_full
         return None if ended else stream
+
+    @property
+    def _ends(self) -> frozenset[int]:
+        """The tokens that end a stream; nothing may follow one of the device's where there is a grammar."""
+        grammar = self._opening.grammar if self._opening is not None else None
+        return self._target.eos_ids if grammar is None else self._target.eos_ids.union(grammar.end_ids)
 
     @property
     def _is_full(self) -> bool:
@@ -248,7 +261,7 @@ class CloudSession:
 
     def _end_of_room(self, draft: Draft, num_written: int) -> list[Refusal]:
         """The refusal that ends a stream for lack of room, so that the device need not wait for the rest."""
-        ended = num_written >= draft.bonus or self.tokens[-1] in self._target.eos_ids
+        ended = num_written >= draft.bonus or self.tokens[-1] in self._ends
         return [] if ended or not self._is_full else [self._target.refuse_length(draft, len(self.tokens) + 1)]
 
     def _remember(self, correction: Correction) -> None:

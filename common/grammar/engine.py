@@ -32,7 +32,7 @@ class GrammarEngine:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
-        self._compiled: OrderedDict[bytes, LLMatcher | UnusableGrammarError] = OrderedDict()
+        self._compiled: OrderedDict[Grammar, LLMatcher | UnusableGrammarError] = OrderedDict()
 
     @property
     def name(self) -> str:
@@ -42,11 +42,11 @@ class GrammarEngine:
     def has(self, grammar: Grammar) -> bool:
         """Whether `compile` returns at once, or raises at once."""
         with self._lock:
-            return grammar.digest in self._compiled
+            return grammar in self._compiled
 
     def compile(self, grammar: Grammar) -> Matcher:
         """A matcher at the beginning of the grammar; UnusableGrammarError in one line."""
-        loaded, key = self._load(), grammar.digest
+        loaded, key = self._load(), grammar
         with self._lock:
             found = self._compiled.get(key)
             if found is not None:

@@ -1,4 +1,8 @@
-"""The only error of a grammar: it cannot be used, and one line says why."""
+"""What can be wrong with a grammar. Pure."""
+
+
+class UnknownGrammarError(Exception):
+    """A grammar that is known by its digest alone is not held here: send its source."""
 
 
 class UnusableGrammarError(Exception):

@@ -46,11 +46,14 @@ class Grammar:
         """A grammar in llguidance's Lark syntax; its start rule is `start`."""
         return cls(GrammarKind.LARK, source)
 
-    @property
-    def digest(self) -> bytes:
-        """What the grammar is known by."""
-        named = f"{self.kind.value}\0{self.source}".encode(errors="surrogatepass")
-        return hashlib.sha256(named).digest()[:DIGEST_BYTES]
+
+@dataclass(frozen=True, slots=True)
+class KnownGrammar:
+    """A grammar that the worker probably holds, by the `digest` of an `AnswerGrammar`."""
+
+    digest: bytes
+    num_prompt: int
+    end_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +68,14 @@ class AnswerGrammar:
     engine: str
     num_prompt: int
     end_ids: tuple[int, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """What grammar and engine together are known by."""
+        named = "\0".join((self.engine, self.grammar.kind.value, self.grammar.source))
+        return hashlib.sha256(named.encode(errors="surrogatepass")).digest()[:DIGEST_BYTES]
+
+    @property
+    def briefly(self) -> KnownGrammar:
+        """The same for a worker that holds it."""
+        return KnownGrammar(self.digest, self.num_prompt, self.end_ids)

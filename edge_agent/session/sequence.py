@@ -34,7 +34,9 @@ class EdgeSequence:
         self.epoch = 0
         self.transcript = Transcript(prompt)
         self.held = Held()
-        self.send_window = SendWindow(self.transcript, settings.opening, round_trip, tally)
+        self.send_window = SendWindow(
+            self.transcript, settings.opening, round_trip, tally, knows_grammar=settings.knows_grammar
+        )
         self._num_measured = MAX_CONTEXT_PROBS if settings.measures_risk else 0
         self._round_trip = round_trip
         self._tally = tally

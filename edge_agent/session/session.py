@@ -8,7 +8,7 @@ ignored, and a rejection rewinds to where the target disagreed (`EdgeSequence`).
 import math
 from collections.abc import Sequence
 
-from common.protocol.messages import Correction, Reason, Refusal, ToDevice
+from common.protocol.messages import Correction, Opening, Reason, Refusal, ToDevice
 from edge_agent.errors import AgentError
 from edge_agent.policy.policy import Decision, ForcedRun, Proposal
 from edge_agent.session.audit import Audit
@@ -56,6 +56,11 @@ class EdgeSession:
         self._reads_ahead = False
 
     # -- what a driver asks ---------------------------------------------------------------------------
+
+    @property
+    def opening(self) -> Opening:
+        """What a worker needs to take the session."""
+        return self._settings.opening
 
     @property
     def tokens(self) -> Sequence[int]:
@@ -322,6 +327,8 @@ class EdgeSession:
 
     def _read_by(self, reading: InFlight, message: ToDevice, now: float) -> None:
         """A worker reads the prompt; a refusal has no effect: the first draft goes to any worker then."""
+        if isinstance(message, Refusal) and message.reason is Reason.NEED_CONTEXT:
+            self._send_window.spell_out()
         if isinstance(message, Refusal) or not reading.fits(message, self._settings.opening.vocab_size):
             return
         if self._send_window.read_by(message.worker):
@@ -351,6 +358,8 @@ class EdgeSession:
         self._refusals.clear()
 
     def _refused(self, record: InFlight | None, refusal: Refusal, now: float) -> None:
+        if refusal.reason is Reason.NEED_CONTEXT:
+            self._send_window.spell_out()
         match refusal.reason:
             case Reason.BUSY if refusal.n is None and refusal.worker == self.worker:
                 self._send_window.leave_worker(now)  # it is stopping, and tells every session it holds

@@ -208,6 +208,8 @@ def test_a_hostile_payload_costs_little_time_and_memory(hostile: bytes) -> None:
 
 # -- fields of a draft ---------------------------------------------------------------------------------
 
+END = b"\x02\x00\x00"
+
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
@@ -271,6 +273,21 @@ def test_a_draft_with_a_wrong_field_is_refused(changes: dict[str, Any], sentence
         ({"k13": None}, "vocab_size is missing"),
         ({"k13": 0}, "vocab_size must be"),
         ({"k14": 2**64}, "tag"),
+        ({"k23": 0}, "grammar must be an array of 3 or 5 items"),
+        ({"k23": [0, "", "e", 1]}, "grammar must be an array of 3 or 5 items"),
+        ({"k23": [3, "", "e", 1, END]}, "grammar is of a kind that this worker does not know"),
+        ({"k23": [True, "", "e", 1, END]}, "grammar is of a kind"),
+        ({"k23": [0, b"", "e", 1, END]}, "a source of at most 65536 bytes"),
+        ({"k23": [0, "é" * 32769, "e", 1, END]}, "a source of at most 65536 bytes"),
+        ({"k23": [0, "", "", 1, END]}, "name its engine in 1 to 64 characters"),
+        ({"k23": [0, "", "e" * 65, 1, END]}, "name its engine in 1 to 64 characters"),
+        ({"k23": [0, "", "e", 0, END]}, "the number of tokens of the prompt"),
+        ({"k23": [0, "", "e", 1, b""]}, "1 to 64 end tokens"),
+        ({"k23": [0, "", "e", 1, END * 65]}, "1 to 64 end tokens"),
+        ({"k23": [0, "", "e", 1, b"ab"]}, "2 bytes of token ids"),
+        ({"k23": [0, "", "e", 1, b"\xff\xff\xff"]}, "an end token outside the vocabulary"),
+        ({"k23": [bytes(15), 1, END]}, "a digest of 16 bytes"),
+        ({"k23": [bytes(16), 1, b"\xff\xff\xff"]}, "an end token outside the vocabulary"),
         ({"k14": -1}, "seed must be"),
         ({"k16": float("nan")}, "temperature must be"),
         ({"k16": -0.5}, "temperature must be"),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.protocol.grammar import AnswerGrammar
 from common.protocol.messages import Opening
 from common.sampling.distribution import Sampling
 
@@ -41,5 +42,13 @@ def opening(
     *,
     sampling: Sampling | None = None,
     num_prompt: int = 0,
+    grammar: AnswerGrammar | None = None,
 ) -> Opening:
-    return Opening(TOKENIZER, vocab_size, sampling or Sampling(temperature), seed, num_prompt=num_prompt)
+    return Opening(
+        TOKENIZER,
+        vocab_size,
+        sampling or Sampling(temperature),
+        seed,
+        num_prompt=num_prompt,
+        grammar=grammar,
+    )

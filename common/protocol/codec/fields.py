@@ -62,11 +62,11 @@ class Fields:
             raise self.error(key, f"must be an array of {count} numbers")
         return cast(list[int | float], found)
 
-    def items(self, key: IntEnum, count: int) -> list[object]:
-        """An array of exactly `count` items of any kind; required."""
+    def items(self, key: IntEnum, *counts: int) -> list[object]:
+        """An array of one of `counts` items of any kind; required."""
         value = self._get(key, None)
-        if type(value) is not list or len(cast(list[object], value)) != count:
-            raise self.error(key, f"must be an array of {count} items")
+        if type(value) is not list or len(cast(list[object], value)) not in counts:
+            raise self.error(key, f"must be an array of {' or '.join(map(str, counts))} items")
         return cast(list[object], value)
 
     def entries(self, key: IntEnum, count: int) -> list[object]:
