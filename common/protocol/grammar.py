@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from common.protocol.closed_schema import closed
+
 MAX_GRAMMAR_BYTES = 64 * 1024  # of its source, in UTF-8
 MAX_ENGINE_CHARS = 64
 MAX_END_IDS = 64
@@ -33,8 +35,12 @@ class Grammar:
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, object] | bool) -> "Grammar":
-        """A grammar for JSON that fits a schema; `{"type": "object"}` is any JSON object."""
-        return cls(GrammarKind.JSON_SCHEMA, json.dumps(schema, separators=(",", ":"), ensure_ascii=False))
+        """A grammar for JSON that fits a schema; `{"type": "object"}` is any JSON object.
+
+        Objects whose `properties` are named have no others (`common.protocol.closed_schema`).
+        """
+        limited = schema if isinstance(schema, bool) else closed(schema)
+        return cls(GrammarKind.JSON_SCHEMA, json.dumps(limited, separators=(",", ":"), ensure_ascii=False))
 
     @classmethod
     def regex(cls, pattern: str) -> "Grammar":

@@ -106,13 +106,13 @@ class AppSide:
         while True:
             received = await self._line.received.get()
             try:
-                self._receive(received)
+                await self._receive(received)
             except Exception:  # noqa: BLE001 - one message must not end the others' way in
                 _log.exception("a message of an app could not be handled")
             await asyncio.sleep(FLOOD_PAUSE if self._rate.is_exhausted else 0)
             self._rate.is_exhausted = False
 
-    def _receive(self, received: Received) -> None:
+    async def _receive(self, received: Received) -> None:
         if received.topic == HOME_ASSISTANT_STATUS:
             if received.payload == b"online":
                 self._board.show_all()
@@ -125,7 +125,7 @@ class AppSide:
             return
         match name:
             case "ask":
-                self._ask(received)
+                await self._ask(received)
             case "set":
                 self._set(received.payload)
             case _:
@@ -133,7 +133,7 @@ class AppSide:
 
     # -- asks -------------------------------------------------------------------------------------------
 
-    def _ask(self, received: Received) -> None:
+    async def _ask(self, received: Received) -> None:
         reply = reply_to(received.properties)
         if reply is not None and not self._topics.takes_reply(self._device, reply.topic):
             allowed = f"{self._topics.app(self._device, 'reply')}/NAME"
@@ -149,7 +149,7 @@ class AppSide:
             return
         key = _key(ask, reply, received.payload)
         if not self._is_repeat(ask, key, reply):
-            self._take(ask, key, reply)
+            await self._take(ask, key, reply)
 
     def _is_repeat(self, ask: Ask, key: str | None, reply: ReplyTo | None) -> bool:
         """Whether this ask has its answer, or will have it."""
@@ -167,14 +167,16 @@ class AppSide:
             return True
         return any(one.key == key for one in self._running.values())
 
-    def _take(self, ask: Ask, key: str | None, reply: ReplyTo | None) -> None:
+    async def _take(self, ask: Ask, key: str | None, reply: ReplyTo | None) -> None:
         num_echoes = self._answered.num_echoes(_last_text(ask), time.monotonic())
         if num_echoes > MAX_ECHOES:
             reason = "this is the text of an answer to the text of an answer: an app seems to ask in a loop"
             self._refuse(reason, ASK, ask.id, reply)
             return
+        options = cast("Options", ask.options)
         try:
-            answer = self._service.ask(ask.prompt, way=WAY, **cast("Options", ask.options))
+            await self._service.prepare(way=WAY, **options)
+            answer = self._service.ask(ask.prompt, way=WAY, **options)
         except AgentError as error:
             self._refuse(str(error), ASK, ask.id, reply)
             return

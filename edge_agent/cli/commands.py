@@ -62,6 +62,8 @@ async def _answer(
     agent: EdgeAgent, ask: Ask, flags: argparse.Namespace, *, as_json: bool = False
 ) -> tuple[Report, str | None]:
     """Stream one answer; returns its report, and why it failed if it did."""
+    if ask.grammar is not None:
+        await agent.prepare(ask.grammar)  # the connection is kept meanwhile
     generation = agent.generate(
         ask.prompt,
         seed=ask.seed,

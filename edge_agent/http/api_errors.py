@@ -12,6 +12,7 @@ from edge_agent.errors import (
     ClosingError,
     ConfigError,
     GenerationError,
+    GrammarError,
     ModelError,
     PromptError,
     PromptTooLongError,
@@ -58,6 +59,11 @@ def invalid(message: str, param: str | None = None, code: str | None = None) -> 
     return ApiError(400, message, param=param, code=code)
 
 
+def unusable(error: GrammarError, field: str | None) -> ApiError:
+    """A grammar that cannot be used; `field` has it."""
+    return invalid(str(error), field, "invalid_grammar")
+
+
 def too_large(limit: int) -> ApiError:
     """A body over the limit."""
     return ApiError(413, f"the body is larger than {limit} bytes: shorten it", code="body_too_large")
@@ -89,6 +95,8 @@ def of_error(error: Exception, *, retry_after: int = 1) -> ApiError:
             return ApiError(429, str(error), code="queue_full", retry_after=retry_after)
         case ClosingError():
             return ApiError(503, str(error), code="stopping", retry_after=5)
+        case GrammarError():
+            return unusable(error, None)
         case PromptTooLongError():
             return invalid(str(error), "messages", "context_length_exceeded")
         case PromptError():

@@ -14,16 +14,12 @@ const EXAMPLES = [
 	"play techno in the bedroom, then close the garage window",
 ];
 
-function send(prompt) {
-	answer(body(prompt, $("remembers").checked ? conversation : []));
-}
-
 $("composer").addEventListener("submit", (event) => {
 	event.preventDefault();
 	const prompt = $("prompt").value;
 	if (isRunning() || !prompt.trim()) return $("prompt").focus();
 	$("prompt").value = "";
-	send(prompt);
+	answer(body(prompt, $("remembers").checked ? conversation : []));
 });
 $("prompt").addEventListener("keydown", (event) => {
 	if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -42,7 +38,10 @@ $("clear").addEventListener("click", () => {
 $("marks").addEventListener("change", () => $("log").classList.toggle("unmarked", !$("marks").checked));
 for (const text of EXAMPLES) {
 	const button = make("button", { type: "button", textContent: text });
-	button.addEventListener("click", () => send(text));
+	button.addEventListener("click", () => {
+		$("prompt").value = text;
+		$("composer").requestSubmit();
+	});
 	$("examples").append(button);
 }
 

@@ -12,6 +12,11 @@ export function show(element, isShown) {
 	element.hidden = !isShown;
 }
 
+// Fills a <dl>.
+export function terms(id, pairs) {
+	$(id).replaceChildren(...pairs.map(([name, value]) => make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: value ?? "–" }))));
+}
+
 export function put(id, text) {
 	const element = $(id);
 	if (element.textContent !== text) element.textContent = text;
@@ -39,6 +44,10 @@ export function bytes(value) {
 		unit += 1;
 	}
 	return `${short.format(value)} ${units[unit]}`;
+}
+
+export function measure(value, unit, factor = 1) {
+	return isNumber(value) ? `${number(factor * value)} ${unit}` : "–";
 }
 
 export function risk(value) {

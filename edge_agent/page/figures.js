@@ -1,6 +1,6 @@
 // The live figures: of the answer that is written or was written last, and of the agent.
 
-import { $, bytes, count, duration, isNumber, number, put, risk, show } from "./dom.js";
+import { $, bytes, count, duration, isNumber, number, put, risk, show, terms } from "./dom.js";
 
 const WINDOW = 3000; // ms over which the speed is measured while an answer is written
 const POINTS = 60;
@@ -69,12 +69,14 @@ class Figures {
 
 	status(facts) {
 		const { stats } = facts;
-		put("f-device", facts.device ?? "–");
-		put("f-model", facts.model ?? "–");
-		put("f-cloud", facts.cloud ? "connected" : facts.needs_cloud ? "away" : "not used");
-		put("f-worker", facts.worker ?? "–");
-		put("f-queue", `${count(facts.waiting)} of ${count(facts.max_waiting)}${facts.busy ? ", busy" : ""}`);
-		put("f-version", facts.version ?? "–");
+		terms("f-agent", [
+			["Device", facts.device],
+			["Model", facts.model],
+			["Cloud", facts.cloud ? "connected" : facts.needs_cloud ? "away" : "not used"],
+			["Worker", facts.worker],
+			["Queue", `${count(facts.waiting)} of ${count(facts.max_waiting)}${facts.busy ? ", busy" : ""}`],
+			["Version", facts.version],
+		]);
 		if (isNumber(stats.rtt_ms)) this._trip(stats.rtt_ms);
 	}
 

@@ -1,7 +1,7 @@
 // The settings of an ask: what the fields say, and the request that they make.
 
 import { agent } from "./agent.js";
-import { $, put } from "./dom.js";
+import { $, put, show } from "./dom.js";
 
 const KEEPS_A_RISK = "opportunistic";
 
@@ -9,23 +9,35 @@ const field = (id) => ($(id).value.trim() === "" ? undefined : Number($(id).valu
 
 const usual = () => agent.facts?.scheme ?? agent.model?.scheme;
 
+function schema() {
+	try {
+		return JSON.parse($("schema").value);
+	} catch {
+		return null;
+	}
+}
+
 // Shows what is chosen, and which fields the scheme uses.
 export function settings() {
 	const scheme = $("scheme").value || usual();
 	const hasRisk = scheme === KEEPS_A_RISK;
 	$("risk").disabled = !hasRisk;
 	$("risk").placeholder = hasRisk ? (agent.facts?.risk ?? "none") : "not used";
+	const form = $("format").value;
+	const isSchema = form === "json_schema";
+	show($("schema").parentNode, isSchema);
+	$("schema").setCustomValidity(isSchema && !schema() ? "This is not a JSON schema." : "");
 	const summary = agent.model?.summaries?.[scheme];
 	put("summary", summary ? `${scheme}: ${summary}` : "");
-	const named = { risk: hasRisk ? field("risk") : undefined };
-	for (const id of ["temperature", "max_tokens", "seed"]) named[id] = field(id);
-	const parts = Object.entries(named).filter(([, value]) => value !== undefined);
-	put("chosen", [scheme, ...parts.map(([id, value]) => `${id.replace("max_", "")} ${value}`)].filter(Boolean).join(" · "));
+	const given = ["risk", "temperature", "max_tokens", "seed"].filter((id) => !$(id).disabled && field(id) !== undefined);
+	const parts = given.map((id) => `${id.replace("max_", "")} ${field(id)}`);
+	put("chosen", [scheme, form && $("format").selectedOptions[0].text, ...parts].filter(Boolean).join(" · "));
 }
 
 // The body of a request for the answer to `prompt`, after the messages `before`.
 export function body(prompt, before) {
 	const own = { tentative: true };
+	const type = $("format").value || undefined;
 	if ($("scheme").value) own.scheme = $("scheme").value;
 	if (!$("risk").disabled && field("risk") !== undefined) own.risk = field("risk");
 	return {
@@ -35,6 +47,7 @@ export function body(prompt, before) {
 		temperature: field("temperature"),
 		max_tokens: field("max_tokens"),
 		seed: field("seed") ?? crypto.getRandomValues(new Uint32Array(1))[0],
+		response_format: type && { type, json_schema: type === "json_schema" ? { schema: schema() } : undefined },
 		hybrid_lm: own,
 	};
 }

@@ -1,7 +1,8 @@
 // The other views: the pool of workers, the results as numbers, and the last answer as JSON.
 
 import { ApiError, get } from "./api.js";
-import { $, bytes, count, duration, isNumber, make, number, put, risk, show } from "./dom.js";
+import { FATES as MEANINGS } from "./answer.js";
+import { $, bytes, count, duration, make, measure, number, put, risk, show, terms } from "./dom.js";
 
 function table(id, heads, rows) {
 	const region = $(id).querySelector(".scroll");
@@ -34,22 +35,20 @@ export async function pool() {
 	}
 }
 
-const RESULTS = [["#"], ["Prompt", "text long"], ["Scheme", "text"], ["Tokens"], ["local"], ["verified"], ["corrected"], ["target"], ["unverified"], ["Uplinks"], ["Up"], ["Down"], ["HLM"], ["Tokens/s"], ["Accepted"], ["Risk"], ["Round trip"], ["Worker", "text"], ["Seed"], ["End", "text"]];
-
-const share = (value) => (isNumber(value) ? `${number(100 * value)} %` : "–");
+const FATES = Object.keys(MEANINGS);
+const RESULTS = [["#"], ["Prompt", "text long"], ["Scheme", "text"], ["Tokens"], ...FATES.map((one) => [one]), ["Uplinks"], ["Up"], ["Down"], ["HLM"], ["Tokens/s"], ["Accepted"], ["Risk"], ["Round trip"], ["Worker", "text"], ["Seed"], ["End", "text"]];
 
 export function results(answers, figures) {
 	show($("results-note"), !answers.length);
 	table("results", RESULTS, answers.map(({ prompt, end, chunk, seed }, n) => {
 		const report = chunk?.hybrid_lm;
-		if (!report) return [n + 1, prompt, ...Array(16).fill("–"), seed, end];
-		const fate = (name) => count(report.num_by_fate[name]);
+		if (!report) return [n + 1, prompt, ...Array(RESULTS.length - 4).fill("–"), seed, end];
 		return [
 			n + 1, prompt, report.scheme, count(report.num_tokens),
-			fate("local"), fate("verified"), fate("corrected"), fate("target"), fate("unverified"),
+			...FATES.map((one) => count(report.num_by_fate[one] ?? 0)),
 			count(report.num_uplinks), bytes(report.bytes_up), bytes(report.bytes_down), bytes(figures.hlm(report.num_tokens)),
-			number(report.num_tokens / Math.max(report.seconds, 1e-9)), share(report.acceptance_rate),
-			risk(report.measured_risk), isNumber(report.round_trip) ? `${number(1000 * report.round_trip)} ms` : "–",
+			number(report.num_tokens / Math.max(report.seconds, 1e-9)), measure(report.acceptance_rate, "%", 100),
+			risk(report.measured_risk), measure(report.round_trip, "ms", 1000),
 			report.worker ?? "–", report.seed, end,
 		];
 	}));
@@ -57,13 +56,12 @@ export function results(answers, figures) {
 
 export function totals(stats, figures) {
 	const hlm = figures.hlm(stats.tokens);
-	const tiles = [
+	terms("totals", [
 		["Answers", count(stats.answers)], ["Tokens", count(stats.tokens)], ["Uplinks", count(stats.uplinks)],
 		["Bytes up", bytes(stats.bytes_up)], ["Bytes down", bytes(stats.bytes_down)], ["HLM would send", bytes(hlm)],
-		["Accepted", share(stats.acceptance)], ["Measured risk", risk(stats.measured_risk)],
-		["Round trip", isNumber(stats.rtt_ms) ? `${number(stats.rtt_ms)} ms` : "–"], ["Last speed", isNumber(stats.tokens_per_second) ? `${number(stats.tokens_per_second)} tok/s` : "–"],
-	];
-	$("totals").replaceChildren(...tiles.map(([name, value]) => make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: value }))));
+		["Accepted", measure(stats.acceptance, "%", 100)], ["Measured risk", risk(stats.measured_risk)],
+		["Round trip", measure(stats.rtt_ms, "ms")], ["Last speed", measure(stats.tokens_per_second, "tok/s")],
+	]);
 }
 
 // The JSON in an answer: all of it, or its first line.
@@ -83,7 +81,8 @@ export function json({ body, chunk, text, error }) {
 	const found = parsed(text);
 	const note = $("json-note");
 	note.replaceChildren();
-	if (found) note.append(make("span", { className: "tick", textContent: "✓ Valid JSON" }), found.isWhole ? "" : " in the first line");
+	const fits = body.response_format?.json_schema && chunk?.choices[0].finish_reason === "stop" && " that fits the schema";
+	if (found) note.append(make("span", { className: "tick", textContent: "✓ Valid JSON" }), fits || (found.isWhole ? "" : " in the first line"));
 	else note.append("The answer is plain text.");
 	show($("json-parsed"), found !== null);
 	put("json-parsed", found ? JSON.stringify(found.value, null, 2) : "");

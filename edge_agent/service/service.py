@@ -62,22 +62,25 @@ class Service:
         self._defaults = merged
         self._tell(Changed())
 
+    async def prepare(self, *, way: str, **options: Unpack[Options]) -> None:
+        """Compile the grammar of an ask to come, if it has one, beside the event loop.
+
+        Raises what `ask` would raise for it.
+        """
+        grammar = options.get("grammar")
+        if grammar is not None:
+            with self._refusing(way):
+                self._check_room()
+                await self.agent.prepare(grammar)
+
     def ask(self, prompt: str | Sequence[Message], *, way: str, **options: Unpack[Options]) -> Answer:
         """Take an ask, whose answer begins when a slot is free.
 
         Raises BusyError when the queue is full, ClosingError, and what `EdgeAgent.generate` raises.
         """
-        try:
-            if self.is_closing:
-                raise ClosingError(_ENDING)
-            if self.num_waiting >= self.max_waiting and self.num_free == 0:
-                raise BusyError(
-                    f"{self.num_waiting} asks wait already, as many as `max_waiting` allows: try again later"
-                )
+        with self._refusing(way):
+            self._check_room()
             answer = Answer(self.agent, self.agent.generate(prompt, **_merged(self._defaults, options)), way)
-        except AgentError as error:
-            self._tell(Refused(way, str(error)))
-            raise
         self.answers.append(answer)
         self._idle.clear()
         answer.begin().add_done_callback(lambda _task: self._ended(answer))
@@ -148,6 +151,23 @@ class Service:
             yield
         finally:
             self._watches.remove(watch)
+
+    def _check_room(self) -> None:
+        if self.is_closing:
+            raise ClosingError(_ENDING)
+        if self.num_waiting >= self.max_waiting and self.num_free == 0:
+            raise BusyError(
+                f"{self.num_waiting} asks wait already, as many as `max_waiting` allows: try again later"
+            )
+
+    @contextmanager
+    def _refusing(self, way: str) -> Generator[None]:
+        """Tell those who watch of an AgentError, which is raised on."""
+        try:
+            yield
+        except AgentError as error:
+            self._tell(Refused(way, str(error)))
+            raise
 
     def _ended(self, answer: Answer) -> None:
         self.answers.remove(answer)

@@ -73,6 +73,19 @@ def test_the_python_example_streams_an_answer(draft_folder: FolderOf) -> None:
     assert "8 tokens (8 local)" in output
 
 
+def test_the_example_of_structured_output_prints_what_it_parsed() -> None:
+    output = run(
+        sys.executable,
+        "examples/structured.py",
+        "turn on the kitchen light",
+        "--scheme",
+        "slm",
+        "--seed",
+        "1",
+    )
+    assert output == "on: light in kitchen\n"
+
+
 def test_the_pipe_answers_every_line(draft_folder: FolderOf) -> None:
     flags = ["--scheme", "slm", "--max-tokens", "4", "--stop", "\n", "--model", str(draft_folder("llama"))]
     output = run("sh", "examples/json_pipe.sh", *flags, prompts="turn on the light\nclose the window\n")

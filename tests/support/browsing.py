@@ -75,11 +75,11 @@ def open_page(
 
 
 def choose(page: Page, **settings: str) -> None:
-    """Set fields of the settings by their ids; `scheme` too."""
+    """Set fields of the settings by their ids, in this order; `scheme` and `format` too."""
     page.evaluate("document.getElementById('settings').open = true")
     for name, value in settings.items():
-        if name == "scheme":
-            page.select_option("#scheme", value)
+        if name in ("scheme", "format"):
+            page.select_option(f"#{name}", value)
         else:
             page.fill(f"#{name}", value)
 

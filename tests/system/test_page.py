@@ -90,7 +90,7 @@ def test_an_answer_is_marked_token_by_token_as_the_agent_reports_it(home: Home) 
         assert page.locator(".tentative:not(.legend *)").count() == 0
         tokens = direct["hybrid_lm"]["num_tokens"]
         expect(page.locator("#f-hlm")).to_have_text(f"{2 * 1280 * tokens / 1000:.0f} kB")
-        expect(page.locator("#f-worker")).to_have_text("w1")
+        expect(page.locator("#f-agent")).to_contain_text("Workerw1")
         shown = text_of(page)
         page.click("#tab-json")
         answer = json.loads(page.locator("#json-raw").inner_text())["answer"]
@@ -210,6 +210,8 @@ def test_axe_finds_nothing_in_light_and_in_dark_mode(home: Home) -> None:
             page.click(f"#tab-{view}")
             if view == "pool":
                 page.wait_for_selector("#pool tbody td")
+            if view == "chat":
+                choose(page, format="json_schema", schema="{")
             for colours in MODES if view == "chat" else MODES[number % 2 :][:1]:
                 page.emulate_media(color_scheme=colours)
                 assert faults(page) == [], (view, colours)
@@ -251,6 +253,24 @@ def test_the_keyboard_alone_is_enough(home: Home) -> None:
                 break
         keys.press("Enter")
         finished(page, 2)
+
+
+def test_a_schema_that_is_no_json_is_not_sent(home: Home) -> None:
+    with open_page(home.browser, home.agent.url) as page:
+        expect(page.locator("#schema")).to_be_hidden()
+        choose(page, format="json_schema", schema='{"type": ')
+        page.evaluate("document.getElementById('settings').open = false")
+        write(page, PROMPT)
+        expect(page.locator("#schema")).to_be_focused()  # with the browser's message beside it
+        assert (
+            page.locator("#schema").evaluate("(one) => one.validationMessage") == "This is not a JSON schema."
+        )
+        assert page.locator(".mine").count() == 0
+        assert page.input_value("#prompt") == PROMPT
+        choose(page, format="")
+        expect(page.locator("#schema")).to_be_hidden()
+        page.press("#prompt", "Enter")
+        finished(page)
 
 
 def test_a_screen_reader_gets_whole_sentences(home: Home) -> None:

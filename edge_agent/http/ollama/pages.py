@@ -102,6 +102,7 @@ async def _complete(parse: Parse, site: Site, request: Request) -> Response:
     if asked is None:
         named = model_of(body, service.config.served_name)
         return json_response(OllamaForm(Asked("", named), is_chat=is_chat).loaded())
+    await service.prepare(way="ollama", **asked.options)
     answer = service.ask(asked.prompt, way="ollama", **asked.options)
     return AnswerResponse(service, answer, OllamaForm(asked, answer, is_chat=is_chat), streams=asked.streams)
 

@@ -8,7 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from edge_agent.errors import GrammarError
 from edge_agent.http.answers.replies import AnswerResponse, json_response
+from edge_agent.http.api_errors import unusable
 from edge_agent.http.openai.form import OpenAiForm
 from edge_agent.http.openai.request import chat, completion
 from edge_agent.http.requests.asked import Asked
@@ -52,6 +54,10 @@ async def _complete(site: Site, parse: Parse, request: Request) -> Response:
     asked = parse(
         parse_object(await site.bodies.read(request.scope, request.receive)), service.config.served_name
     )
+    try:
+        await service.prepare(way="http", **asked.options)
+    except GrammarError as error:
+        raise unusable(error, asked.format_field) from error
     answer = service.ask(asked.prompt, way="http", **asked.options)
     form = OpenAiForm(asked, answer, is_chat=parse is chat)
     return AnswerResponse(service, answer, form, streams=asked.streams)
