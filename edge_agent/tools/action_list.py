@@ -61,8 +61,11 @@ class ActionList:
     def _items(self, use: ToolUse) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Without the need to call, all that the home does: what no tool can do is then said, not done."""
         intents = self._intents
+        if use.must_call and intents.taking:
+            taking = intents.taking
+            return [{"$ref": f"#/$defs/t{n}"} for n in range(len(taking))], argument_definitions(taking)
         foreign = intents.foreign
-        if not use.must_call or intents.takes_actions:
+        if not use.must_call:
             known = action_schemas()
         else:
             known = action_schemas(intents.deeds(), may_wait=False)

@@ -10,7 +10,7 @@ from typing import Any, cast
 from common.protocol.grammar import Grammar
 from edge_agent.tools.call import Piece
 from edge_agent.tools.call_format import Conversation, Message, call_of
-from edge_agent.tools.lark import ANY_TEXT, lark, schema, text_rules, token
+from edge_agent.tools.lark import lark, schema, text_rules, text_without, token
 from edge_agent.tools.schemas import call_schema
 from edge_agent.tools.tool import ToolUse
 
@@ -56,9 +56,8 @@ class Hermes:
             return lark(f"start: text | call{more}", text_rules(text), *rules)
         if self._marks[0] is not None:
             return lark(f"start: text | text call{more}", text_rules(None), *rules)
-        without = f"{ANY_TEXT} & ~/(.|\\n)*{OPEN}(.|\\n)*/"
         head = f"head[lazy]: /(.|\\n)*{OPEN}/"
-        return lark(f"start: text | head body{more}", head, text_rules(None, without), *rules)
+        return lark(f"start: text | head body{more}", head, text_rules(None, text_without(OPEN)), *rules)
 
     def reader(self, use: ToolUse) -> "HermesReader":
         """A reader for one answer."""

@@ -59,9 +59,9 @@ class Intents:
         return tuple(one for one in self.tools if one.base_name not in _INTENTS and not _takes_actions(one))
 
     @property
-    def takes_actions(self) -> bool:
-        """Whether a tool takes actions as they are."""
-        return any(map(_takes_actions, self.tools))
+    def taking(self) -> tuple[Tool, ...]:
+        """The tools that take actions as they are."""
+        return tuple(filter(_takes_actions, self.tools))
 
     def deeds(self) -> list[Deed]:
         """What the tools can do."""

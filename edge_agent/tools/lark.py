@@ -1,6 +1,7 @@
 """Pieces of grammars in llguidance's Lark syntax. Pure."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -38,6 +39,11 @@ def _compact(source: str) -> dict[str, Any]:
     found: object = json.loads(source)
     schema = {"anyOf": [found]} if isinstance(found, bool) else cast("dict[str, Any]", found)
     return {**schema, "x-guidance": {"whitespace_flexible": False}}
+
+
+def text_without(mark: str) -> str:
+    """Any text that does not have the mark of a call."""
+    return f"{ANY_TEXT} & ~/(.|\\n)*{re.escape(mark)}(.|\\n)*/"
 
 
 def lark(*lines: str) -> Grammar:

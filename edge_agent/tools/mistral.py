@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from common.protocol.grammar import Grammar
 from edge_agent.tools.call_format import Conversation, Message
-from edge_agent.tools.lark import lark, schema, text_rules, token
+from edge_agent.tools.lark import ANY_TEXT, lark, schema, text_rules, text_without, token
 from edge_agent.tools.object_reader import ObjectReader
 from edge_agent.tools.schemas import calls_schema
 from edge_agent.tools.tool import ToolUse
@@ -32,7 +32,8 @@ class Mistral:
         rules = (f'calls: {token(self._mark, MARK)} " "? json', f"json: {schema(listed)}")
         if use.must_call:
             return lark("start: calls", *rules)
-        return lark("start: text | calls", text_rules(text), *rules)
+        any_text = ANY_TEXT if self._mark is not None else text_without(MARK)
+        return lark("start: text | calls", text_rules(text, any_text), *rules)
 
     def reader(self, use: ToolUse) -> ObjectReader:
         """A reader for one answer."""

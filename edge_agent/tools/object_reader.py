@@ -1,12 +1,15 @@
 """Reads calls that stand behind a mark as JSON objects, in a list or one after the other. Pure."""
 
 import json
+import re
 
 from edge_agent.tools.call import Piece
 from edge_agent.tools.call_format import call_of
 from edge_agent.tools.hermes import num_safe
 from edge_agent.tools.tool import ToolUse
 from edge_agent.tools.values import JsonObjects
+
+_CALL = re.compile(r'\{\s*("name"|$)')
 
 
 class ObjectReader:
@@ -18,6 +21,7 @@ class ObjectReader:
         self._arguments = arguments
         self._at_start = at_start
         self._held = ""
+        self._has_called = False
         self._objects: JsonObjects | None = None
 
     def push(self, text: str, special: str = "") -> list[Piece]:
@@ -44,8 +48,11 @@ class ObjectReader:
         return [shown] if shown else []
 
     def finish(self) -> list[Piece]:
-        """Text that was held back."""
+        """Text that was held back; the beginning of a call that is cut off is none."""
         held, self._held = self._held, ""
+        rest = "" if self._objects is None else self._objects.rest
+        if rest and not self._has_called and not _CALL.match(rest):
+            held += rest
         return [held] if held else []
 
     def _end_text(self) -> list[Piece]:
@@ -62,6 +69,7 @@ class ObjectReader:
         pieces: list[Piece] = []
         for raw in self._objects.push(text):
             call = call_of(json.loads(raw), self._use, self._arguments)
+            self._has_called |= call is not None
             pieces.append(raw if call is None else call)
         if self._objects.is_broken or self._objects.is_closed:
             rest, self._objects.rest = self._objects.rest, ""
