@@ -19,10 +19,13 @@ from common.sampling.mask import Constraint
 class Grammars(Protocol):
     """What forbids tokens by the grammar of an answer."""
 
-    def masks(self, given: AnswerGrammar | KnownGrammar, end_ids: frozenset[int]) -> Constraint:
-        """The masks of an answer that `end_ids` may end, too.
+    def masks(
+        self, given: AnswerGrammar | KnownGrammar, end_ids: frozenset[int], device: str = ""
+    ) -> Constraint:
+        """The masks of an answer of a device, which `end_ids` may end, too.
 
-        Raises UnusableGrammarError in one line, and UnknownGrammarError if the source is needed.
+        Raises UnusableGrammarError in one line, UnknownGrammarError if the source is needed, and
+        GrammarsFullError if too many are in use.
         """
         ...
 
@@ -51,13 +54,13 @@ class Target:
         vocab_size = max(vocabulary.values()) + 1
         return cls(worker, fingerprint(vocabulary), vocab_size, max_tokens, eos_ids, grammars)
 
-    def masks(self, opening: Opening) -> Constraint | None:
+    def masks(self, opening: Opening, device: str) -> Constraint | None:
         """What forbids tokens in the answer, if anything; raises as `Grammars.masks`."""
         if opening.grammar is None:
             return None
         if self.grammars is None:
             raise UnusableGrammarError("this worker cannot constrain an answer; leave the grammar out")
-        return self.grammars.masks(opening.grammar, self.eos_ids)
+        return self.grammars.masks(opening.grammar, self.eos_ids, device)
 
     def refuse(
         self, draft: Draft, reason: Reason, detail: str = "", *, have: int = 0, retry_after: float = 0.0

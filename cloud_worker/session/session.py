@@ -21,7 +21,12 @@ from cloud_worker.session.backlog import Backlog
 from cloud_worker.session.job import Job, chain
 from cloud_worker.session.judging import Judged
 from cloud_worker.session.prefix_checks import PrefixChecks
-from common.grammar.errors import UnknownGrammarError, UnusableGrammarError
+from common.grammar.errors import (
+    GrammarsFullError,
+    GrammarSourceError,
+    UnknownGrammarError,
+    UnusableGrammarError,
+)
 from common.protocol.end_ids import with_end_ids
 from common.protocol.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
 from common.sampling.mask import Constraint
@@ -41,12 +46,14 @@ class _Stream:
 class CloudSession:
     """The state machine of one session: drafts and verdicts in, answers out, all as values."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, device: str = "") -> None:
+        """`device` is whose session it is."""
         self.tokens: list[int] = []
         self.epoch = 0
         self.num_failures = 0  # failed passes in a row with no other session in the batch
         self._checks = PrefixChecks()
         self._target = target
+        self._device = device
         self._opening: Opening | None = None
         self._masks: Constraint | None = None  # of the opening's grammar
         self._backlog = Backlog(max_tokens=2 * target.max_tokens)
@@ -191,9 +198,15 @@ class CloudSession:
     def _masks_of(self, draft: Draft, opening: Opening) -> tuple[Constraint | None, Refusal | None]:
         """What forbids tokens in the answer, or why this worker cannot follow its grammar."""
         try:
-            return self._target.masks(opening), None
+            return self._target.masks(opening, self._device), None
         except UnknownGrammarError:
             return None, self._target.refuse(draft, Reason.NEED_CONTEXT, "the grammar is needed")
+        except GrammarsFullError:
+            detail = "too many grammars are in use"
+            return None, self._target.refuse(draft, Reason.BUSY, detail, retry_after=1.0)
+        except GrammarSourceError:  # whose text may quote what a person wrote
+            detail = "the grammar does not compile; the device says why"
+            return None, self._target.refuse(draft, Reason.BAD_REQUEST, detail)
         except UnusableGrammarError as error:
             return None, self._target.refuse(draft, Reason.BAD_REQUEST, str(error))
 

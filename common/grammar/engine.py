@@ -7,12 +7,14 @@ agree on these three forbid the same tokens. Compiling takes bounded time and me
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from tokenizers import Tokenizer
 
-from common.grammar.errors import UnusableGrammarError
+from common.grammar.deep_stack import with_deep_stack
+from common.grammar.errors import GrammarSourceError, UnusableGrammarError
 from common.grammar.matcher import Matcher
 from common.grammar.vocabulary import Vocabulary
 from common.protocol.grammar import MAX_GRAMMAR_BYTES, Grammar, GrammarKind
@@ -20,8 +22,16 @@ from common.protocol.grammar import MAX_GRAMMAR_BYTES, Grammar, GrammarKind
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-MAX_COMPILED = 64  # grammars that stay compiled, used last
+MAX_KEPT = 64  # grammars that stay compiled, used last
+MAX_KEPT_BYTES = 256 << 10  # of their sources
 MAX_REASON_CHARS = 160
+
+
+class Compiled:
+    """A compiled grammar; those who use it hold it."""
+
+    def __init__(self, matcher: "LLMatcher") -> None:
+        self.matcher = matcher
 
 
 class GrammarEngine:
@@ -32,36 +42,46 @@ class GrammarEngine:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
-        self._compiled: OrderedDict[Grammar, LLMatcher | UnusableGrammarError] = OrderedDict()
+        self._kept: OrderedDict[Grammar, Compiled | GrammarSourceError] = OrderedDict()
+        self._alive: WeakValueDictionary[Grammar, Compiled] = WeakValueDictionary()
 
     @property
     def name(self) -> str:
         """The engine, its version and a checksum of the tokenizer: both ends must have the same."""
         return self._load().name
 
+    @property
+    def in_use(self) -> Collection[Grammar]:
+        """The grammars that are compiled and held by someone, here or elsewhere."""
+        return list(self._alive)
+
     def has(self, grammar: Grammar) -> bool:
         """Whether `compile` returns at once, or raises at once."""
         with self._lock:
-            return grammar in self._compiled
+            return grammar in self._kept or grammar in self._alive
 
     def compile(self, grammar: Grammar) -> Matcher:
         """A matcher at the beginning of the grammar; UnusableGrammarError in one line."""
-        loaded, key = self._load(), grammar
+        loaded = self._load()
         with self._lock:
-            found = self._compiled.get(key)
-            if found is not None:
-                self._compiled.move_to_end(key)
+            found = self._kept.get(grammar) or self._alive.get(grammar)
         if found is None:
-            found = _compiled(loaded, grammar)
-            with self._lock:
-                self._compiled[key] = found
-                if len(self._compiled) > MAX_COMPILED:
-                    self._compiled.popitem(last=False)
-        if isinstance(found, UnusableGrammarError):
-            raise found
+            found = _compile(loaded, grammar)
         with self._lock:
-            clone = found.deep_copy()
-        return Matcher(clone, loaded.vocab_size)
+            self._keep(grammar, found)
+            if isinstance(found, GrammarSourceError):
+                raise found
+            return Matcher(found.matcher.deep_copy(), loaded.vocab_size, found)
+
+    def _keep(self, grammar: Grammar, found: Compiled | GrammarSourceError) -> None:
+        self._kept[grammar] = found
+        self._kept.move_to_end(grammar)
+        if isinstance(found, Compiled):
+            self._alive[grammar] = found
+        while len(self._kept) > MAX_KEPT or sum(map(num_bytes, self._kept)) > max(
+            MAX_KEPT_BYTES, num_bytes(grammar)
+        ):
+            self._kept.popitem(last=False)
 
     def _load(self) -> "_Loaded":
         with self._lock:
@@ -70,11 +90,16 @@ class GrammarEngine:
             return self._loaded
 
 
-def _compiled(loaded: "_Loaded", grammar: Grammar) -> "LLMatcher | UnusableGrammarError":
+def num_bytes(grammar: Grammar) -> int:
+    """The size of a grammar's source; compiled, it takes up to some hundred times as much memory."""
+    return len(grammar.source.encode(errors="surrogatepass"))
+
+
+def _compile(loaded: "_Loaded", grammar: Grammar) -> Compiled | GrammarSourceError:
     """The compiled grammar, or why it cannot be compiled, so that this is tried once."""
     try:
-        return loaded.compile(grammar)
-    except UnusableGrammarError as error:
+        return Compiled(with_deep_stack(lambda: loaded.compile(grammar)))
+    except GrammarSourceError as error:
         return error
 
 
@@ -100,14 +125,16 @@ class _Loaded:
         wrapped.table = self._table
 
     def compile(self, grammar: Grammar) -> "LLMatcher":
-        num_bytes = len(grammar.source.encode(errors="surrogatepass"))
-        if num_bytes > MAX_GRAMMAR_BYTES:
-            raise UnusableGrammarError(
-                f"the grammar has {num_bytes} bytes, more than {MAX_GRAMMAR_BYTES}: shorten it"
+        if (size := num_bytes(grammar)) > MAX_GRAMMAR_BYTES:
+            raise GrammarSourceError(
+                f"the grammar has {size} bytes, more than {MAX_GRAMMAR_BYTES}: shorten it"
             )
-        matcher = self._engine.LLMatcher(self._table, self._translated(grammar), log_level=0)
+        limits = self._engine.LLParserLimits(verbose_errors=False)  # all others are the defaults
+        source = self._translated(grammar)
+        matcher = self._engine.LLMatcher(self._table, source, log_level=0, limits=limits)
         if matcher.is_error():
-            raise UnusableGrammarError(f"the grammar cannot be used: {_one_line(matcher.get_error())}")
+            raise GrammarSourceError(f"the grammar cannot be used: {_one_line(matcher.get_error())}")
+        Matcher(matcher, self.vocab_size).allowed(())  # some limits show only here
         return matcher
 
     def _translated(self, grammar: Grammar) -> str:
@@ -124,7 +151,7 @@ class _Loaded:
                 case GrammarKind.LARK:
                     return of.grammar_from_lark(grammar.source)
         except (ValueError, RecursionError) as error:
-            raise UnusableGrammarError(f"the grammar cannot be used: {_one_line(str(error))}") from error
+            raise GrammarSourceError(f"the grammar cannot be used: {_one_line(str(error))}") from error
 
 
 class _Wrapped:

@@ -5,5 +5,13 @@ class UnknownGrammarError(Exception):
     """A grammar that is known by its digest alone is not held here: send its source."""
 
 
+class GrammarsFullError(Exception):
+    """Too many grammars are in use: try again later."""
+
+
 class UnusableGrammarError(Exception):
-    """A grammar that does not compile, is too large, or leads where no token can follow."""
+    """An answer cannot be constrained, and one line says why."""
+
+
+class GrammarSourceError(UnusableGrammarError):
+    """The fault is in the source, and the line may quote it: it is for who wrote it, not for a log."""

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.grammar.errors import UnusableGrammarError
+from common.grammar.errors import GrammarSourceError
 from common.sampling.mask import WORD_BITS, Mask, num_words
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
+MAX_REASON_CHARS = 160
 DEAD_END = "the grammar leads where no token can follow: change it, or use a model with another vocabulary"
 
 
 class Matcher:
     """`allowed` says what may follow some tokens of an answer, which starts at the grammar's beginning."""
 
-    def __init__(self, matcher: "LLMatcher", vocab_size: int) -> None:
+    def __init__(self, matcher: "LLMatcher", vocab_size: int, owner: object = None) -> None:
+        """`owner` is kept for as long as this is."""
+        self._owner = owner
         self._matcher = matcher
         self._vocab_size = vocab_size
         self._taken: list[int] = []
@@ -31,7 +34,7 @@ class Matcher:
     def allowed(self, tokens: Sequence[int]) -> tuple[Mask, bool] | None:
         """The tokens that may follow, and whether the answer may end; None if `tokens` are forbidden.
 
-        The mask belongs to the caller. UnusableGrammarError if nothing can follow, or a limit is reached.
+        The mask belongs to the caller. GrammarSourceError if nothing can follow, or a limit is reached.
         """
         with self._lock:
             if not self._follow(tokens):
@@ -47,17 +50,16 @@ class Matcher:
         return mask
 
     def _follow(self, tokens: Sequence[int]) -> bool:
-        num_same = 0
-        for own, given in zip(self._taken, tokens, strict=False):
-            if own != given:
-                break
-            num_same += 1
-        num_back = len(self._taken) - num_same
-        if num_back:
+        given = list(tokens)
+        num_same = len(self._taken)
+        if given[:num_same] != self._taken:
+            pairs = enumerate(zip(self._taken, given, strict=False))
+            num_same = next((i for i, (own, one) in pairs if own != one), min(num_same, len(given)))
+            num_back = len(self._taken) - num_same
             del self._taken[num_same:]
             if not self._matcher.rollback(num_back):
-                raise UnusableGrammarError(self._error())
-        added = list(tokens[num_same:])
+                raise GrammarSourceError(self._error())
+        added = given[num_same:]
         for token in added:
             if token >= self._vocab_size or self._matcher.try_consume_tokens([token]) != 1:
                 self._raise_if_broken()
@@ -74,13 +76,13 @@ class Matcher:
         mask[word] &= np.uint32((1 << bit) - 1)
         mask = mask[: num_words(self._vocab_size)]
         if not may_end and not mask.any():
-            raise UnusableGrammarError(DEAD_END)
+            raise GrammarSourceError(DEAD_END)
         return mask, may_end
 
     def _raise_if_broken(self) -> None:
         if self._matcher.is_error():
-            raise UnusableGrammarError(self._error())
+            raise GrammarSourceError(self._error())
 
     def _error(self) -> str:
-        reason = next(iter(self._matcher.get_error().splitlines()), "")[:160]
-        return f"the grammar became too complex: {reason}"
+        reason = next(iter(self._matcher.get_error().splitlines()), "")[:MAX_REASON_CHARS]
+        return DEAD_END if "NoExtension" in reason else f"the grammar is too complex: {reason}"

@@ -46,6 +46,7 @@ class Service:
         self._defaults: Options = {}
         self._watches: list[Watch] = []
         self._reached = agent.reaches_cloud
+        self._compiling = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
         agent.watch_cloud(self._look_at_cloud)
@@ -63,15 +64,16 @@ class Service:
         self._tell(Changed())
 
     async def prepare(self, *, way: str, **options: Unpack[Options]) -> None:
-        """Compile the grammar of an ask to come, if it has one, beside the event loop.
+        """Compile the grammar of an ask to come, if it has one: beside the event loop, one at a time.
 
         Raises what `ask` would raise for it.
         """
         grammar = options.get("grammar")
         if grammar is not None:
-            with self._refusing(way):
-                self._check_room()
-                await self.agent.prepare(grammar)
+            async with self._compiling:
+                with self._refusing(way):
+                    self._check_room()
+                    await self.agent.prepare(grammar)
 
     def ask(self, prompt: str | Sequence[Message], *, way: str, **options: Unpack[Options]) -> Answer:
         """Take an ask, whose answer begins when a slot is free.
