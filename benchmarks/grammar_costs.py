@@ -1,6 +1,6 @@
 """Measure what grammars cost: masks beside the draft model's run, and passes of a worker with and without.
 
-    python -m benchmarks.grammar_costs --draft FOLDER ... --target FOLDER ...
+    python -m benchmarks.grammar_costs --draft FOLDER ... --target FOLDER ... [--page]
 
 For each draft model: loading the engine, compiling each schema, then tokens of random answers that fit it.
 Per token, one after the other: a run of the draft model, the mask (following the text and asking what may
@@ -39,6 +39,7 @@ from common.sampling.distribution import Sampling, fit_vocabulary
 from common.sampling.mask import forbid, only_token, unpack
 from edge_agent.draft_model.draft_model import DraftModel
 from evaluation.help_format import command_parser
+from evaluation.reporting.results import RESULTS, header, write_section
 
 ACTION = {
     "type": "object",
@@ -85,24 +86,27 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=16)
     parser.add_argument("--new", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--page", action="store_true", help="write them into docs/results too")
     flags = parser.parse_args()
-    for folder in flags.draft:
-        _device(folder)
-    for name in flags.target:
-        _worker(name, flags.sessions, flags.new, flags.rounds)
+    text = [line for folder in flags.draft for line in _device(folder)]
+    text += [line for name in flags.target for line in _worker(name, flags.sessions, flags.new, flags.rounds)]
+    if flags.page:
+        lines = "\n".join(text).strip("\n")
+        page = f"{header('python -m benchmarks.grammar_costs')}\n\n```\n{lines}\n```"
+        write_section(RESULTS / "structured-output.md", "costs", page)
 
 
-def _device(folder: Path) -> None:
+def _device(folder: Path) -> Iterator[str]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     model = DraftModel.load(folder)
     before, began = _resident(), time.perf_counter()
     engine = GrammarEngine(lambda: tokenizer)
     name = engine.name
-    print(
+    yield _said(
         f"\n{folder.name}: {name}, loaded in {time.perf_counter() - began:.2f} s, "
         f"{_resident() - before:.0f} MiB"
     )
-    print(f"{HEADER}   (times in ms per token)")
+    yield _said(f"{HEADER}   (times in ms per token)")
     for label, schema in SCHEMAS.items():
         began = time.perf_counter()
         engine.compile(Grammar.json_schema(schema))  # type: ignore[arg-type]
@@ -113,7 +117,7 @@ def _device(folder: Path) -> None:
         run, mask, last = (statistics.median(one) for one in (times.run, times.mask, times.forbid))
         p99 = float(np.quantile(times.mask, 0.99))
         forced = times.num_forced / len(times.mask)
-        print(
+        yield _said(
             f"{label:10} {compiled:8.2f} {run:7.2f} {mask:7.3f} {p99:7.3f} {last:7.3f} "
             f"{(mask + last) / run:6.1%} {forced:7.0%}"
         )
@@ -181,7 +185,7 @@ class Session:
             yield Job(self.opening, (draft,), tuple(self.tokens[:end]), length + 1, self.masks)
 
 
-def _worker(name: str, num_sessions: int, length: int, num_rounds: int) -> None:
+def _worker(name: str, num_sessions: int, length: int, num_rounds: int) -> Iterator[str]:
     model = TargetModel.load(name)
     engine = GrammarEngine(model.tokenizer)
     grammar = Grammar.json_schema(SCHEMAS["actions"] | {"minItems": 60, "maxItems": 90})  # type: ignore[operator]
@@ -208,7 +212,7 @@ def _worker(name: str, num_sessions: int, length: int, num_rounds: int) -> None:
                 assert part.outcome[0].verdict.num_accepted == length
     plain, masked = (seconds[kind][1:] for kind in (None, grammar))  # the first of each reads the prompts
     ratio = statistics.median(one / other for one, other in zip(plain, masked, strict=True))
-    print(
+    yield _said(
         f"\n{Path(name).name}, {num_sessions} sessions, {length} tokens per block: "
         f"{1000 * statistics.median(plain):.1f} ms per pass without grammars, "
         f"{1000 * statistics.median(masked):.1f} ms with; throughput {ratio:.1%}"
@@ -224,8 +228,15 @@ def _batch(jobs: Sequence[Job], *, has_grammar: bool) -> Batch:
     return Batch(tasks, passes, passes, [one.num_rows for one in passes])
 
 
+def _said(line: str) -> str:
+    print(line, flush=True)
+    return line
+
+
 def _resident() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The memory of this process, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / (1 << 20)
 
 
 if __name__ == "__main__":
