@@ -1,4 +1,4 @@
-"""The table of what the schema changes, with intervals. Pure, but for the file."""
+"""The table of what the schema changes, with intervals."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,7 +48,8 @@ def _table(without: Sequence[Answered], with_it: Sequence[Answered], num: int) -
             for one in (numerator, denominator or _one)
         ]
         first, second, change = _compared(columns, clusters)
-        lines.append(" | ".join((name, f"{first:{form}}", f"{second:{form}}", f"{change:+.1%}")))
+        shown = "-" if first.value == 0 else f"{change:+.1%}"
+        lines.append(" | ".join((name, f"{first:{form}}", f"{second:{form}}", shown)))
     return "\n".join(f"| {line} |" for line in lines)
 
 
@@ -62,7 +63,7 @@ def _compared(columns: list[FloatArray], clusters: np.ndarray) -> tuple[Estimate
     def statistics(weights: FloatArray) -> FloatArray:
         sums = [float(np.dot(column, weights)) for column in columns]
         first, second = sums[0] / sums[1], sums[2] / sums[3]
-        return np.array([first, second, second / first - 1.0 if first else np.nan])
+        return np.array([first, second, second / first - 1.0 if first else 0.0])
 
     found = resample(statistics, clusters)
     return found.estimate(0), found.estimate(1), found.estimate(2)
