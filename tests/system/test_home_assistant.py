@@ -6,7 +6,7 @@ Assistant is driven by REST alone.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Self
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt import publish, subscribe
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_agent.tools.action_list import CANNOT, FAILED
 from evaluation.local.broker import LocalBroker
@@ -31,9 +32,9 @@ DISCOVERY = f"homeassistant/device/hlm_{DEVICE}/config"
 PROMPT = "turn on the kitchen light"
 SPOKEN = "the kitchen light is on"
 ANSWERED = SPOKEN
-BRIGHT = {"schema": "json", "brightness": True, "supported_color_modes": ["rgb"]}
+BRIGHT: Mapping[str, object] = {"schema": "json", "brightness": True, "supported_color_modes": ["rgb"]}
 # kind, name, area, and the rest of the discovery message
-THINGS: dict[str, tuple[str, str, str, dict[str, object]]] = {
+THINGS: dict[str, tuple[str, str, str, Mapping[str, object]]] = {
     "kitchen": ("light", "Light", "Kitchen", BRIGHT),
     "lounge": ("light", "Light", "Living Room", BRIGHT),
     "lamp": ("light", "Floor lamp", "Living Room", {}),
@@ -187,7 +188,7 @@ class Commands:
     def __init__(self, port: int) -> None:
         self.sent: dict[str, str] = {}
         self._port = port
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self._client.on_message = self._took
 
     def __enter__(self) -> Self:
