@@ -117,6 +117,7 @@ results: $(VENV)/.dev
 	$(BIN)/python -m evaluation quality --page docs/results
 	$(BIN)/python -m evaluation risk
 	$(BIN)/python -m evaluation bytes
+	$(BIN)/python -m evaluation structured
 	$(BIN)/python -m evaluation simulate pages
 	$(BIN)/python -m benchmarks.simulation_check
 	$(BIN)/python -m benchmarks.fleet_inputs

@@ -56,6 +56,9 @@ from edge_agent.text.prompts import Message, encode_prompt, has_system
 from edge_agent.text.stop_strings import StopStrings
 from edge_agent.text.template_vars import check_template_vars
 from edge_agent.text.tokenizer import Text
+from edge_agent.tools.asking import Asking, Prompt, Reading, asking
+from edge_agent.tools.choosing import choose as choose_format
+from edge_agent.tools.tool import tool_use
 from edge_agent.tuning.tuner import Tuner
 from edge_agent.tunings import Tunings
 
@@ -191,20 +194,23 @@ class EdgeAgent:
 
         A text becomes a user message where the model has a chat template, unless `raw` is set. `options` are
         in place of the config's settings of the same names; `template_vars` are added to the config's. With a
-        `grammar` every token is one that it allows (see `prepare`).
+        `grammar` or `tools` every token is one that they allow (see `prepare`); `Generation.calls` has the
+        calls of tools, and `Generation.content` the text.
         Raises ConfigError for an option that cannot be used, PromptError for a prompt that is empty or too
         long, or that the chat template refuses, and GrammarError for a grammar that cannot be used.
         """
         config = configured(self.config, options)
         self.check(config)
-        tokens = self._encode(prompt, config, options)
+        instructions = self._instructed(prompt, options)
+        asked = self._asked(prompt, instructions.system, config, options)
+        tokens = self._encode(asked, config, instructions)
         sampling = choose_sampling(config, self._info.sampling)
         given = (options.get("seed"), config.seed, random_seed())
         seed = next(value for value in given if value is not None)
         if not 0 <= seed <= MAX_SEED:
             raise ConfigError(f"`seed` must be between 0 and {MAX_SEED}, got {seed}")
         num_prompt = len(tokens) if sampling.has_penalties else 0
-        grammar, masks = self._constrain(options.get("grammar"), len(tokens))
+        grammar, masks = self._constrain(asked.grammar, len(tokens))
         opening = Opening(
             self.text.fingerprint,
             self.text.vocab_size,
@@ -230,6 +236,7 @@ class EdgeAgent:
             drafting=Drafting(self._model, self._thread, policy, opening, len(tokens), masks),
             decoder=Decoder(self.text.stream(tokens), StopStrings(config.stop)),
             turn=partial(self._turn, tuner),
+            new_reading=self._new_reading(asked),
         )
 
     async def prepare(self, grammar: Grammar) -> None:
@@ -262,19 +269,42 @@ class EdgeAgent:
                 f"{self.config.chosen_scheme.name}, which needs none"
             )
 
-    def _encode(self, prompt: str | Sequence[Message], config: AgentConfig, options: Options) -> list[int]:
+    def _asked(self, prompt: Prompt, system: str | None, config: AgentConfig, options: Options) -> Asking:
+        """The prompt, with the tools that its answer may call."""
+        use = tool_use(*(options.get(name) for name in ("tools", "tool_choice", "parallel_tool_calls")))
+        if use is not None and config.raw:
+            raise PromptError("`tools` has no effect, since `raw` bypasses the chat template: leave one out")
+        new_format = partial(choose_format, self.text.template, self.text.token_id)
+        return asking(
+            prompt,
+            use,
+            options.get("grammar"),
+            new_format if self.text.has_chat_template else None,
+            system=None if has_system(prompt) else system,
+        )
+
+    def _new_reading(self, asked: Asking) -> Callable[[], Reading] | None:
+        new_reader = asked.new_reader
+        return None if new_reader is None else lambda: Reading(new_reader(), self.text.special)
+
+    def _instructed(self, prompt: Prompt, options: Options) -> Instructions:
         system, given = options.get("system"), self._instructions
         if system and has_system(prompt):
             raise PromptError("the messages have a system message already: leave `system` out")
+        return Instructions(
+            given.system if system is None else system or None,
+            {**given.template_vars, **check_template_vars(options.get("template_vars") or {})},
+        )
+
+    def _encode(self, asked: Asking, config: AgentConfig, instructions: Instructions) -> list[int]:
         return encode_prompt(
             self.text,
-            prompt,
+            asked.prompt,
             raw=config.raw,
             max_positions=self._model.max_positions,
-            instructions=Instructions(
-                given.system if system is None else system or None,
-                {**given.template_vars, **check_template_vars(options.get("template_vars") or {})},
-            ),
+            instructions=instructions,
+            tools=asked.tools,
+            beginning=asked.beginning,
         )
 
     @asynccontextmanager

@@ -34,9 +34,15 @@ class Options(TypedDict, total=False):
     max_tokens: int | None
     stop: Sequence[str] | None
     grammar: Grammar | None  # what the answer must match
+    tools: Sequence[Mapping[str, object]] | None  # that it may call, as in OpenAI's API
+    tool_choice: str | Mapping[str, object] | None
+    parallel_tool_calls: bool | None
 
 
-_OF_A_PROMPT = ("seed", "system", "template_vars", "grammar")  # not in the config of a generation
+_OF_A_PROMPT = (  # not in the config of a generation
+    *("seed", "system", "template_vars", "grammar"),
+    *("tools", "tool_choice", "parallel_tool_calls"),
+)
 _OF_A_SCHEME = (
     "scheme",
     "threshold",

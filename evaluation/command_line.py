@@ -15,11 +15,18 @@ COMMANDS = {
     "fleet": "simulate how many devices a pool of workers carries, up to a million",
     "risk": "check that a steered threshold keeps the measured risk where a fixed one does not",
     "quality": "score the texts of each scheme on held-out commands",
+    "structured": "measure what the schema of the home costs and saves, with and without it",
     "real-models": "measure a real pair: tasks, exactness, speed beside other engines, calibration",
     "bytes": "count what a verified token costs on the wire: plain, packed, and the lower bound",
 }
 
-RESUMABLE = ("calibrate", "simulate", "quality", "real-models")  # they keep finished work on the disk
+RESUMABLE = (
+    "calibrate",
+    "simulate",
+    "quality",
+    "structured",
+    "real-models",
+)  # they keep finished work on the disk
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,8 @@ from edge_agent.session.events import Drafted, Event
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
 from edge_agent.session.step import Step, advance
+from edge_agent.tools.asking import Reading
+from edge_agent.tools.call import Call
 
 READ_AHEAD_FROM = 64  # unread tokens: for fewer, the first draft goes up about as early as the prompt could
 
@@ -52,6 +54,8 @@ class Generation:
     turn: Callable[["Generation"], AbstractAsyncContextManager[None]]
     text: str = ""
     clock: Clock = field(default_factory=Clock)
+    new_reading: Callable[[], Reading] | None = None  # where it may call tools
+    reading: Reading | None = None
 
     @property
     def policy(self) -> Policy:
@@ -62,6 +66,16 @@ class Generation:
     def failure(self) -> str | None:
         """Why it ended early, in one line; None when it did not."""
         return self.session.failure
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls of tools so far."""
+        return [] if self.reading is None else self.reading.calls
+
+    @property
+    def content(self) -> str:
+        """The text for the user so far: `text` without calls."""
+        return self.text if self.reading is None else self.reading.content
 
     def watch_prompt(self, watch: Callable[[int, int], None]) -> None:
         """Have `watch(num_read, num_tokens)` called as the draft model reads a prompt in several runs.
@@ -98,16 +112,25 @@ class Generation:
         if self.decoder.can_stop:
             self.session.stop_with(copy(self.decoder))
         emission = Emission(self.decoder)
+        self.reading = None if self.new_reading is None else self.new_reading()
         async with aclosing(self._steps()) as steps:
             async for step in steps:
                 for event in emission.update(step.finals, self.session.tentative):
                     if isinstance(event, Token):
-                        self.text += event.text
+                        self._take(event)
                         self.clock.first_token = self.clock.first_token or time.monotonic() - began
                     yield event
         for event in emission.finish():
-            self.text += event.text if isinstance(event, Token) else ""
+            if isinstance(event, Token):
+                self._take(event)
             yield event
+        if self.reading is not None:
+            self.reading.finish()
+
+    def _take(self, token: Token) -> None:
+        self.text += token.text
+        if self.reading is not None:
+            self.reading.push(token.text, token.token)
 
     async def _steps(self) -> AsyncGenerator[Step]:
         if self.drafting.num_unread(self.session.tokens) >= READ_AHEAD_FROM:

@@ -18,9 +18,10 @@ from edge_agent.errors import (
     PromptTooLongError,
 )
 
-_QUOTED = re.compile(r"`([a-z_]+)`")
+_QUOTED = re.compile(r"`([a-z_]+)(?:[.\[][^`]*)?`")
 _FIELDS = {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop"}  # as in the settings
 _PENALTIES = {"presence_penalty", "frequency_penalty", "repetition_penalty"}
+_TOOLS = {"tools", "tool_choice", "parallel_tool_calls"}
 _OWN = {"scheme", "risk", "threshold", "on_cloud_loss"}
 
 
@@ -127,4 +128,4 @@ def _param(message: str) -> str | None:
     name = match[1] if match else ""
     if name in _OWN:
         return f"hybrid_lm.{name}"
-    return name if name in _FIELDS | _PENALTIES else None
+    return name if name in _FIELDS | _PENALTIES | _TOOLS else None

@@ -132,7 +132,7 @@ async def _props(site: Site, _request: Request) -> Response:
             "model_alias": config.served_name,
             "model_path": config.model,
             "modalities": {"vision": False, "audio": False},
-            "chat_template_caps": {"supports_tools": False},
+            "chat_template_caps": {"supports_tools": agent.text.has_chat_template},
             "build_info": f"hybrid-lm {status(service)['version']}",
         }
     )

@@ -30,7 +30,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """Check `source`; raises ModelError when it is not a valid template."""
-        self._source = source
+        self.source = source
         self._special_tokens = dict(special_tokens)
         try:
             if len(source) > MAX_SOURCE:
@@ -44,7 +44,7 @@ class ChatTemplate:
 
     def check(self, names: Collection[str]) -> None:
         """Raise PromptError for the name of a variable that this template cannot be given."""
-        refuse_unused(names, self._source, self._special_tokens)
+        refuse_unused(names, self.source, self._special_tokens)
 
     def render(
         self,
@@ -58,7 +58,7 @@ class ChatTemplate:
         `template_vars` have passed `check`. ModelError for a template that takes too much time or memory.
         """
         request = {
-            "source": self._source,
+            "source": self.source,
             "tokens": self._special_tokens,
             "vars": template_vars or {},
             "messages": messages,

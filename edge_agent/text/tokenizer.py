@@ -22,6 +22,7 @@ class _Conversation(TypedDict):
     messages: Sequence[Mapping[str, object]]
     tools: Sequence[Mapping[str, object]] | None
     template_vars: Mapping[str, object] | None
+    beginning: str
 
 
 class TextFiles(Protocol):
@@ -54,6 +55,7 @@ class Text:
         self._tokenizer = tokenizer
         self._template = template
         self._specials = special_texts(tokenizer)
+        self._added = {one.content: token for token, one in tokenizer.get_added_tokens_decoder().items()}
         self._typed = TypedSpecials(tokenizer)
         self.vocab_size = max(vocabulary.values()) + 1
         self.fingerprint = fingerprint(vocabulary)
@@ -74,6 +76,19 @@ class Text:
     def has_chat_template(self) -> bool:
         """Whether `chat_prompt` works."""
         return self._template is not None
+
+    @property
+    def template(self) -> str:
+        """The source of the chat template; empty if there is none."""
+        return "" if self._template is None else self._template.source
+
+    def token_id(self, text: str) -> int | None:
+        """The id of a token that was added for a text of its own, such as a special one."""
+        return self._added.get(text)
+
+    def special(self, token: int) -> str:
+        """The text of a special token, which decoding leaves out; empty for any other token."""
+        return self._specials.get(token, "")
 
     def check_template_vars(self, names: Collection[str]) -> None:
         """Raise PromptError for the name of a variable that the chat template cannot be given."""
@@ -107,8 +122,9 @@ class Text:
         *,
         tools: Sequence[Mapping[str, object]] | None = None,
         template_vars: Mapping[str, object] | None = None,
+        beginning: str = "",
     ) -> list[int]:
-        """Tokens of a conversation, ending where the assistant's answer begins.
+        """Tokens of a conversation, ending where the assistant's answer goes on after its `beginning`.
 
         `messages` are {"role": ..., "content": ...}, `tools` JSON schemas, both as in OpenAI's API;
         `template_vars` are the template's variables. The text of a special token in them is only text.
@@ -118,13 +134,16 @@ class Text:
             raise PromptError("This model has no chat template: send a plain prompt, or choose a chat model.")
         self._template.check(template_vars or {})
         given, hidden = self._typed.hide(
-            {"messages": messages, "tools": tools, "template_vars": template_vars}
+            {"messages": messages, "tools": tools, "template_vars": template_vars, "beginning": beginning}
         )
         if not hidden:
             rendered = self._template.render(messages, tools=tools, template_vars=template_vars)
-            return self._tokenizer.encode(rendered, add_special_tokens=False).ids
-        rendered = self._template.render(**cast("_Conversation", given))
-        return self._typed.encode(rendered, hidden)
+            return self._tokenizer.encode(rendered + beginning, add_special_tokens=False).ids
+        shown = cast("_Conversation", given)
+        rendered = self._template.render(
+            shown["messages"], tools=shown["tools"], template_vars=shown["template_vars"]
+        )
+        return self._typed.encode(rendered + shown["beginning"], hidden)
 
     def stream(self, prompt: Sequence[int]) -> "TextStream":
         """A decoder for the tokens that follow `prompt`."""

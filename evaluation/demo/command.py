@@ -7,16 +7,19 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from common.process.interrupt import INTERRUPTED, interrupts_raised
+from edge_agent.tools.action_schema import home_schema
 from evaluation.demo.serving import PORT, serve
 from evaluation.help_format import command_parser
 from evaluation.local.broker import BrokerError, LocalBroker
 from evaluation.local.worker import LocalWorker, WorkerError
 from evaluation.smart_home.held_out import HeldOut, held_out
+from evaluation.smart_home.scoring import read_actions
 
 NUM_COMMANDS = 10
 SHOWN = 3  # the index of the command that is shown; its numbers are hard for the draft model
@@ -114,11 +117,33 @@ def _show(broker_url: str) -> int:
     print(_line(HEADINGS), flush=True)
     for scheme in SCHEMES:
         print(_line(_run(broker_url, scheme, commands).cells()), flush=True)
+    print(f"\n{_constrained(broker_url, commands)}", flush=True)
     print(
         "\nlossless and coupled keep the target model's distribution exactly; llm is the target model alone."
         "\n\nTo talk to it: make serve, then open http://127.0.0.1:8080 in a browser."
     )
     return 0
+
+
+def _constrained(broker_url: str, commands: Sequence[HeldOut]) -> str:
+    """One line about the same commands, answered under the schema of the home."""
+    prompts = "".join(command.command + "\n" for command in commands)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(home_schema(), file)
+        file.flush()
+        flags = ("--lines", "--json", "--scheme", "lossless", "--json-schema", file.name)
+        reports = [json.loads(line) for line in _agent(broker_url, "-", *flags, prompts=prompts).splitlines()]
+    num_valid = sum(read_actions(report["text"]) is not None for report in reports)
+    num_exact = sum(one.is_right(report["text"]) for report, one in zip(reports, commands, strict=True))
+    num_tokens = sum(report["num_tokens"] for report in reports)
+    num_forced = sum(report["num_by_fate"]["forced"] for report in reports)
+    later = reports[1:]  # the first command brings the worker the schema
+    num_bytes = sum(report["num_bytes_up"] + report["num_bytes_down"] for report in later)
+    return (
+        f"lossless, only the actions, under the home's JSON schema: {num_valid}/{len(commands)} valid lists, "
+        f"{num_exact}/{len(commands)} exact, {num_forced / num_tokens:.0%} of {num_tokens} tokens forced, "
+        f"{num_bytes / len(later):.0f} B per command once the worker has the schema"
+    )
 
 
 def _run(broker_url: str, scheme: str, commands: Sequence[HeldOut]) -> Row:

@@ -5,12 +5,14 @@ Law: the training text is what the tokenizer's chat template writes:
 answer.
 """
 
+from edge_agent.tools.action_list import MARK
 from evaluation.smart_home.action import actions_to_json
 from evaluation.smart_home.command import Command
 
 USER, ASSISTANT, END, PADDING = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 
 CHAT_TEMPLATE = (
+    f"{MARK}"
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}<|assistant|>{{ message['content'] }}<|end|>"
     "{% elif message['role'] == 'user' %}<|user|>{{ message['content'] }}{% endif %}"

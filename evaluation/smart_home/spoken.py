@@ -5,6 +5,9 @@ Law: every function draws a value and one of its spoken forms; a form never mean
 
 from random import Random
 
+from edge_agent.tools.home import COLOURS as COLOURS
+from edge_agent.tools.home import MUSIC as MUSIC
+
 SMALL = (
     "zero",
     "one",
@@ -28,19 +31,6 @@ SMALL = (
     "nineteen",
 )
 TENS = ("zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "white", "turquoise", "warm white")
-MUSIC = (
-    "jazz",
-    "rock",
-    "pop",
-    "classical music",
-    "the news",
-    "hip hop",
-    "country",
-    "lullabies",
-    "techno",
-    "an audiobook",
-)
 
 EVENTS: dict[str, tuple[str, ...]] = {
     "leave": ("when i leave", "when i go out", "as soon as i leave the house"),

@@ -199,7 +199,11 @@ def test_another_format_is_refused_by_its_name(form: object) -> None:
         {"logit_bias": {}},
         {"logprobs": False},
         {"response_format": {"type": "text"}},
-        {"tools": [{"type": "function"}], "tool_choice": "auto", "parallel_tool_calls": True},
+        {
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+            "tool_choice": "auto",
+            "parallel_tool_calls": True,
+        },
         {"user": "me", "metadata": {"a": 1}, "store": True, "something_new": [1, 2]},
         {"hybrid_lm": None},
         {"model": ""},

@@ -6,15 +6,18 @@ Assistant is driven by REST alone.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt import publish, subscribe
+from paho.mqtt.enums import CallbackAPIVersion
 
+from edge_agent.tools.action_list import CANNOT, FAILED
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
 from tests.support.home_assistant import HomeAssistant, HomeAssistantError, releases
@@ -28,15 +31,73 @@ DEVICE = "kitchen"
 DISCOVERY = f"homeassistant/device/hlm_{DEVICE}/config"
 PROMPT = "turn on the kitchen light"
 SPOKEN = "the kitchen light is on"
-ANSWERED = (
-    "Okay"  # Home Assistant asks for a temperature of its own, and the demo pair knows single commands only
-)
-LAMP = {
-    "name": "Lamp",
-    "unique_id": "lamp",
-    "command_topic": "lamp/set",
-    "device": {"identifiers": ["lamp"], "name": "Ceiling", "suggested_area": "Kitchen"},
+ANSWERED = SPOKEN
+BRIGHT: Mapping[str, object] = {"schema": "json", "brightness": True, "supported_color_modes": ["rgb"]}
+# kind, name, area, and the rest of the discovery message
+THINGS: dict[str, tuple[str, str, str, Mapping[str, object]]] = {
+    "kitchen": ("light", "Light", "Kitchen", BRIGHT),
+    "lounge": ("light", "Light", "Living Room", BRIGHT),
+    "lamp": ("light", "Floor lamp", "Living Room", {}),
+    "hallway": ("light", "Light", "Hallway", {}),
+    "bedroom": ("light", "Light", "Bedroom", {}),
+    "plug": ("switch", "Plug", "Office", {}),
+    "coffee": ("switch", "Coffee machine", "Kitchen", {}),
+    "blinds": ("cover", "Blinds", "Bedroom", {"device_class": "blind"}),
+    "shade": (
+        "cover",
+        "Blinds",
+        "Kitchen",
+        {"device_class": "blind", "set_position_topic": "home/shade/set", "position_topic": "home/shade/at"},
+    ),
+    "fan": ("fan", "Fan", "Nursery", {}),
+    "heating": (
+        "climate",
+        "Heating",
+        "Bathroom",
+        {
+            "modes": ["off", "heat"],
+            "mode_command_topic": "home/heating/mode",
+            "temperature_command_topic": "home/heating/set",
+        },
+    ),
+    "robot": ("vacuum", "Robot", "Hallway", {"supported_features": ["start", "stop", "return_home"]}),
 }
+# what is said, and what is then sent to which thing
+COMMANDS: list[tuple[str, dict[str, str]]] = [
+    ("turn on the kitchen light", {"kitchen": '{"state":"ON"}'}),
+    ("could you switch off the light in the kitchen please", {"kitchen": '{"state":"OFF"}'}),
+    ("set the living room light to 40 percent", {"lounge": '{"state":"ON","brightness":102}'}),
+    ("Make the light in the lounge blue.", {"lounge": '{"state":"ON","color":{"r":0,"g":0,"b":255}}'}),
+    ("close the blinds in the bedroom", {"blinds": "CLOSE"}),
+    ("open the bedroom blinds", {"blinds": "OPEN"}),
+    ("set the kitchen blinds to 30 percent", {"shade": "30"}),
+    ("turn on the plug in the office", {"plug": "ON"}),
+    ("switch the office socket off", {"plug": "OFF"}),
+    ("set the heating in the bathroom to 21 degrees", {"heating": "21.0"}),
+    ("turn on the fan in the nursery", {"fan": "ON"}),
+    ("turn the nursery fan off", {"fan": "OFF"}),
+    ("turn on the living room lamp", {"lamp": "ON"}),
+    ("switch off the floor lamp in the living room", {"lamp": "OFF"}),
+    ("turn on the kitchen light and the office plug", {"kitchen": '{"state":"ON"}', "plug": "ON"}),
+    (
+        "turn off all lights",
+        {
+            **dict.fromkeys(("kitchen", "lounge"), '{"state":"OFF"}'),
+            **dict.fromkeys(("lamp", "hallway", "bedroom"), "OFF"),
+        },
+    ),
+    ("hey house, turn on the hallway light", {"hallway": "ON"}),
+    ("Turn on the coffee machine.", {"coffee": "ON"}),
+    ("turn off the coffee maker, please", {"coffee": "OFF"}),
+    ("send the robot home", {"robot": "return_to_base"}),
+    ("i want you to turn on the light in the bedroom", {"bedroom": "ON"}),
+]
+NOT_DONE = {
+    "turn on the light in the attic": FAILED,
+    "turn on the kitchen light in 10 minutes": CANNOT,
+    "tell me a joke": "Sorry, I can only look after this house.",
+}
+TOO_BRIGHT = "set the kitchen light to 150 percent"  # the model writes 150, the schema of the tool allows 100
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not RELEASES, reason=NEEDED)]
 
@@ -87,11 +148,19 @@ def house_with_an_agent(request: pytest.FixtureRequest) -> Iterator[House]:
     with ExitStack() as stack:
         broker = stack.enter_context(LocalBroker())
         worker = stack.enter_context(LocalWorker(broker.url, "--model", "demo"))
-        arguments = ("--home-assistant", "on", "--temperature", "0", "--cloud-timeout", "3")
+        arguments = ("--home-assistant", "on", "--temperature", "0", "--seed", "1", "--cloud-timeout", "3")
         agent = stack.enter_context(ServingAgent("--broker", broker.url, "--device", DEVICE, *arguments))
         home = stack.enter_context(HomeAssistant(INSTALLED, request.param))
         home.add_mqtt(broker.port)
-        publish.single("homeassistant/light/lamp/config", json.dumps(LAMP), retain=True, port=broker.port)
+        for name, (kind, title, area, more) in THINGS.items():
+            thing = {
+                "name": title,
+                "unique_id": name,
+                "command_topic": f"home/{name}/set",
+                "device": {"identifiers": [name], "name": area, "suggested_area": area},
+            }
+            topic, payload = f"homeassistant/{kind}/{name}/config", json.dumps({**thing, **more})
+            publish.single(topic, payload, retain=True, port=broker.port)
         yield House(broker, worker, agent, home, talker(home, agent))
 
 
@@ -111,6 +180,29 @@ def talker(home: HomeAssistant, agent: ServingAgent) -> str:
     until(lambda: bool(added()), "Home Assistant has a new conversation agent")
     (ours,) = added()
     return ours
+
+
+class Commands:
+    """What is sent to the things of the home, while the block lasts."""
+
+    def __init__(self, port: int) -> None:
+        self.sent: dict[str, str] = {}
+        self._port = port
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_message = self._took
+
+    def __enter__(self) -> Self:
+        self._client.connect("127.0.0.1", self._port)
+        self._client.subscribe("home/+/set", qos=1)
+        self._client.loop_start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.loop_stop()
+        self._client.disconnect()
+
+    def _took(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        self.sent[message.topic.split("/")[1]] = message.payload.decode()
 
 
 def speech(response: Any) -> str:
@@ -176,7 +268,33 @@ def test_the_conversation_agent_answers_turn_after_turn(house: House) -> None:
     assert ANSWERED in speech(first)
     second = house.home.ask("turn off the kitchen light", house.talker, first["conversation_id"])
     assert second["conversation_id"] == first["conversation_id"]
-    assert ANSWERED in speech(second)
+    assert "the kitchen light is off" in speech(second)
+
+
+def test_spoken_commands_switch_the_right_things_and_no_other(house: House) -> None:
+    until(lambda: "vacuum.hallway" in str(sorted(house.home.states())), "Home Assistant knows all things")
+    with Commands(house.broker.port) as commands:
+        for command, expected in COMMANDS:
+            commands.sent.clear()
+            said = speech(house.home.ask(command, house.talker))
+            until(
+                lambda expected=expected: commands.sent == expected,
+                lambda said=said: f"{said} {commands.sent}",
+            )
+            assert "Sorry" not in said, command
+        for command, answer in NOT_DONE.items():
+            commands.sent.clear()
+            assert speech(house.home.ask(command, house.talker)) == answer
+            assert commands.sent == {}, command
+
+
+def test_a_call_keeps_to_a_schema_that_the_model_would_break(house: House) -> None:
+    free = house.agent.request("/api/generate", {"prompt": TOO_BRIGHT, "stream": False}).json["response"]
+    assert '"value":150' in free
+    with Commands(house.broker.port) as commands:
+        said = speech(house.home.ask(TOO_BRIGHT, house.talker))
+        until(lambda: "kitchen" in commands.sent, f"the kitchen light is set: {said}")
+        assert 0 < json.loads(commands.sent["kitchen"])["brightness"] <= 255
 
 
 def test_without_a_worker_there_is_an_error_and_afterwards_an_answer(house: House) -> None:

@@ -58,9 +58,11 @@ def usage(answer: Answer) -> dict[str, int]:
 
 
 def finish_reason(answer: Answer) -> str:
-    """`stop` or `length`; an answer that a client has cancelled has stopped."""
+    """`stop`, `length` or `tool_calls`; an answer that a client has cancelled has stopped."""
     report = answer.report
     assert report is not None
+    if answer.generation.calls and report.finish_reason != "length":
+        return "tool_calls"
     return "length" if report.finish_reason == "length" else "stop"
 
 

@@ -104,7 +104,7 @@ async def _complete(parse: Parse, site: Site, request: Request) -> Response:
         return json_response(OllamaForm(Asked("", named), is_chat=is_chat).loaded())
     await service.prepare(way="ollama", **asked.options)
     answer = service.ask(asked.prompt, way="ollama", **asked.options)
-    return AnswerResponse(service, answer, OllamaForm(asked, is_chat=is_chat), streams=asked.streams)
+    return AnswerResponse(service, answer, OllamaForm(asked, answer, is_chat=is_chat), streams=asked.streams)
 
 
 async def _pull(site: Site, request: Request) -> Response:

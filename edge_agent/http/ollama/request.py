@@ -10,7 +10,7 @@ from edge_agent.http.requests.asked import Asked
 from edge_agent.http.requests.fields import Fields
 from edge_agent.http.requests.messages import messages_of
 from edge_agent.http.requests.names import choose
-from edge_agent.http.requests.options import own_options, sampling_of
+from edge_agent.http.requests.options import own_options, sampling_of, tools_of
 from edge_agent.json_fields import Json
 from edge_agent.options import Options
 from edge_agent.text.prompts import Message
@@ -26,10 +26,11 @@ def chat(body: Json, served: str) -> Asked | None:
     """`POST /api/chat`."""
     fields = Fields(body)
     name = model_of(body, served)
-    fields.objects("tools")  # may be offered; the answer is text all the same
     if not body.get("messages"):
         return None
-    return _asked(fields, messages_of(fields, may_lack_content=True), name, served)
+    asked = _asked(fields, messages_of(fields, may_lack_content=True), name, served)
+    asked.options.update(tools_of(fields))
+    return asked
 
 
 def generate(body: Json, served: str) -> Asked | None:

@@ -14,6 +14,7 @@ from edge_agent.http.api_errors import ApiError
 from edge_agent.http.requests.asked import Asked
 from edge_agent.service.answer import Answer
 from edge_agent.service.facts import report_fields, so_far
+from edge_agent.tools.call import Call, Piece, call_id
 
 DONE = b"data: [DONE]\n\n"
 
@@ -36,14 +37,21 @@ class OpenAiForm:
         }
         self._beginning = b"data: " + as_json(self._head)[:-1]
         self._has_begun = False
+        self._answer_id = answer.id
         self._generation = answer.generation
         self._num_shown = 0  # uplinks that the client knows of
+        new_reading = answer.generation.new_reading
+        self._reading = None if new_reading is None else new_reading()
+        self._num_calls = 0
 
     def event(self, event: Emitted) -> bytes:
         """A chunk for each token, and for each tentative one where that is wanted."""
         match event:
             case Token(text, token, fate):
-                return self._chunk(self._delta(text), {"token": token, "fate": str(fate), **self._so_far()})
+                ours = {"token": token, "fate": str(fate), **self._so_far()}
+                if self._reading is None:
+                    return self._chunk(self._delta(text), ours)
+                return self._pieces(self._reading.push(text, token), ours)
             case Tentative(text, token) if self._asked.shows_tentative:
                 return self._ours({"tentative": text, "token": token})
             case Retraction(text, num_tokens) if self._asked.shows_tentative:
@@ -61,11 +69,12 @@ class OpenAiForm:
         last = self._data(
             {"choices": [choice], "timings": timings(answer), "hybrid_lm": report_fields(answer)}
         )
+        pieces = b"" if self._reading is None else self._pieces(self._reading.finish(), None)
         begin = b"" if self._has_begun or not self._is_chat else self._chunk(self._delta(""), None)
         counted = b""
         if self._asked.includes_usage:
             counted = self._data({"choices": [], "usage": usage(answer), "timings": timings(answer)})
-        return begin + last + counted + DONE
+        return pieces + begin + last + counted + DONE
 
     def failed(self, error: ApiError) -> bytes:
         """An error in place of the next chunk."""
@@ -77,7 +86,7 @@ class OpenAiForm:
         assert report is not None
         text: dict[str, Any] = {"text": report.text}
         if self._is_chat:
-            text = {"message": {"role": "assistant", "content": report.text}}
+            text = {"message": _message(answer)}
         choice = {"index": 0, **text, "logprobs": None, "finish_reason": finish_reason(answer)}
         return {
             **self._head,
@@ -92,6 +101,26 @@ class OpenAiForm:
         """The body of an error."""
         return error.body()
 
+    def _pieces(self, pieces: list[Piece], ours: dict[str, Any] | None) -> bytes:
+        """A chunk for each text, and one for each call: some clients read the first call of a chunk only.
+
+        `ours` is shown with the first; where there is none, to those who want every token.
+        """
+        if not pieces and ours is not None and self._asked.shows_tentative:
+            return self._ours(ours)
+        chunks = b""
+        for piece in pieces:
+            chunks += self._chunk(self._delta(piece), ours) if isinstance(piece, str) else self._call(piece)
+            ours = None
+        return chunks
+
+    def _call(self, call: Call) -> bytes:
+        begin = b"" if self._has_begun else self._chunk(self._delta(None), None)
+        shown = {"index": self._num_calls, **call_fields(call, self._answer_id, self._num_calls)}
+        self._num_calls += 1
+        choice = {"index": 0, "delta": {"tool_calls": [shown]}, "finish_reason": None}
+        return begin + self._data({"choices": [choice]})
+
     def _so_far(self) -> dict[str, Any]:
         """What the answer has sent and received, where that is shown and more has been sent."""
         num_uplinks = self._generation.session.tally.num_uplinks
@@ -100,7 +129,7 @@ class OpenAiForm:
         self._num_shown = num_uplinks
         return {"so_far": so_far(self._generation)}
 
-    def _delta(self, text: str) -> str:
+    def _delta(self, text: str | None) -> str:
         if not self._is_chat:
             return f'"text":{json.dumps(text, ensure_ascii=False)}'
         role = "" if self._has_begun else '"role":"assistant",'
@@ -121,3 +150,17 @@ class OpenAiForm:
 
     def _data(self, fields: dict[str, Any]) -> bytes:
         return b"data: " + as_json({**self._head, **fields}) + b"\n\n"
+
+
+def call_fields(call: Call, answer_id: str, number: int) -> dict[str, Any]:
+    """A call as this API has it: its arguments are a text."""
+    function = {"name": call.name, "arguments": call.arguments_text}
+    return {"id": call_id(answer_id, number), "type": "function", "function": function}
+
+
+def _message(answer: Answer) -> dict[str, Any]:
+    content, calls = answer.generation.content, answer.generation.calls
+    if not calls:
+        return {"role": "assistant", "content": content}
+    listed = [call_fields(call, answer.id, number) for number, call in enumerate(calls)]
+    return {"role": "assistant", "content": content or None, "tool_calls": listed}

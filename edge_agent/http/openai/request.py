@@ -13,7 +13,7 @@ from edge_agent.http.requests.asked import Asked
 from edge_agent.http.requests.fields import Fields
 from edge_agent.http.requests.messages import messages_of
 from edge_agent.http.requests.names import choose
-from edge_agent.http.requests.options import own_options, sampling_of
+from edge_agent.http.requests.options import own_options, sampling_of, tools_of
 from edge_agent.json_fields import Json
 
 
@@ -21,8 +21,9 @@ def chat(body: Json, served: str) -> Asked:
     """`POST /v1/chat/completions`."""
     fields = Fields(body)
     _refuse(fields, _REFUSED)
-    _check_tools(fields)
-    return _asked(fields, messages_of(fields), served)
+    asked = _asked(fields, messages_of(fields), served)
+    asked.options.update(tools_of(fields))
+    return asked
 
 
 def completion(body: Json, served: str) -> Asked:
@@ -75,15 +76,6 @@ def _max_tokens(fields: Fields) -> int | None:
 
 def _either(fields: Fields, *names: str) -> float | None:
     return next((one for one in map(fields.number, names) if one is not None), None)
-
-
-def _check_tools(fields: Fields) -> None:
-    """Tools may be offered; the answer is text all the same, which `auto` and `none` allow."""
-    fields.objects("tools")
-    fields.flag("parallel_tool_calls")
-    choice: Any = fields.found.get("tool_choice")
-    if choice is not None and choice not in ("auto", "none"):
-        raise invalid("`tool_choice` can only be auto or none: this model calls no tools", "tool_choice")
 
 
 def _refuse(fields: Fields, refused: dict[str, Callable[[Any], bool]]) -> None:

@@ -1,10 +1,12 @@
 """The fields that set options of an answer, alike in every API."""
 
 from common.sampling.randomness import MAX_SEED
-from edge_agent.http.api_errors import invalid
+from edge_agent.errors import ConfigError
+from edge_agent.http.api_errors import invalid, of_error
 from edge_agent.http.requests.fields import Fields
 from edge_agent.http.requests.names import Chosen
 from edge_agent.options import Options
+from edge_agent.tools.tool import tool_use
 
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 256
@@ -28,6 +30,17 @@ def own_options(fields: Fields, chosen: Chosen) -> Options:
         "threshold": own.number("threshold"),
         "on_cloud_loss": own.text("on_cloud_loss", most=40),
     }
+
+
+def tools_of(fields: Fields) -> Options:
+    """The tools that an answer may call, and whether it must; ApiError for those that cannot be used."""
+    tools = fields.objects("tools")
+    choice, parallel = (fields.found.get(name) for name in ("tool_choice", "parallel_tool_calls"))
+    try:
+        tool_use(tools, choice, parallel)
+    except ConfigError as error:
+        raise of_error(error) from error
+    return {"tools": tools, "tool_choice": choice, "parallel_tool_calls": parallel}
 
 
 def sampling_of(fields: Fields) -> Options:

@@ -1,0 +1,1 @@
+"""What the schema of the home costs and saves: the same commands with and without it."""
