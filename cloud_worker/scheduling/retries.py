@@ -19,6 +19,10 @@ MAX_LOGITS_FAILURES = (
 DETAIL = "the worker's model fails on this draft"
 
 
+class CannotVerifyError(Exception):
+    """A draft that this worker's engine can never verify; the message is one line for the device."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a forward pass gave no logits, or a task no verdict."""
@@ -43,6 +47,8 @@ class Failure:
         if isinstance(error, LogitsError):
             told = f"the target model gives {error}; try another prompt, or dtype float32 at the worker"
             return cls(_one_line(error), max_failures=MAX_LOGITS_FAILURES, told=told)
+        if isinstance(error, CannotVerifyError):
+            return cls(_one_line(error), is_permanent=True, told=_one_line(error))
         is_permanent = not isinstance(error, MemoryError)
         return cls(_one_line(error), is_permanent, told="the worker fails to judge this draft")
 
