@@ -30,6 +30,8 @@ _Step: TypeAlias = Generator[Question, Reply, int | float]
 
 def unsupported(opening: Opening, drafts: Sequence[Draft]) -> str | None:
     """Why this engine cannot verify the drafts exactly, in one line for the device; None when it can."""
+    if getattr(opening, "grammar", None) is not None:
+        return "the worker's engine vllm cannot constrain an answer by a grammar; leave the grammar out"
     if (reason := refused_sampling(opening.sampling)) is not None:
         return f"the worker's engine vllm cannot follow {reason}"
     if opening.sampling.greedy:
@@ -38,11 +40,11 @@ def unsupported(opening: Opening, drafts: Sequence[Draft]) -> str | None:
         for item in draft.block:
             if not isinstance(item.distribution, Lattice):
                 return (
-                    "the worker's engine vllm verifies only truncated distributions: use scheme lossless, "
+                    "the worker's engine vllm verifies only truncated distributions; use scheme lossless, "
                     "opportunistic or llm, or temperature 0"
                 )
             if len(item.distribution.ids) > MAX_IDS:
-                return f"the worker's engine vllm takes at most {MAX_IDS} ids per token: lower max_ids"
+                return f"the worker's engine vllm takes at most {MAX_IDS} ids per token; lower max_ids"
     return None
 
 

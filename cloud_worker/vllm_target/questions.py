@@ -48,11 +48,11 @@ def server_seed(seed: int, position: int, round_: int) -> int:
 def refused_sampling(sampling: Sampling) -> str | None:
     """Why a server of vLLM cannot follow these sampling settings exactly; None when it can."""
     if 0.0 < sampling.temperature < MIN_TEMPERATURE:
-        return f"a temperature between 0 and {MIN_TEMPERATURE:g}: use 0, or {MIN_TEMPERATURE:g} and more"
+        return f"a temperature between 0 and {MIN_TEMPERATURE:g}; use 0, or {MIN_TEMPERATURE:g} and more"
     if sampling.temperature > MAX_TEMPERATURE:
-        return f"a temperature above {MAX_TEMPERATURE:g}: lower it"
+        return f"a temperature above {MAX_TEMPERATURE:g}; lower it"
     if sampling.min_p > 0.0 and sampling.top_p < 1.0:
-        return "min_p together with top_p: set only one"  # vLLM has another order
+        return "min_p together with top_p; set only one"  # vLLM has another order
     if sampling.presence_penalty or sampling.frequency_penalty:
-        return "presence_penalty or frequency_penalty: use repetition_penalty"  # the prompt would not count
+        return "presence_penalty or frequency_penalty; use repetition_penalty"  # the prompt would not count
     return None
