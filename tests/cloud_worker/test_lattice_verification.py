@@ -43,15 +43,20 @@ def server(logits: FloatArray) -> Callable[[Question], Reply]:
 def answered(
     steps: Generator[Question, Reply, int | float],
     ask: Callable[[Question], Reply],
-    question: Question | None = None,
 ) -> int | float:
-    """What the steps come to, from their first question on, or from one that they have asked."""
-    question = question or next(steps)
+    """What the steps come to."""
+    question = next(steps)
     while True:
         try:
             question = steps.send(ask(question))
         except StopIteration as end:
             return end.value
+
+
+def beginning(first: Reply, ask: Callable[[Question], Reply]) -> Callable[[Question], Reply]:
+    """Answers as `ask`, but the first question by `first`."""
+    replies = iter([first])
+    return lambda question: next(replies, None) or ask(question)
 
 
 def law(lattice: Lattice, target_probs: FloatArray) -> FloatArray:
@@ -135,9 +140,7 @@ def test_sample_outside_is_found_where_it_is_rare() -> None:
             Place(sampling, 3, position, len(logits)),
             DraftToken(1, Lattice(np.array([0, 1]), np.array([128, 128]))),
         )
-        next(steps)
-        question = steps.send(Reply((0,), (0.6, 0.0)))  # rejected; what is left lies outside, or is 0
-        found[answered(steps, ask, question)] += 1
+        found[answered(steps, beginning(Reply((0,), (0.6, 0.0)), ask))] += 1  # the first draft is rejected
     assert set(found) == {0, 2, 3}
 
 
