@@ -18,6 +18,7 @@ from cloud_worker.scheduling.retries import CannotVerifyError, Unjudged
 from cloud_worker.scheduling.task import Task
 from cloud_worker.scheduling.turns import num_positions
 from cloud_worker.vllm_target.client import Client, RefusedError
+from cloud_worker.vllm_target.http_api import AnswerError
 from cloud_worker.vllm_target.judging import JobError, judged, unsupported
 from cloud_worker.vllm_target.model_folder import ModelFolder
 from cloud_worker.vllm_target.questions import Question, Reply
@@ -89,9 +90,11 @@ class VllmEngine:
         try:
             outcome = await judged(job, asked.ask, self._vocab_size)
         except JobError as error:
-            if isinstance(error.cause, EngineLostError):
-                raise error.cause from error
             cause = error.cause
+            if isinstance(cause, EngineLostError):
+                raise cause from error
+            if isinstance(cause, AnswerError):
+                raise EngineLostError(str(cause)) from error
             if isinstance(cause, RefusedError):
                 cause = CannotVerifyError(f"the target model's server refuses this draft: {cause}")
             return Part(Unjudged(error.judged, cause), asked.num_asked, asked.num_asked)

@@ -64,16 +64,6 @@ def reply(answer: object, num_samples: int, ids: Sequence[int]) -> Reply:
     return Reply(samples, probs)
 
 
-def likely(answer: object) -> tuple[int, ...]:
-    """The ids with a probability above 0 among the most probable ones that an answer lists; AnswerError."""
-    try:
-        listed = cast("Mapping[str, Any]", answer)["choices"][0]["logprobs"]["top_logprobs"][0]
-        logs = {int(name.removeprefix(_TOKEN)): float(log) for name, log in listed.items()}
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise AnswerError(f"the server's answer has not the expected form ({error!r})") from error
-    return tuple(sorted(id_ for id_, log in logs.items() if log > NO_MASS))
-
-
 def _probs(choice: Mapping[str, Any], ids: Sequence[int]) -> tuple[float, ...]:
     logs: Mapping[str, float] = choice["logprobs"]["top_logprobs"][0]
     found = np.array([float(logs[f"{_TOKEN}{id_}"]) for id_ in ids])

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from cloud_worker.engines.engine import EngineError
 from cloud_worker.vllm_target.client import Client, RefusedError
-from cloud_worker.vllm_target.http_api import MAX_IDS_AT_ONCE, AnswerError, likely, request
+from cloud_worker.vllm_target.http_api import MAX_IDS_AT_ONCE, AnswerError, request
 from cloud_worker.vllm_target.model_folder import ModelFolder
 from cloud_worker.vllm_target.questions import Question
 from common.protocol.fingerprint import fingerprint
@@ -24,6 +24,7 @@ from common.sampling.distribution import Sampling
 LEAST_VERSION = (0, 32)  # the first that was tested
 PLAIN = Sampling()
 HOT = Sampling(temperature=2.0)
+GREEDY = Sampling(temperature=0.0)
 TOLERANCE = 1e-3  # of a sum of probabilities
 MOVED = 0.05  # by which a probability may differ between two requests: bfloat16 rounds by the batch
 LOG_MOVED = 0.2  # the same of a logarithm
@@ -156,7 +157,7 @@ class _Probe:
 
     async def run(self, vocab_size: int, width: int | None) -> None:
         """Raise EngineError for the first answer that is not as it should be."""
-        best = await self._best()
+        (best,) = await self._most_probable(1)
         ids = tuple(dict.fromkeys((best, *self._prompt)))
         plain = await self._probs(PLAIN, ids)
         if plain[0] < LEAST or max(plain) > plain[0] * (1 + MOVED):
@@ -180,7 +181,7 @@ class _Probe:
             if abs(probs[0] - 1.0) > TOLERANCE:
                 raise EngineError(f"the server's probabilities do not follow top_k, top_p and min_p: {MODE}")
         few = replace(PLAIN, top_k=NUM_TOP)
-        kept = await self._kept(few)
+        kept = await self._most_probable(NUM_TOP)
         probs = await self._probs(few, kept)
         unfiltered = await self._probs(PLAIN, kept)
         scale = sum(unfiltered)
@@ -219,14 +220,16 @@ class _Probe:
                 "exactly over the server's API"
             )
 
-    async def _best(self) -> int:
-        return (await self._client.ask(self._prompt, self._question(Sampling(temperature=0.0)))).samples[0]
+    async def _most_probable(self, count: int) -> tuple[int, ...]:
+        """The most probable ids, one after the other: a list of them is wrong beside our own requests.
 
-    async def _kept(self, sampling: Sampling) -> tuple[int, ...]:
-        """The ids that top-k keeps, as the server lists the most probable ones."""
-        body = request(self._client.model, self._prompt, self._question(sampling), ())
-        answer = await self._client.post("/v1/completions", {**body, "logprobs": sampling.top_k})
-        return likely(answer)
+        vLLM 0.32 answers `logprobs` with the sampled token alone in a batch that has `logprob_token_ids`.
+        """
+        found: list[int] = []
+        for _ in range(count):
+            question = replace(self._question(GREEDY), avoided=tuple(found))
+            found.append((await self._client.ask(self._prompt, question)).samples[0])
+        return tuple(found)
 
     async def _probs(self, sampling: Sampling, ids: Sequence[int]) -> Sequence[float]:
         question = replace(self._question(sampling), ids=tuple(ids))

@@ -17,6 +17,7 @@ import torch
 from scipy.stats import chi2
 from transformers import AutoModelForCausalLM
 
+from benchmarks.support.vllm_server import VllmServer
 from cloud_worker.engines.engine import EngineError
 from cloud_worker.session.job import Job
 from cloud_worker.vllm_target.client import Client
@@ -33,7 +34,6 @@ from evaluation.local.worker import LocalWorker, LocalWorkers
 from tests.support.narrowing import present
 from tests.support.processes import answers, generate, greedy_answers
 from tests.support.small_models import VOCAB_SIZE, FolderOf
-from tests.support.vllm_server import VllmServer
 
 INSTALLED = Path(os.environ.get("VLLM", "no such folder")).absolute()
 PROMPTS = ("turn on the kitchen light", "What is the temperature?", "Öffne das Fenster 🙂")

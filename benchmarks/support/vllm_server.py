@@ -6,6 +6,7 @@
 import os
 import signal
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -14,16 +15,18 @@ from types import TracebackType
 from typing import Self
 
 from evaluation.local.broker import free_port
-from tests.support.waiting import until
 
 START_TIMEOUT = 400.0
 CPU = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
-    "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
 }
+
+
+class VllmServerError(Exception):
+    """It did not start; the message ends with its log."""
 
 
 @dataclass
@@ -34,6 +37,7 @@ class VllmServer:
     model: Path
     folder: Path  # for its log
     arguments: tuple[str, ...] = ("--logprobs-mode", "processed_logprobs")
+    num_threads: int = 1
     port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -57,13 +61,17 @@ class VllmServer:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env=os.environ | CPU,
+                env=os.environ | CPU | {"OMP_NUM_THREADS": str(self.num_threads)},
                 start_new_session=True,  # its engine is a process of its own, which must end with it
             )
 
     def wait_ready(self) -> None:
         """Wait until it answers."""
-        until(self._answers, lambda: f"vLLM did not start: {self.log[-2000:]}", START_TIMEOUT)
+        end = time.monotonic() + START_TIMEOUT
+        while not self._answers():
+            if time.monotonic() > end:
+                raise VllmServerError(f"vLLM did not start: {self.log[-2000:]}")
+            time.sleep(0.2)
 
     def kill(self) -> None:
         """End all its processes at once."""
@@ -79,8 +87,8 @@ class VllmServer:
         self.wait_ready()
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, f"vLLM ended: {self.log[-2000:]}"
+        if self._process is None or self._process.poll() is not None:
+            raise VllmServerError(f"vLLM ended: {self.log[-2000:]}")
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=5) as response:
                 return response.status == 200
