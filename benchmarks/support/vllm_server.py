@@ -80,12 +80,6 @@ class VllmServer:
             self._process.wait()
             self._process = None
 
-    def restart(self) -> None:
-        """Kill it, and start it again."""
-        self.kill()
-        self.launch()
-        self.wait_ready()
-
     def _answers(self) -> bool:
         if self._process is None or self._process.poll() is not None:
             raise VllmServerError(f"vLLM ended: {self.log[-2000:]}")

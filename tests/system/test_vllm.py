@@ -189,7 +189,8 @@ def test_a_server_that_restarts_in_mid_answer_loses_nothing(
     calm = answers(asyncio.run(generate(chosen, PROMPTS[1])))
 
     def restart(_: Generation) -> None:
-        server.restart()
+        server.kill()
+        server.launch()  # the agent goes on meanwhile
 
     assert answers(asyncio.run(generate(chosen, PROMPTS[1], midway=restart))) == calm
     log = workers["first"].log + workers["second"].log
