@@ -19,7 +19,7 @@ import torch
 from scipy.optimize import nnls
 from tqdm import tqdm
 
-from benchmarks.batched_verification import MAX_TOKENS, Sessions, build_model
+from benchmarks.support.shapes import random_model
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.target_model.engine import LogitsEngine
 from cloud_worker.target_model.layers import layer_shapes
@@ -29,6 +29,7 @@ from cloud_worker.target_model.padded import attend_padded
 from evaluation.fleet.inputs import PassTime
 from evaluation.help_format import command_parser
 
+MAX_TOKENS = 16384
 RUNS = 9
 COUNTS, BLOCKS = (1, 4, 16), (1, 4, 8)  # sessions in a pass, new tokens per session
 VOCABULARIES = {"demo": 1000, "smollm2-135m": 49152}
@@ -54,26 +55,33 @@ def engine(name: str) -> LogitsEngine:
     model = (
         load_model("demo", device="cpu", dtype="float32", device_map=None).model
         if name == "demo"
-        else build_model()
+        else random_model("smollm2-135m")
     )
     return PackedEngine(model, layer_shapes(model), model.config.vocab_size, MAX_TOKENS, 256, attend_padded)
+
+
+def passes(num_sessions: int, past: int, num_new: int, vocab_size: int) -> list[Pass]:
+    """Return one verification per session: new tokens after about `past` others."""
+    draw = np.random.default_rng(0)
+    lengths = [past + num_new + int(draw.integers(-past // 10, past // 10 + 1)) for _ in range(num_sessions)]
+    return [
+        Pass(index, draw.integers(0, vocab_size, length).tolist(), num_new)
+        for index, length in enumerate(lengths)
+    ]
 
 
 def timings(name: str, runs: int) -> list[Timed]:
     """Time the grid, all points once per run; every pass finds its past in the cache."""
     vocab_size, past = VOCABULARIES[name], PASTS[name]
-    batches = {new: Sessions(max(COUNTS), past, new, past // 10).passes() for new in BLOCKS}
+    batches = {new: passes(max(COUNTS), past, new, vocab_size) for new in BLOCKS}
     torch.set_num_threads(1)
     running, seconds = engine(name), dict[tuple[int, int], list[float]]()
     with torch.inference_mode():
         for _ in tqdm(range(runs + 1), desc=f"passes of {name}", leave=False):
             for num_sessions, new in itertools.product(COUNTS, BLOCKS):
-                asked = [
-                    Pass(one.session, [token % vocab_size for token in one.tokens], one.num_rows)
-                    for one in batches[new][:num_sessions]
-                ]
+                asked = batches[new][:num_sessions]
                 began = time.process_time()
-                running.logits(asked)
+                running.rows(asked)
                 seconds.setdefault((num_sessions, new), []).append(time.process_time() - began)
     return [Timed(n, n * new, tuple(found[1:])) for (n, new), found in seconds.items()]
 

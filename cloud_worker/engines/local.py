@@ -5,7 +5,7 @@ reading and answering while the thread computes.
 """
 
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
@@ -59,9 +59,16 @@ class LocalEngine:
     max_batch = None
     fault = None
 
-    def __init__(self, model: Model, chunk_tokens: int = 256) -> None:
-        """`chunk_tokens` bounds the new tokens of one session in one batch."""
+    def __init__(
+        self, model: Model, chunk_tokens: int = 256, verify: Callable[[Batch], Verified] | None = None
+    ) -> None:
+        """`chunk_tokens` bounds the new tokens of one session in one batch.
+
+        `verify` runs a batch and judges it where the logits lie; without it, the rows of `model.logits` are
+        judged by the reference, in numpy.
+        """
         self._model = model
+        self._run = verify or self._run_by_rows
         self._chunk_tokens = chunk_tokens
         self._thread = ModelThread()
         self.vocabulary = model.vocabulary
@@ -100,7 +107,9 @@ class LocalEngine:
         return await self._thread.start(partial(self._verify, tasks, rooms))
 
     def _verify(self, tasks: Sequence[Task], rooms: Sequence[int | None]) -> Verified:
-        batch = Batch.of(tasks, self._model.num_missing, self._chunk_tokens, rooms)
+        return self._run(Batch.of(tasks, self._model.num_missing, self._chunk_tokens, rooms))
+
+    def _run_by_rows(self, batch: Batch) -> Verified:
         began = time.perf_counter()
         rows = self._model.logits(batch.passes)
         then = time.perf_counter()

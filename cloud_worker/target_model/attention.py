@@ -37,6 +37,11 @@ class PackedBatch:
     kernel: Kernel
     _tokens: dict[torch.device, PackedTokens] = field(default_factory=dict)
 
+    @classmethod
+    def made_of(cls, tokens: PackedTokens, layers: Mapping[int, PagedLayer], kernel: Kernel) -> "PackedBatch":
+        """A batch whose tokens are on their device already."""
+        return cls((), tokens.page_size, layers, kernel, {tokens.slots.device: tokens})
+
     def tokens_on(self, device: torch.device) -> PackedTokens:
         """The packed tokens on a layer's device."""
         if device not in self._tokens:

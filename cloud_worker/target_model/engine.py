@@ -54,8 +54,8 @@ class LogitsEngine(Protocol):
         """Drop a session's cache; an unknown session is not an error."""
         ...
 
-    def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
-        """One array [num_rows, vocab_size] per pass, in order."""
+    def rows(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
+        """The logits [num_rows, vocab_size] of each pass, in order, on the device that made them."""
         ...
 
 
@@ -92,9 +92,9 @@ class Trial:
             passes = [
                 Pass(f"trial {i}", self._sequences[i][0][:end], min(7, end)) for i, end in enumerate(ends)
             ]
-            for (_, expected), one, rows in zip(self._sequences, passes, engine.logits(passes), strict=True):
+            for (_, expected), one, rows in zip(self._sequences, passes, engine.rows(passes), strict=True):
                 wanted = expected[one.first_row : len(one.tokens)]
-                errors.append(float(np.abs(rows - wanted).max() / np.abs(wanted).max()))
+                errors.append(float(np.abs(to_numpy(rows) - wanted).max() / np.abs(wanted).max()))
         for i in range(len(self._sequences)):
             engine.forget(f"trial {i}")
         return float(np.max(errors))  # nan stays nan, which is a fault

@@ -11,11 +11,16 @@ from collections.abc import Hashable, Mapping, Sequence
 import torch
 from transformers import PreTrainedModel
 
+from cloud_worker.engines.engine import Verified
 from cloud_worker.passes.forward_pass import Pass
+from cloud_worker.scheduling.batch import Batch
 from cloud_worker.target_model import varlen
-from cloud_worker.target_model.arrays import FloatRows
+from cloud_worker.target_model.arrays import FloatRows, to_numpy
+from cloud_worker.target_model.clock import Clock
 from cloud_worker.target_model.engine import TRIAL_ERRORS, LogitsEngine, Trial
 from cloud_worker.target_model.errors import TargetModelError
+from cloud_worker.target_model.graphs import Graphs
+from cloud_worker.target_model.judge import Judge
 from cloud_worker.target_model.layers import LayerShape, layer_shapes
 from cloud_worker.target_model.loading import Loaded, load
 from cloud_worker.target_model.packed_engine import PAGE_SIZE, PackedEngine
@@ -37,6 +42,8 @@ class TargetModel:
         """
         with torch.inference_mode():
             self._engine, self.vocab_size, cache_tokens = _engine(loaded, cache_bytes, chunk_tokens)
+        self._device = loaded.model.device
+        self._judge = Judge()
         self.vocabulary: Mapping[str, int] = loaded.vocabulary
         self.eos_ids: frozenset[int] = loaded.eos_ids
         self.max_positions: int = min(loaded.max_positions, cache_tokens)
@@ -61,6 +68,11 @@ class TargetModel:
             torch.set_num_threads(num_threads)
         loaded = load(name, device=device, dtype=dtype, device_map=device_map)
         return cls(loaded, cache_bytes=cache_bytes, chunk_tokens=chunk_tokens)
+
+    @property
+    def graphs(self) -> Graphs | None:
+        """The recorded passes of this model on a GPU; None where none are used."""
+        return self._engine.graphs if isinstance(self._engine, PackedEngine) else None
 
     @property
     def num_sessions(self) -> int:
@@ -94,9 +106,22 @@ class TargetModel:
 
         Blocks until done. Raises ValueError for an unknown token id or more than max_positions tokens.
         """
+        return [to_numpy(rows) for rows in self.rows(passes)]
+
+    def rows(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
+        """The same as `logits`, in the model's own type on the device that made them."""
         self.check(passes)
         with torch.inference_mode():
-            return self._engine.logits(passes)
+            return self._engine.rows(passes)
+
+    def verify(self, batch: Batch) -> Verified:
+        """Run a batch and judge its drafts where the logits lie; errors as `logits`."""
+        clock = Clock(self._device)
+        rows = self.rows(batch.passes)
+        clock.mark()
+        with torch.inference_mode():
+            parts = self._judge.parts(batch, rows)
+        return Verified(parts, clock.seconds())
 
     def check(self, passes: Sequence[Pass]) -> None:
         """Raise the ValueError that `logits` would."""
@@ -154,7 +179,15 @@ def _packed_engine(
     for kernel in kernels:
         engine.kernel = kernel
         if (fault := trial.fault(engine)) is None:
+            if kernel is varlen.attend_varlen and _is_on_one_device(model, shapes):
+                engine.use_graphs()
             return engine
         _log.warning("%s cannot be used for this model: %s", kernel.__name__, fault)
     _log.warning("sessions are verified one after the other, not batched")
     return None
+
+
+def _is_on_one_device(model: PreTrainedModel, shapes: Mapping[int, LayerShape]) -> bool:
+    """Whether one process runs the model on one GPU, as recording its passes requires."""
+    is_split = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not is_split and {shape.device for shape in shapes.values()} == {model.device}

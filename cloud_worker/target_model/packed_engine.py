@@ -6,15 +6,15 @@ Law: it never uses more memory than its pool; an evicted session is computed aga
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
+import torch
 from transformers import PreTrainedModel
 
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.passes.page_pool import PagePool
-from cloud_worker.target_model.arrays import FloatRows, to_numpy
 from cloud_worker.target_model.attention import NAME, Kernel, NotPackableError, PackedBatch
+from cloud_worker.target_model.graphs import Graphs
 from cloud_worker.target_model.layers import LayerShape, PagedLayer
-from cloud_worker.target_model.packed_tokens import Piece, order
+from cloud_worker.target_model.packed_tokens import PackedTokens, Piece, order
 
 PAGE_SIZE = 16
 
@@ -24,7 +24,7 @@ class _Progress:
     """A pass in progress, over as many steps as its length needs, and its rows so far."""
 
     one: Pass
-    rows: list[FloatRows] = field(default_factory=list)
+    rows: list[torch.Tensor] = field(default_factory=list)
     done: bool = False
 
     @property
@@ -51,7 +51,8 @@ class PackedEngine:
         self.kernel = kernel
         num_pages = max_tokens // PAGE_SIZE
         self._pool = PagePool(num_pages, PAGE_SIZE)
-        self._layers = {index: PagedLayer(shape, num_pages, PAGE_SIZE) for index, shape in shapes.items()}
+        self._layers = {index: PagedLayer(shape, num_pages + 1, PAGE_SIZE) for index, shape in shapes.items()}
+        self.graphs: Graphs | None = None
         model.set_attn_implementation(NAME)
 
     @property
@@ -81,16 +82,21 @@ class PackedEngine:
         """Free a session's pages; an unknown session is not an error."""
         self._pool.release(session)
 
-    def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
-        """One array [num_rows, vocab_size] per pass, in order."""
+    def rows(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
+        """The logits [num_rows, vocab_size] of each pass, in order."""
         all_passes = [_Progress(one) for one in passes]
         while waiting := [each for each in all_passes if not each.done]:
             if step := self._next_step(waiting):
                 self._run(step)
             elif not waiting[0].done:
                 raise RuntimeError(f"{len(waiting[0].one.tokens)} tokens do not fit into the pool")
-        nothing = np.empty((0, self._vocab_size), np.float32)
-        return [np.concatenate([nothing, *each.rows]) for each in all_passes]
+        return [self._joined(each.rows) for each in all_passes]
+
+    def _joined(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        if len(rows) == 1:
+            return rows[0]
+        nothing = torch.empty((0, self._vocab_size), dtype=self._model.dtype, device=self._model.device)
+        return torch.cat([nothing, *rows])
 
     def _next_step(self, waiting: Sequence[_Progress]) -> list[tuple[_Progress, Piece]]:
         """As many passes, in order, as fit the chunk and the pool; the last one perhaps in part."""
@@ -131,9 +137,17 @@ class PackedEngine:
                 each.rows.append(rows[: piece.num_rows])
             rows = rows[piece.num_rows :]
 
-    def _forward(self, pieces: Sequence[Piece]) -> FloatRows:
+    def _forward(self, pieces: Sequence[Piece]) -> torch.Tensor:
+        if self.graphs is not None:
+            return self.graphs.run(pieces, lambda: self.run_plainly(pieces))
+        return self.run_plainly(pieces)
+
+    def run_plainly(self, pieces: Sequence[Piece]) -> torch.Tensor:
+        """The logits of the wanted rows, without a graph."""
         packed = PackedBatch(pieces, PAGE_SIZE, self._layers, self.kernel)
-        tokens = packed.tokens_on(self._model.device)
+        return self._run_model(packed.tokens_on(self._model.device), packed)
+
+    def _run_model(self, tokens: PackedTokens, packed: PackedBatch) -> torch.Tensor:
         output = self._model(
             input_ids=tokens.ids,
             position_ids=tokens.positions,
@@ -143,4 +157,13 @@ class PackedEngine:
         )
         if output.logits.shape[1] != len(tokens.wanted):
             raise NotPackableError("a model that cannot select rows of its logits")
-        return to_numpy(output.logits[0])
+        return output.logits[0]
+
+    def forward(self, tokens: PackedTokens) -> torch.Tensor:
+        """The logits of the wanted rows of packed tokens."""
+        return self._run_model(tokens, PackedBatch.made_of(tokens, self._layers, self.kernel))
+
+    def use_graphs(self) -> None:
+        """Record the sizes of passes that recur, from now on; only for a kernel that needs no padding."""
+        spare_slot = self._pool.num_pages * PAGE_SIZE  # of the page beyond those of the pool
+        self.graphs = Graphs(self.forward, PAGE_SIZE, spare_slot)

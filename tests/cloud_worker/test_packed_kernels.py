@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTr
 
 from cloud_worker.target_model.attention import Kernel
 from cloud_worker.target_model.engine import Trial
+from cloud_worker.target_model.graphs import FixedPass, Size
 from cloud_worker.target_model.layers import PagedLayer, layer_shapes
-from cloud_worker.target_model.packed_engine import PackedEngine
-from cloud_worker.target_model.packed_tokens import PackedTokens
+from cloud_worker.target_model.packed_engine import PAGE_SIZE, PackedEngine
+from cloud_worker.target_model.packed_tokens import PackedTokens, Piece
 from cloud_worker.target_model.padded import attend_padded
 from cloud_worker.target_model.varlen import attend_varlen, suits
 
@@ -91,6 +92,42 @@ def fault(model: PreTrainedModel, kernel: Kernel) -> str | None:
 def test_a_kernel_passes_the_trial(name: str, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_varlen, "varlen_attn", varlen_by_the_book)
     assert fault(build(name), kernel) is None
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_pass_filled_up_to_a_fixed_size_gives_the_same_logits(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a CUDA graph records, run without one; the kernel leaves the rows of no sequence undefined."""
+    monkeypatch.setattr(torch_varlen, "varlen_attn", filled_up_varlen)
+    pieces = [Piece([5, 6, 7, 8, 9], 0, (3,), 2), Piece([4, 3], 0, (0,), 1)]
+    with torch.inference_mode():
+        model = build(name)
+        trial_width = model.config.vocab_size
+        engine = PackedEngine(model, layer_shapes(model), trial_width, 512, 32, attend_padded)
+        expected = engine.run_plainly(pieces)
+        engine.kernel = attend_varlen
+        engine.use_graphs()
+        fixed = FixedPass(Size.of(pieces), engine.forward, PAGE_SIZE, expected.new_empty((64, trial_width)))
+        fixed.fill(pieces, PAGE_SIZE, 512)
+        torch.testing.assert_close(fixed.run()[: len(expected)], expected, rtol=1e-4, atol=1e-4)
+
+
+def filled_up_varlen(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_q: torch.Tensor,
+    cu_seq_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    **options: Unpack[Options],
+) -> torch.Tensor:
+    """The same for a query longer than its sequences."""
+    del max_q, max_k
+    longest_q, longest_k = int(cu_seq_q.diff().max()), int(cu_seq_k.diff().max())
+    found = varlen_by_the_book(query, key, value, cu_seq_q, cu_seq_k, longest_q, longest_k, **options)
+    return torch.cat([found, torch.full_like(query[len(found) :], torch.nan)])
 
 
 def test_a_kernel_that_ignores_the_window_fails_the_trial() -> None:
