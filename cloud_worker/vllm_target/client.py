@@ -5,6 +5,7 @@ never the fault of a session. What it refuses as wrong (HTTP 400) is `RefusedErr
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -81,8 +82,7 @@ class Client:
             async with self._session.request(method, self._root + path, json=body) as response:
                 status, text = response.status, await response.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise EngineLostError(f"no answer from {self._root}: {reason.splitlines()[0]}") from error
+            raise EngineLostError(f"no answer from {self._root} ({_reason(error)})") from error
         if status == 200:
             return _parsed(text, self._root)
         if status == 404:
@@ -101,6 +101,14 @@ def _parsed(text: str, root: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise EngineLostError(f"{root} does not answer in JSON: is it a vLLM server?") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no answer, in a few words."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno).lower()
+    return (str(cause) or type(cause).__name__).splitlines()[0]
 
 
 def _message(text: str) -> str:

@@ -130,7 +130,10 @@ def test_a_key_is_sent_and_a_wrong_one_is_named() -> None:
 
 def test_what_is_no_vllm_server_is_a_one_line_error(tmp_path: Path) -> None:
     with (
-        pytest.raises(EngineError, match=r"^no answer from http://127.0.0.1:9: .*: start vLLM, or set"),
+        pytest.raises(
+            EngineError,
+            match=r"^no answer from http://127.0.0.1:9 \(connection refused\): start vLLM, or set",
+        ),
         open_vllm_engine(WorkerConfig(engine="vllm", engine_url="http://127.0.0.1:9/v1")),
     ):
         pass
