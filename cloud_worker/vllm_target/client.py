@@ -17,7 +17,7 @@ from cloud_worker.vllm_target.http_api import MAX_IDS_AT_ONCE, reply, request
 from cloud_worker.vllm_target.questions import Question, Reply
 
 CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 60.0  # a busy server may take long, but one that hangs must not keep sessions for ever
+ANSWER_SECONDS = 180.0  # a server may compile kernels for its first requests; one that hangs is lost
 MAX_REQUESTS = 512  # in flight: what a server of vLLM runs at once by default is half of it
 REFUSED = (400, 413, 422)
 NOT_ALLOWED = (401, 403)
@@ -105,6 +105,8 @@ def _parsed(text: str, root: str) -> Any:
 
 def _reason(error: Exception) -> str:
     """Why there is no answer, in a few words."""
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
+        return f"within {ANSWER_SECONDS:g} s"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, OSError) and cause.errno:
         return os.strerror(cause.errno).lower()

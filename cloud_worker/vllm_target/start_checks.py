@@ -5,6 +5,7 @@ probabilities are those after temperature and filters and sum to 1, that samples
 server's tokens are those of the tokenizer at hand.
 """
 
+import asyncio
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -162,11 +163,13 @@ class _Probe:
         plain = await self._probs(PLAIN, ids)
         if plain[0] < LEAST or max(plain) > plain[0] * (1 + MOVED):
             raise EngineError(f"the server's most probable token is not the one that it chooses: {MODE}")
-        await self._check_temperature(ids, plain)
-        await self._check_filters(ids)
-        await self._check_penalty(ids, plain)
-        await self._check_samples(best)
-        await self._check_padding(vocab_size, width)
+        await asyncio.gather(  # a slow server answers them together
+            self._check_temperature(ids, plain),
+            self._check_filters(ids),
+            self._check_penalty(ids, plain),
+            self._check_samples(best),
+            self._check_padding(vocab_size, width),
+        )
 
     async def _check_temperature(self, ids: tuple[int, ...], plain: Sequence[float]) -> None:
         hot = await self._probs(HOT, ids)
@@ -176,8 +179,8 @@ class _Probe:
 
     async def _check_filters(self, ids: tuple[int, ...]) -> None:
         """With one token left its probability is 1; with a few, they sum to 1 and keep their proportions."""
-        for sampling in (replace(PLAIN, top_k=1), replace(PLAIN, top_p=1e-6), replace(PLAIN, min_p=1.0)):
-            probs = await self._probs(sampling, ids)
+        narrow = (replace(PLAIN, top_k=1), replace(PLAIN, top_p=1e-6), replace(PLAIN, min_p=1.0))
+        for probs in await asyncio.gather(*(self._probs(sampling, ids) for sampling in narrow)):
             if abs(probs[0] - 1.0) > TOLERANCE:
                 raise EngineError(f"the server's probabilities do not follow top_k, top_p and min_p: {MODE}")
         few = replace(PLAIN, top_k=NUM_TOP)
@@ -199,7 +202,8 @@ class _Probe:
 
     async def _check_samples(self, best: int) -> None:
         """Samples follow the seed alone, differ between seeds, and avoid what they should."""
-        first, again, other = [await self._samples(HOT, seed) for seed in (SEEDS[0], *SEEDS)]
+        seeds = (SEEDS[0], *SEEDS)
+        first, again, other = await asyncio.gather(*(self._samples(HOT, seed) for seed in seeds))
         if first != again:
             raise EngineError("the server's samples do not follow the seed: switch speculative decoding off")
         if first == other and len(set(first)) > 1:
