@@ -7,6 +7,7 @@ never the fault of a session. What it refuses as wrong (HTTP 400) is `RefusedErr
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,6 +38,7 @@ class Client:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._session: aiohttp.ClientSession | None = None
         self.model = ""  # the name that the server has for the target model
+        self.padding: tuple[int, ...] = ()  # ids beyond the vocabulary, which no sample may be
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -55,6 +57,7 @@ class Client:
     async def ask(self, tokens: Sequence[int], question: Question) -> Reply:
         """The answer to a question about a sequence that begins with `tokens`."""
         beginning = tokens[: question.length]
+        question = replace(question, avoided=(*self.padding, *question.avoided))
         pieces = [
             question.ids[start : start + MAX_IDS_AT_ONCE]
             for start in range(0, max(1, len(question.ids)), MAX_IDS_AT_ONCE)

@@ -30,8 +30,8 @@ TOLERANCE = 1e-3  # of a sum of probabilities
 MOVED = 0.05  # by which a probability may differ between two requests: bfloat16 rounds by the batch
 LOG_MOVED = 0.2  # the same of a logarithm
 LEAST = 1e-30  # a probability with a logarithm to compare
-PADDING_MASS = 1e-6  # that the ids beyond the vocabulary may have
-MAX_PADDING = 4096  # ids beyond the vocabulary that are looked at
+PADDING_MASS = 1e-9  # that the ids beyond the vocabulary may have without being excluded
+MAX_PADDING = 1024  # ids beyond the vocabulary that are excluded: each request names them
 NUM_TOP = 5
 NUM_SAMPLES = 16
 SEEDS = (11, 12)
@@ -64,7 +64,7 @@ async def check(client: Client, wanted: str, folder: ModelFolder) -> Served:
 async def _check(client: Client, wanted: str, folder: ModelFolder) -> Served:
     version = _version(await client.get("/version"))
     model = _model(await client.get("/v1/models"), wanted)
-    client.model = str(model["id"])
+    client.model, client.padding = str(model["id"]), ()
     limit = model.get("max_model_len")
     if type(limit) is not int or limit < 2:
         raise EngineError(f"the server does not report max_model_len of {client.model}: ask vLLM itself")
@@ -76,7 +76,8 @@ async def _check(client: Client, wanted: str, folder: ModelFolder) -> Served:
             f"{client.model} has logits for {width} tokens, but its tokenizer has "
             f"{max(vocabulary.values()) + 1}: set `model` to the folder of the served model"
         )
-    await _Probe(client, _prompt(vocabulary)).run(max(vocabulary.values()) + 1, width)
+    size = max(vocabulary.values()) + 1
+    client.padding = await _Probe(client, _prompt(vocabulary)).run(range(size, width or size))
     return Served(version, client.model, limit)
 
 
@@ -156,20 +157,21 @@ class _Probe:
         self._client = client
         self._prompt = list(prompt)
 
-    async def run(self, vocab_size: int, width: int | None) -> None:
-        """Raise EngineError for the first answer that is not as it should be."""
+    async def run(self, padding: range) -> tuple[int, ...]:
+        """Raise EngineError for the first answer that is not as it should be; returns the ids to exclude."""
         (best,) = await self._most_probable(1)
         ids = tuple(dict.fromkeys((best, *self._prompt)))
         plain = await self._probs(PLAIN, ids)
         if plain[0] < LEAST or max(plain) > plain[0] * (1 + MOVED):
             raise EngineError(f"the server's most probable token is not the one that it chooses: {MODE}")
-        await asyncio.gather(  # a slow server answers them together
+        excluded, *_ = await asyncio.gather(  # a slow server answers them together
+            self._to_exclude(padding),
             self._check_temperature(ids, plain),
             self._check_filters(ids),
             self._check_penalty(ids, plain),
             self._check_samples(best),
-            self._check_padding(vocab_size, width),
         )
+        return excluded
 
     async def _check_temperature(self, ids: tuple[int, ...], plain: Sequence[float]) -> None:
         hot = await self._probs(HOT, ids)
@@ -213,16 +215,23 @@ class _Probe:
                 "the server's samples do not follow logit_bias: switch speculative decoding off"
             )
 
-    async def _check_padding(self, vocab_size: int, width: int | None) -> None:
-        end = min(width or vocab_size, vocab_size + MAX_PADDING)
-        mass = 0.0
-        for start in range(vocab_size, end, MAX_IDS_AT_ONCE):
-            mass += sum(await self._probs(PLAIN, range(start, min(end, start + MAX_IDS_AT_ONCE))))
-        if mass > PADDING_MASS:
+    async def _to_exclude(self, padding: range) -> tuple[int, ...]:
+        """The ids beyond the vocabulary, if they have a probability; EngineError if they are too many.
+
+        The torch engine cuts them off before any filter. Here a bias excludes them, to the same effect.
+        """
+        looked_at = padding[:MAX_PADDING]
+        starts = range(0, len(looked_at), MAX_IDS_AT_ONCE)
+        pieces = [looked_at[start : start + MAX_IDS_AT_ONCE] for start in starts]
+        mass = sum(map(sum, await asyncio.gather(*(self._probs(PLAIN, piece) for piece in pieces))))
+        if mass <= PADDING_MASS:
+            return ()
+        if len(padding) > MAX_PADDING:
             raise EngineError(
-                f"ids beyond the vocabulary have a probability of {mass:.2g}: this model cannot be verified "
-                "exactly over the server's API"
+                f"{len(padding)} ids beyond the vocabulary have a probability of {mass:.2g} or more: this model "
+                "cannot be verified exactly over the server's API"
             )
+        return tuple(padding)
 
     async def _most_probable(self, count: int) -> tuple[int, ...]:
         """The most probable ids, one after the other: a list of them is wrong beside our own requests.

@@ -23,10 +23,11 @@ from cloud_worker.session.verification import Verdict
 from cloud_worker.vllm_target.client import Client
 from cloud_worker.vllm_target.engine import VllmEngine, open_vllm_engine
 from cloud_worker.vllm_target.model_folder import ModelFolder
+from cloud_worker.vllm_target.questions import Question
 from cloud_worker.vllm_target.start_checks import Served, check
 from common.process.settings import SettingsError
 from common.protocol.messages import Draft, DraftToken, Opening
-from common.sampling.distribution import Dense, Lattice, Sampling
+from common.sampling.distribution import Dense, Lattice, Sampling, warp
 from tests.support.fake_vllm import VOCAB_SIZE, FakeVllm
 
 FOLDER = ModelFolder.read("demo")
@@ -86,7 +87,7 @@ def test_a_server_as_it_should_be_passes() -> None:
         ({"version": "0.9.2"}, "vLLM 0.9.2 is too old"),
         ({"version": ""}, "does not report a version"),
         ({"models": ("one", "two")}, "2 models: set `engine_model` to one of one, two"),
-        ({"num_padding": 40, "padding_logit": 0.0}, "ids beyond the vocabulary have a probability"),
+        ({"num_padding": 2000, "padding_logit": 0.0}, "2000 ids beyond the vocabulary have a probability"),
         ({"max_model_len": None}, "does not report max_model_len"),
     ],
 )
@@ -96,6 +97,20 @@ def test_a_server_that_would_be_inexact_is_refused(settings: dict[str, object], 
             await checked(server)
 
     with_server(use, **settings)
+
+
+def test_ids_beyond_the_vocabulary_are_excluded_if_they_have_a_probability() -> None:
+    async def use(server: FakeVllm) -> None:
+        async with Client(server.url) as client:
+            await check(client, "", FOLDER)
+            question = Question(len(CONTEXT), Sampling(), 3, (40, 41, 42), 64)
+            reply = await client.ask(CONTEXT, question)
+            expected = warp(server.logits(CONTEXT)[:VOCAB_SIZE], Sampling())[[40, 41, 42]]
+            assert reply.probs == pytest.approx(expected.tolist(), rel=1e-9)
+            assert max(reply.samples) < VOCAB_SIZE
+            assert len(client.padding) == server.num_padding
+
+    with_server(use, num_padding=300, padding_logit=3.0)
 
 
 def test_a_server_with_another_tokenizer_is_refused() -> None:
