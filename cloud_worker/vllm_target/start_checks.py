@@ -228,8 +228,8 @@ class _Probe:
             return ()
         if len(padding) > MAX_PADDING:
             raise EngineError(
-                f"{len(padding)} ids beyond the vocabulary have a probability of {mass:.2g} or more: this model "
-                "cannot be verified exactly over the server's API"
+                f"{len(padding)} ids beyond the vocabulary have a probability of {mass:.2g} or more: this "
+                "model cannot be verified exactly over the server's API"
             )
         return tuple(padding)
 
