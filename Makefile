@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 MUTANTS ?= 300
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-slow test-lowest test-arm64 test-ha test-node-red mutation lint dist chaos fuzz soak results real-models pair clean
+.PHONY: demo serve test test-slow test-lowest test-arm64 test-ha test-node-red test-vllm mutation lint dist chaos fuzz soak results real-models pair clean
 
 demo: $(VENV)/.demo
 	./mosquitto/install
@@ -79,6 +79,13 @@ test-node-red: $(VENV)/.dev
 	./mosquitto/install
 	tests/support/install-node-red $(NODE_RED)
 	$(BIN)/python -m pytest -m slow tests/system/test_node_red.py
+
+# a real vLLM server on the CPU as target model, installed beside $(VENV), with a broker, workers and agents
+test-vllm: export VLLM := $(abspath $(VENV))-vllm
+test-vllm: $(VENV)/.dev
+	./mosquitto/install
+	PYTHON=$(PYTHON) TORCH=$(TORCH) tests/support/install-vllm $(VLLM)
+	$(BIN)/python -m pytest -m slow tests/system/test_vllm.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -163,4 +170,4 @@ $(VENV)/.torch:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-arm64 $(VENV)-ha $(VENV)-node-red $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-arm64 $(VENV)-ha $(VENV)-node-red $(VENV)-vllm $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -5,6 +5,8 @@ import asyncio
 import gc
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from cloud_worker.config import ENV_PREFIX, WorkerConfig
 from cloud_worker.monitoring.health import HealthPages
@@ -14,6 +16,9 @@ from common.process.http_pages import HttpPagesError
 from common.process.interrupt import INTERRUPTED, interrupts_raised
 from common.process.log import configure_logging, printable
 from common.process.settings import CommandLine, SettingsError, add_flags, load, with_flags
+
+if TYPE_CHECKING:
+    from cloud_worker.engines.engine import Engine
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -63,13 +68,11 @@ def _run(config: WorkerConfig) -> int:
 
 
 def _serve(config: WorkerConfig, pages: HealthPages) -> int:
-    # torch takes seconds to import, which --help and wrong settings should not wait for
     from cloud_worker.engines.engine import EngineError
-    from cloud_worker.target_model import open_engine
     from cloud_worker.worker import Worker, serve
 
     try:
-        with open_engine(config) as engine, interrupts_raised():
+        with _engine(config) as engine, interrupts_raised():
             # what was loaded stays: collecting it again under load stops the worker for a quarter of a second
             gc.collect()
             gc.freeze()
@@ -77,6 +80,24 @@ def _serve(config: WorkerConfig, pages: HealthPages) -> int:
     except (EngineError, LinkError, SettingsError) as error:
         return _complain(str(error), 1)
     return 0
+
+
+def _engine(config: WorkerConfig) -> AbstractContextManager["Engine"]:
+    """The engine that `config` names; only what it needs is imported, since torch takes seconds."""
+    from cloud_worker.engines.engine import EngineError
+
+    try:
+        if config.engine == "vllm":
+            from cloud_worker.vllm_target.engine import open_vllm_engine
+
+            return open_vllm_engine(config)
+        from cloud_worker.target_model import open_engine
+    except ModuleNotFoundError as error:
+        extra = "cloud" if config.engine == "torch" else config.engine
+        raise EngineError(
+            f"`engine` {config.engine} needs the package {error.name}: pip install 'hybrid-lm[{extra}]'"
+        ) from error
+    return open_engine(config)
 
 
 def _status(config: WorkerConfig, flags: argparse.Namespace) -> int:

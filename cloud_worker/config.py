@@ -1,18 +1,23 @@
 """The config of a worker; each setting is a flag, a variable CLOUD_WORKER_... and a TOML key."""
 
+import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from cloud_worker.scheduling.limits import Limits
-from common.process.broker_config import BrokerConfig
+from common.process.broker_config import BrokerConfig, warn_if_open
 from common.process.log import LOG_FORMATS, LOG_LEVELS
-from common.process.settings import option
+from common.process.settings import SettingsError, option
 from common.protocol.topics import check_name
 
 ENV_PREFIX = "CLOUD_WORKER_"
 SEAT_SECONDS = 10.0  # a session counts as active for this long after its last draft
 MAX_WAIT = 2.0  # seconds in the queue; a device that would wait longer is better served by another worker
+
+ENGINES = ("torch", "vllm")
 
 _connection = partial(option, group="connection")
 _model = partial(option, group="model")
@@ -25,6 +30,18 @@ class WorkerConfig(BrokerConfig):
     """What a worker runs, and how much it takes on."""
 
     model: str = _model("demo", "the target model: a folder, a hub name, a GGUF file, or demo")
+    engine: str = _model(
+        "torch",
+        "what runs the model: torch in this process, or a vLLM server; then `model` is its tokenizer's",
+        choices=ENGINES,
+    )
+    engine_url: str | None = _model(None, "with engine vllm: the server, http://host:port")
+    engine_key_file: str | None = _model(
+        None, "with engine vllm: a file whose first line is the server's API key"
+    )
+    engine_model: str | None = _model(
+        None, "with engine vllm: the name of the model at the server (default: the only one served)"
+    )
     device: str = _model("auto", "what the model runs on", choices=("auto", "cpu", "cuda"))
     dtype: str = _model(
         "float32",
@@ -60,6 +77,7 @@ class WorkerConfig(BrokerConfig):
             check_name(self.worker, "`worker`")
         if self.tensor_parallel > 1 and self.device_map:
             raise ValueError("`tensor_parallel` and `device_map` cannot be combined: set only one")
+        self._check_engine()
         positive = (
             "tensor_parallel",
             "cache_mb",
@@ -83,6 +101,49 @@ class WorkerConfig(BrokerConfig):
             raise ValueError(f"`status_interval` must be between 0.1 and 3600, got {self.status_interval:g}")
         if self.num_threads < 0 or self.max_context < 0:
             raise ValueError("`num_threads` and `max_context` cannot be negative")
+
+    def _check_engine(self) -> None:
+        """Raise ValueError for settings that the engine has no use for, or lacks."""
+        if self.engine == "torch":
+            for name in ("engine_url", "engine_key_file", "engine_model"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`{name}` is for `engine` vllm: set both, or neither")
+            return
+        if self.engine_url is None:
+            raise ValueError("`engine` vllm needs `engine_url`: set it to the server, http://host:port")
+        parts = urlsplit(self.engine_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(
+                f"`engine_url` must be http://host:port or https://host:port, got {self.engine_url}"
+            )
+        defaults = {one.name: one.default for one in fields(WorkerConfig)}
+        for name in (
+            "device",
+            "dtype",
+            "device_map",
+            "tensor_parallel",
+            "num_threads",
+            "cache_mb",
+            "chunk_tokens",
+        ):
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(f"`{name}` is for `engine` torch: set it at the vLLM server")
+
+    def engine_key(self) -> str | None:
+        """The server's API key; SettingsError if its file cannot be read."""
+        if self.engine_key_file is None:
+            return None
+        path = os.path.expanduser(self.engine_key_file)
+        warn_if_open(path)
+        try:
+            first = Path(path).read_text(encoding="utf-8").splitlines()[:1]
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"`engine_key_file` {path} cannot be read ({error}): check the path"
+            ) from error
+        if not first or not first[0].strip():
+            raise SettingsError(f"`engine_key_file` {path} has no key in its first line")
+        return first[0].strip()
 
     @property
     def limits(self) -> Limits:

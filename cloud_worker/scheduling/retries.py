@@ -21,6 +21,10 @@ GRAMMAR_DETAIL = "the grammar becomes too complex in the text, or leads where no
 DETAIL = "the worker's model fails on this draft"
 
 
+class CannotVerifyError(Exception):
+    """A draft that this worker's engine can never verify; the message is one line for the device."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a forward pass gave no logits, or a task no verdict."""
@@ -47,7 +51,7 @@ class Failure:
             return cls(_one_line(error), max_failures=MAX_LOGITS_FAILURES, told=told)
         if isinstance(error, GrammarSourceError):  # whose text may quote what a person wrote
             return cls(GRAMMAR_DETAIL, is_permanent=True, told=GRAMMAR_DETAIL)
-        if isinstance(error, UnusableGrammarError):
+        if isinstance(error, UnusableGrammarError | CannotVerifyError):
             return cls(_one_line(error), is_permanent=True, told=_one_line(error))
         is_permanent = not isinstance(error, MemoryError)
         return cls(_one_line(error), is_permanent, told="the worker fails to judge this draft")

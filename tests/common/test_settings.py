@@ -42,10 +42,17 @@ VALUES: dict[str, object] = {
     "log_level": "debug",
     "log_format": "json",
     "dtype": "bfloat16",
+    "engine": "vllm",
+    "engine_url": "https://vllm:8000/v1",
 }
+SERVER = ("--engine", "vllm", "--engine-url", "http://vllm:8000")
 NEEDS = {  # settings that need another one
     "rejection_cost": ("--scheme", "u-hlm"),
     "byte_price": ("--max-ids", "0"),
+    "engine": SERVER[2:],
+    "engine_url": SERVER[:2],
+    "engine_key_file": SERVER,
+    "engine_model": SERVER,
 }
 EXAMPLES = {str: "text", int: 7, float: 0.25, bool: True}
 

@@ -118,6 +118,8 @@ def _random_model(family: str) -> PreTrainedModel:
     ids = {"vocab_size": VOCAB_SIZE, "bos_token_id": 0, "eos_token_id": 1, "initializer_range": INIT_STD}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "num_hidden_layers": 2}
     sizes = {"hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": MAX_POSITIONS}
+    if family == "wide":  # not among FAMILIES: a llama with heads as large as vLLM needs on a CPU
+        return LlamaForCausalLM(LlamaConfig.from_dict(ids | heads | sizes | {"head_dim": 32}))
     if family == "llama":
         return LlamaForCausalLM(LlamaConfig.from_dict(ids | heads | sizes))
     if family == "qwen3":
