@@ -8,14 +8,17 @@ BIN := $(VENV)/bin
 
 .PHONY: demo serve test test-slow test-lowest test-arm64 test-ha test-node-red mutation lint dist chaos fuzz soak results real-models pair clean
 
+# where mosquitto cannot be installed, a broker from PyPI takes its place
+BROKER := ./mosquitto/install || $(BIN)/python -m pip install --quiet --editable '.[embedded-broker]'
+
 demo: $(VENV)/.demo
-	./mosquitto/install
+	$(BROKER)
 	$(BIN)/python -m evaluation.demo
 
 # the demo's broker, worker and agent with its page in the browser, until Ctrl-C
 serve: PORT ?= 8080
 serve: $(VENV)/.demo
-	./mosquitto/install
+	$(BROKER)
 	$(BIN)/python -m evaluation.demo --serve --port $(PORT)
 
 # three tests at once on two cores: many wait for processes and clocks
