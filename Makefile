@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 MUTANTS ?= 300
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-slow test-lowest test-arm64 test-ha test-node-red mutation lint dist chaos fuzz soak results real-models pair clean
+.PHONY: demo serve test test-slow test-lowest test-arm64 test-ha test-node-red test-kubernetes mutation lint dist chaos fuzz soak results real-models pair clean
 
 # where mosquitto cannot be installed, a broker from PyPI takes its place
 BROKER := ./mosquitto/install || $(BIN)/python -m pip install --quiet --editable '.[embedded-broker]'
@@ -82,6 +82,14 @@ test-node-red: $(VENV)/.dev
 	./mosquitto/install
 	tests/support/install-node-red $(NODE_RED)
 	$(BIN)/python -m pytest -m slow tests/system/test_node_red.py
+
+# the Kubernetes manifests under the schemas of Kubernetes and, where npm is, of KEDA, installed beside $(VENV)
+test-kubernetes: export KUBERNETES_SCHEMAS := $(abspath $(VENV))-kubernetes
+test-kubernetes: $(VENV)/.dev
+	$(PYTHON) -m venv $(KUBERNETES_SCHEMAS)
+	$(KUBERNETES_SCHEMAS)/bin/python -m pip install --quiet kubernetes-validate==1.37.0
+	! command -v npm >/dev/null || npm install --silent --prefix $(KUBERNETES_SCHEMAS) @kubernetes-models/keda@2.0.0
+	$(BIN)/python -m pytest tests/system/test_kubernetes.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -165,4 +173,4 @@ $(VENV)/.torch:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-arm64 $(VENV)-ha $(VENV)-node-red $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-arm64 $(VENV)-ha $(VENV)-node-red $(VENV)-kubernetes $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
