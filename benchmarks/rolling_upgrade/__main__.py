@@ -6,8 +6,8 @@
 As Kubernetes does with maxSurge 1 and maxUnavailable 0: a new worker is started, and when it serves, an old
 one gets SIGTERM. Devices of the old release ask one prompt after another, sampled at temperature 1; those of
 the new one join when all workers are new, or at once with --mixed. The exit code is 0 if each prompt was
-answered, without an error, and each device's text for a prompt stayed the same. Old workers end with 0, or with
--9 where they took longer than 20 s and were killed. Everything is real: mosquitto, workers, agents, models.
+answered, without an error, and each device's text for a prompt stayed the same. Old workers end with 0, or
+with -9 where they took longer than 20 s and were killed. Everything is real: broker, workers, agents, models.
 """
 
 import argparse

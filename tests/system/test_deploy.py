@@ -1,8 +1,8 @@
 """deploy/: what can be checked without a cluster, a Docker daemon or systemd as the first process.
 
 Every setting is loaded by the real settings, every unit read by systemd-analyze, both brokers are started,
-and what refers to what in the manifests is compared. test_kubernetes.py renders their variants. Images are not
-built.
+and what refers to what in the manifests is compared. test_kubernetes.py renders their variants. Images are
+not built.
 """
 
 import asyncio
