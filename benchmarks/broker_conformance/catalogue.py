@@ -49,7 +49,12 @@ NEEDS = (
     Need("retained message", HELPS, "`cloud-worker status` is empty", retains),
     Need("retained message cleared", HELPS, "removed workers stay listed", clears_retained),
     Need("retained message expires", HELPS, "workers that are gone stay listed", expires_retained),
-    Need("retain handling 2", HELPS, "old retained messages are read, and ignored", honours_retain_handling),
+    Need(
+        "retain handling 2",
+        HELPS,
+        "old retained messages come with each subscription",
+        honours_retain_handling,
+    ),
     Need("retain as published", APPS, "apps cannot tell old from new", marks_retained),
     Need("will of a dead client", HELPS, "a dead worker stays listed as online", publishes_a_will),
     Need("will on request", HELPS, "a stopped worker stays listed as online", publishes_a_will_on_request),
