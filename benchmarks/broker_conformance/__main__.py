@@ -3,9 +3,10 @@
     python -m benchmarks.broker_conformance mqtt://localhost:1883
     python -m benchmarks.broker_conformance    # a private mosquitto, and iotcore if it is installed
 
-The account must be allowed to publish and subscribe below --root, and to have several connections. Everything
-that is retained there is removed at the end. The exit code is 1 if a broker lacks what is needed in any case.
-docs/brokers.md explains the rows.
+The account must be allowed to publish and subscribe below --root, and to have several connections: where the
+user name is the client id (mosquitto/production.conf) it may not. What is retained there is removed again. The
+exit code is 1 if a broker lacks what is needed in any case, and 2 if it cannot be reached. docs/brokers.md
+explains the rows.
 """
 
 import argparse
@@ -16,11 +17,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from benchmarks.broker_conformance.catalogue import NEEDS
-from benchmarks.broker_conformance.client import NoAnswerError
+from benchmarks.broker_conformance.client import Client, NoAnswerError
 from benchmarks.broker_conformance.needs import Broker, Finding, Weight
 from common.link.settings import LinkError, LinkSettings
 from evaluation.help_format import command_parser
-from evaluation.local.broker import LocalBroker
+from evaluation.local.broker import BrokerError, LocalBroker
 from evaluation.local.embedded_broker import EmbeddedBroker
 
 
@@ -60,6 +61,9 @@ def run(flags: argparse.Namespace) -> int:
             brokers["mosquitto"] = LinkSettings(stack.enter_context(LocalBroker()).url)
             if EmbeddedBroker.is_installed():
                 brokers["iotcore"] = LinkSettings(stack.enter_context(EmbeddedBroker()).url)
+        for settings in brokers.values():
+            with Client(settings):  # or it cannot be reached
+                pass
         found = {name: list(findings(settings, flags.root)) for name, settings in brokers.items()}
     print(table(found))
     missing = lacks(found)
@@ -78,7 +82,7 @@ def main() -> int:
     parser.add_argument("--ca-file", help="the authority that signed the broker's certificate")
     try:
         return run(parser.parse_args())
-    except LinkError as error:
+    except (BrokerError, LinkError, NoAnswerError) as error:
         print(f"broker_conformance: {error}", file=sys.stderr)
         return 2
 
