@@ -4,9 +4,9 @@
     python -m benchmarks.broker_conformance    # a private mosquitto, and iotcore if it is installed
 
 The account must be allowed to publish and subscribe below --root, and to have several connections: where the
-user name is the client id (mosquitto/production.conf) it may not. What is retained there is removed again. The
-exit code is 1 if a broker lacks what is needed in any case, and 2 if it cannot be reached. docs/brokers.md
-explains the rows.
+user name is the client id (mosquitto/production.conf) it may not. What is retained there is removed again.
+The exit code is 1 if a broker lacks what is needed in any case, and 2 if it cannot be reached. The rows are
+explained in docs/brokers.md.
 """
 
 import argparse
