@@ -6,16 +6,19 @@ TORCH ?= torch==2.13.0
 MUTANTS ?= 300
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-slow test-lowest test-arm64 test-ha test-node-red test-vllm mutation lint dist chaos fuzz soak results real-models pair clean
+.PHONY: demo serve test test-slow test-lowest test-arm64 test-ha test-node-red test-vllm test-kubernetes mutation lint dist chaos fuzz soak results real-models pair clean
+
+# where mosquitto cannot be installed, a broker from PyPI takes its place
+BROKER := ./mosquitto/install || $(BIN)/python -m pip install --quiet --editable '.[embedded-broker]'
 
 demo: $(VENV)/.demo
-	./mosquitto/install
+	$(BROKER)
 	$(BIN)/python -m evaluation.demo
 
 # the demo's broker, worker and agent with its page in the browser, until Ctrl-C
 serve: PORT ?= 8080
 serve: $(VENV)/.demo
-	./mosquitto/install
+	$(BROKER)
 	$(BIN)/python -m evaluation.demo --serve --port $(PORT)
 
 # three tests at once on two cores: many wait for processes and clocks
@@ -86,6 +89,14 @@ test-vllm: $(VENV)/.dev
 	./mosquitto/install
 	PYTHON=$(PYTHON) TORCH=$(TORCH) tests/support/install-vllm $(VLLM)
 	$(BIN)/python -m pytest -m slow tests/system/test_vllm.py
+
+# the Kubernetes manifests under the schemas of Kubernetes and, where npm is, of KEDA, installed beside $(VENV)
+test-kubernetes: export KUBERNETES_SCHEMAS := $(abspath $(VENV))-kubernetes
+test-kubernetes: $(VENV)/.dev
+	$(PYTHON) -m venv $(KUBERNETES_SCHEMAS)
+	$(KUBERNETES_SCHEMAS)/bin/python -m pip install --quiet kubernetes-validate==1.37.0
+	! command -v npm >/dev/null || npm install --silent --prefix $(KUBERNETES_SCHEMAS) @kubernetes-models/keda@2.0.0
+	$(BIN)/python -m pytest tests/system/test_kubernetes.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -170,4 +181,4 @@ $(VENV)/.torch:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-arm64 $(VENV)-ha $(VENV)-node-red $(VENV)-vllm $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-arm64 $(VENV)-ha $(VENV)-node-red $(VENV)-vllm $(VENV)-kubernetes $(VENV)-lowest $(VENV)-lowest-eval $(VENV)-lowest-export build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

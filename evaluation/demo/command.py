@@ -14,9 +14,10 @@ from typing import Any
 
 from common.process.interrupt import INTERRUPTED, interrupts_raised
 from edge_agent.tools.action_schema import home_schema
+from evaluation.demo.broker import demo_broker
 from evaluation.demo.serving import PORT, serve
 from evaluation.help_format import command_parser
-from evaluation.local.broker import BrokerError, LocalBroker
+from evaluation.local.broker import BrokerError
 from evaluation.local.worker import LocalWorker, WorkerError
 from evaluation.smart_home.held_out import HeldOut, held_out
 from evaluation.smart_home.scoring import read_actions
@@ -96,8 +97,8 @@ def run() -> int:
 
 
 def _demonstrate() -> int:
-    with LocalBroker() as broker:
-        print(f"mosquitto is listening at {broker.url}; loading the target model ...", flush=True)
+    with demo_broker() as broker:
+        print(f"{broker.program} is listening at {broker.url}; loading the target model ...", flush=True)
         with LocalWorker(broker.url, "--model", "demo") as worker:
             print(f"worker process {worker.pid} is ready\n", flush=True)
             return _show(broker.url)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from evaluation.local.broker import LocalBroker
+from evaluation.demo.broker import demo_broker
 from evaluation.local.worker import LocalWorker, WorkerError
 
 PORT = 8080  # of the page
@@ -22,8 +22,8 @@ def serve(port: int) -> int:
 
     Raises BrokerError or WorkerError when a part cannot be started, or ends.
     """
-    with LocalBroker() as broker:
-        print(f"mosquitto is listening at {broker.url}; loading the target model ...", flush=True)
+    with demo_broker() as broker:
+        print(f"{broker.program} is listening at {broker.url}; loading the target model ...", flush=True)
         with LocalWorker(broker.url, "--model", "demo") as worker, _agent(broker.url, port) as agent:
             while agent.poll() is None:
                 if not worker.is_running:

@@ -36,6 +36,8 @@ class LocalBroker:
     temporary folder). After `kill` or `stop`, `start` uses the same port again.
     """
 
+    program = "mosquitto"
+
     def __init__(
         self,
         folder: Path | None = None,
@@ -76,7 +78,7 @@ class LocalBroker:
             command = [mosquitto_path(), "-c", str(conf_file)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_TIMEOUT
-        while not self._accepts():
+        while not accepts(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 error = _first_error(self.log_file.read_text(errors="replace"))
@@ -135,13 +137,6 @@ class LocalBroker:
         own_user = ["user root"] if os.geteuid() == 0 else []
         return "\n".join([text, *own_user, *self._settings, ""])
 
-    def _accepts(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0):
-                return True
-        except OSError:
-            return False
-
 
 def _first_error(log: str) -> str:
     errors = [line.partition("Error: ")[2] for line in log.splitlines() if "Error: " in line]
@@ -150,13 +145,29 @@ def _first_error(log: str) -> str:
 
 def mosquitto_path() -> str:
     """The mosquitto binary, also from folders for administrators; BrokerError when there is none."""
-    search = os.pathsep.join(
-        [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"]
-    )
-    path = shutil.which("mosquitto", path=search)
+    path = _find_mosquitto()
     if path is None:
         raise BrokerError("mosquitto is not installed: install it (Debian: apt install mosquitto)")
     return path
+
+
+def has_mosquitto() -> bool:
+    """Whether there is a mosquitto binary."""
+    return _find_mosquitto() is not None
+
+
+def _find_mosquitto() -> str | None:
+    folders = [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"]
+    return shutil.which("mosquitto", path=os.pathsep.join(folders))
+
+
+def accepts(port: int) -> bool:
+    """Whether a process accepts connections on a port of this machine."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
+            return True
+    except OSError:
+        return False
 
 
 def free_port() -> int:

@@ -18,28 +18,17 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
-from cloud_worker.monitoring.metrics import Metrics as WorkerMetrics
-from cloud_worker.monitoring.snapshot import Snapshot
-from cloud_worker.monitoring.tally import WorkerTally
-from common.link import LinkStatistics
-from common.link.values import Certificate
-from common.protocol.worker_status import State
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.monitoring.metrics import Metrics as EdgeMetrics
-from edge_agent.monitoring.metrics import Snapshot as EdgeSnapshot
-from edge_agent.monitoring.totals import Totals
 from evaluation.local.broker import LocalBroker, free_port
 from evaluation.local.worker import LocalWorker
+from tests.support.exposed_metrics import Labels, exposed
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
 ALERTS = DEPLOY / "compose" / "alerts.yaml"
 GIVEN = {"$__rate_interval": "20s", "$worker": ".*", "$device": ".*"}  # what Grafana puts in
-
-Labels = dict[str, set[str]]  # label -> its values
 
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="prometheus is not installed")
 
@@ -58,24 +47,6 @@ def queries() -> Iterator[tuple[str, str]]:
 def rules() -> list[dict[str, Any]]:
     (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
     return group["rules"]
-
-
-def exposed() -> dict[str, Labels]:
-    """What both ends serve: each metric with its labels."""
-    link = LinkStatistics(certificates=(Certificate("broker", 2e9),))
-    snapshot = Snapshot(State.ONLINE, WorkerTally(), link, True, 0, 0, 0, 0, 0, 0.0)
-    pages = [
-        WorkerMetrics(lambda: snapshot, {"worker": "w"}).page(),
-        EdgeMetrics(lambda: EdgeSnapshot(Totals(_round_trip=0.1), 0.08, link, True), {"device": "d"}).page(),
-    ]
-    found: dict[str, Labels] = {}
-    for page in pages:
-        for family in text_string_to_metric_families(page.body.decode()):
-            for sample in family.samples:
-                labels = found.setdefault(sample.name, {})
-                for label, value in sample.labels.items():
-                    labels.setdefault(label, set()).add(value)
-    return found
 
 
 def check(expression: str, legend: str, metrics: Mapping[str, Labels]) -> None:

@@ -1,8 +1,8 @@
 """deploy/: what can be checked without a cluster, a Docker daemon or systemd as the first process.
 
-Every setting is loaded by the real settings, every unit read by systemd-analyze, both brokers are started;
-kustomize renders the manifests where kubectl is. No schema is at hand offline (kubeconform would fetch one),
-so what refers to what is checked here. Images are not built.
+Every setting is loaded by the real settings, every unit read by systemd-analyze, both brokers are started,
+and what refers to what in the manifests is compared. test_kubernetes.py renders their variants. Images are
+not built.
 """
 
 import asyncio
@@ -25,15 +25,12 @@ import yaml
 
 from cloud_worker.config import WorkerConfig
 from cloud_worker.monitoring.health import PATHS
-from cloud_worker.monitoring.metrics import Metrics
-from cloud_worker.monitoring.snapshot import Snapshot
-from cloud_worker.monitoring.tally import WorkerTally
-from common.link import Link, LinkError, LinkSettings, LinkStatistics
+from common.link import Link, LinkError, LinkSettings
 from common.process.settings import CommandLine, add_flags, load
-from common.protocol.worker_status import State
 from edge_agent.cli.command_line import _parser as agent_parser  # pyright: ignore[reportPrivateUsage]
 from edge_agent.config import AgentConfig
 from evaluation.local.broker import LocalBroker, free_port, mosquitto_path
+from tests.support.exposed_metrics import exposed
 from tests.support.small_models import FolderOf
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,6 +236,11 @@ def test_the_compose_files_settings_load_and_its_files_are_there(monkeypatch: py
     assert int(worker["stop_grace_period"].rstrip("s")) > DRAINING
 
 
+def test_the_compose_files_images_have_exact_versions() -> None:
+    for name, service in compose()["services"].items():
+        assert "build" in service or re.search(r":v?\d+\.\d+\.\d+$", service["image"]), name
+
+
 @pytest.mark.skipif(
     shutil.which("docker") is None
     or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode != 0,
@@ -257,7 +259,7 @@ def test_the_compose_files_broker_starts(tmp_path: Path) -> None:
 
 # -- Kubernetes ---------------------------------------------------------------------------------------
 
-FOLDER = DEPLOY / "kubernetes"
+FOLDER = DEPLOY / "kubernetes" / "base"
 WORKLOADS = ("StatefulSet", "Deployment")
 
 
@@ -330,14 +332,16 @@ def test_the_workers_settings_load_and_its_probes_are_pages(monkeypatch: pytest.
     assert ["USER", str(pod["securityContext"]["runAsUser"])] in stages()["worker"]
 
 
-def test_the_autoscaler_looks_at_a_metric_that_workers_have() -> None:
+def test_the_autoscaler_looks_at_metrics_that_workers_have() -> None:
     scaler = named("HorizontalPodAutoscaler", "hlm-worker")["spec"]
     assert "replicas" not in named("Deployment", scaler["scaleTargetRef"]["name"])["spec"]
-    (metric,) = (one["pods"]["metric"]["name"] for one in scaler["metrics"])
-    snapshot = Snapshot(State.ONLINE, WorkerTally(), LinkStatistics(), True, 0, 0, 0, 0, 0, 0.0)
-    assert f"\n{metric} 0.0\n" in Metrics(lambda: snapshot, {}).page().body.decode()
-    rules = yaml.safe_load((FOLDER / "prometheus-adapter-values.yaml").read_text())["rules"]["custom"]
-    assert any(rule["seriesQuery"].startswith(metric + "{") for rule in rules)
+    values = (DEPLOY / "kubernetes" / "prometheus-adapter-values.yaml").read_text()
+    served: dict[str, str] = {}  # custom metric -> the series that it comes from
+    for rule in yaml.safe_load(values)["rules"]["custom"]:
+        series = rule["seriesQuery"].partition("{")[0]
+        served[series if rule["name"]["as"] == "$1" else rule["name"]["as"]] = series
+    assert {one["pods"]["metric"]["name"] for one in scaler["metrics"]} == set(served)
+    assert set(served.values()) <= set(exposed())
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")

@@ -103,11 +103,11 @@ def _read_lattice(entry: object, token: int, id_bytes: int) -> Lattice | None:
     counts = np.frombuffer(raw_counts, dtype=dtype).astype(np.int64) + 1
     if int(counts.sum()) != total:
         raise CodecError(f"the counts sum to {int(counts.sum())}, not to {total}")
-    if not _in_order(ids, counts):
-        raise CodecError("the ids are out of order: largest count first, equal counts by ascending id")
     if not (ids == token).any():
         raise CodecError(f"the draft token {token} is not among the ids it was drawn from")
-    return Lattice(ids, counts)
+    # devices of 0.1.0 order the ids by their probabilities before rounding; the set alone counts here
+    order = slice(None) if _in_order(ids, counts) else np.lexsort((ids, -counts))
+    return Lattice(ids[order], counts[order])
 
 
 # -- dense: float16 weights, little-endian -------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""What this project needs of an MQTT broker, tried one by one."""

@@ -1,0 +1,1 @@
+"""Replaces workers of one release by those of another while devices of both generate."""
