@@ -119,6 +119,7 @@ def build_session_settings(
         max_tokens=config.max_tokens,
         max_positions=max_positions,
         drafts=scheme.drafts,
+        may_stream=scheme.may_stream,
         asks_first=scheme.asks_first,
         wants_bonus=window == 1 and scheme.holds and target_decides,
         measures_risk=scheme.measures_risk,

@@ -24,6 +24,7 @@ class SessionSettings:
     max_tokens: int  # generated tokens
     max_positions: int  # prompt and generated tokens together
     drafts: bool = True  # False: the target model writes alone
+    may_stream: bool = False  # the target model may write the rest alone where that is faster
     asks_first: bool = False  # the first draft token surely goes up
     wants_bonus: bool = False  # ask for the target's token after an accepted block (window 1 only)
     measures_risk: bool = False  # ask for the target's probability of skipped tokens

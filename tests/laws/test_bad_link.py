@@ -28,7 +28,9 @@ class BadLink(RuleBasedStateMachine):
     """Hypothesis chooses what the network and the operator do; in the end the link is mended."""
 
     @initialize(
-        scheme=st.sampled_from(["lossless", "coupled", "opportunistic", "u-hlm", "cu-hlm-online", "llm"]),
+        scheme=st.sampled_from(
+            ["lossless", "coupled", "auto", "opportunistic", "u-hlm", "cu-hlm-online", "llm"]
+        ),
         seed=st.integers(0, 50),
         temperature=st.sampled_from([0.0, 1.0]),
         window=st.none() | st.integers(1, 5),

@@ -13,7 +13,7 @@ from common.protocol.messages import Close, ToDevice
 from common.sampling.distribution import Sampling, fit_vocabulary
 from common.sampling.penalties import Penalties
 from edge_agent.policy.policy import Policy
-from edge_agent.policy.schemes import SCHEMES
+from edge_agent.policy.schemes import SCHEMES, Form
 from edge_agent.session.events import Connecting, Drafted, Event
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
@@ -82,7 +82,7 @@ class Circle:
             num_prompt=len(PROMPT) if self.sampling else 0,
         )
         self.penalties = Penalties(opened.sampling, opened.num_prompt)
-        exact_choice = self.temperature == 0.0 or self.scheme == "coupled"
+        exact_choice = self.temperature == 0.0 or scheme.form is Form.COUPLED
         self.target, self.draft_model = FakeModel(0), FakeModel(5, noise=self.noise)
         self.policy = Policy(scheme, opened.sampling, self.seed, self.threshold, max_ids=4)
         self.edge = EdgeSession(
@@ -93,6 +93,7 @@ class Circle:
                 max_tokens=self.max_tokens,
                 max_positions=self.max_positions,
                 drafts=scheme.drafts,
+                may_stream=scheme.may_stream,
                 asks_first=scheme.asks_first,
                 wants_bonus=self.window == 1 and scheme.holds and exact_choice,
                 measures_risk=scheme.measures_risk,
