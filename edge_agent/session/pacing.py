@@ -104,10 +104,11 @@ class Pacing:
 
     def shadowed(self, seconds: float, num_new: int) -> None:
         """Take in how long a draft token beside a stream took, before which `num_new` tokens were read."""
-        self.streaming.shadowed()
+        self.streaming.shadowed(num_new)
         if self._has_drafted:
-            self.draft_time = _smooth(self.draft_time, seconds / max(1, num_new))
-            self._is_rough = num_new > 1
+            is_rough, self._is_rough = self._is_rough, num_new > 1
+            per_token = seconds / max(1, num_new)
+            self.draft_time = per_token if is_rough else _smooth(self.draft_time, per_token)
         else:
             self.streaming.prompt_read(seconds, num_new)
         self._has_drafted = True

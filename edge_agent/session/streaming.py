@@ -19,6 +19,7 @@ PRIOR_TOKENS = 24.0  # tokens for which earlier texts count, beside what this on
 TAKEOVER = 0.05  # drafting must be faster by this share to break off a stream
 EXPECTED_TOKENS = 48  # of the rest of a text, at most: most answers end before `max_tokens`
 MAX_TAKEOVERS = 2  # in a text
+NEAR = 2  # tokens that the draft model may be behind the stream
 MAX_SHADOWS = 24  # draft tokens beside a stream, in a text
 HOPE = 0.03  # rejections of an easy text: where not even it is drafted faster, none is tried
 
@@ -65,6 +66,7 @@ class Streaming:
         self._reading = known.reading
         self._last_token_at: float | None = None
         self._num_takeovers = self._num_shadows = 0
+        self._has_caught_up = False
         self._since: float | None = None  # the first answer about drafts
         self._last_answer_at = 0.0
         self._num_final = 0  # tokens, at the last such answer
@@ -92,9 +94,10 @@ class Streaming:
         before = self._reading or per_token
         self._reading = before + 2 * SMOOTHING * (per_token - before)
 
-    def shadowed(self) -> None:
-        """The draft model has written a token beside the stream."""
+    def shadowed(self, num_new: int) -> None:
+        """The draft model has written a token beside the stream, after reading `num_new` tokens."""
         self._num_shadows += 1
+        self._has_caught_up = num_new <= NEAR
 
     # -- what follows -----------------------------------------------------------------------------------
 
@@ -133,8 +136,11 @@ class Streaming:
         return hoped > (1.0 + TAKEOVER) * self.streaming_rate(outlook)
 
     def takes_over(self, outlook: Outlook | None, num_left: int) -> bool:
-        """Whether to break off the stream and draft, with at most `num_left` tokens to come."""
-        if outlook is None or self._num_takeovers >= MAX_TAKEOVERS:
+        """Whether to break off the stream and draft, with at most `num_left` tokens to come.
+
+        A draft model that cannot keep up with the stream is slower than it.
+        """
+        if outlook is None or not self._has_caught_up or self._num_takeovers >= MAX_TAKEOVERS:
             return False
         streamed, drafted = self.streaming_rate(outlook), self.drafting_rate(outlook)
         gained = min(num_left, EXPECTED_TOKENS) * (1.0 / streamed - 1.0 / drafted)

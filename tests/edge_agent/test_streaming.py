@@ -55,6 +55,10 @@ def test_a_prompt_that_the_device_reads_slowly_is_answered_by_the_target_meanwhi
     way = streaming(Streamed(reading=0.05))
     way.begin(outlook(SLOW_TARGET), num_unread=1000)
     assert way.is_chosen
+    assert not way.takes_over(outlook(SLOW_TARGET), num_left=200)  # it has not read the prompt
+    way.shadowed(num_new=1000)
+    assert not way.takes_over(outlook(SLOW_TARGET), num_left=200)  # nor what has come since
+    way.shadowed(num_new=1)
     assert way.takes_over(outlook(SLOW_TARGET), num_left=200)
 
 
@@ -79,12 +83,15 @@ def test_what_drafting_really_took_corrects_its_plan() -> None:
 
 def test_a_stream_is_not_broken_off_for_a_rest_that_is_shorter_than_the_stall() -> None:
     far = outlook(Times(draft=0.005, network=0.5, base=0.06, slope=0.0), rejection=0.005)
-    assert streaming().takes_over(far, num_left=40)
-    assert not streaming().takes_over(far, num_left=4)
+    way = streaming()
+    way.shadowed(num_new=1)
+    assert way.takes_over(far, num_left=40)
+    assert not way.takes_over(far, num_left=4)
 
 
 def test_takeovers_and_drafts_beside_a_stream_are_bounded() -> None:
     way = streaming()
+    way.shadowed(num_new=1)
     for _ in range(MAX_TAKEOVERS):
         assert way.takes_over(outlook(SLOW_TARGET), num_left=100)
         way.take_over()
@@ -92,7 +99,7 @@ def test_takeovers_and_drafts_beside_a_stream_are_bounded() -> None:
     other = streaming()
     for _ in range(MAX_SHADOWS):
         assert other.wants_shadow(outlook(NEAR))
-        other.shadowed()
+        other.shadowed(num_new=1)
     assert not other.wants_shadow(outlook(NEAR))
 
 
