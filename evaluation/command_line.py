@@ -16,10 +16,17 @@ COMMANDS = {
     "risk": "check that a steered threshold keeps the measured risk where a fixed one does not",
     "quality": "score the texts of each scheme on held-out commands",
     "real-models": "measure a real pair: tasks, exactness, speed beside other engines, calibration",
+    "value": "show what a hybrid saves: worker seconds, bytes, joules and speed of each scheme for a pair",
     "bytes": "count what a verified token costs on the wire: plain, packed, and the lower bound",
 }
 
-RESUMABLE = ("calibrate", "simulate", "quality", "real-models")  # they keep finished work on the disk
+RESUMABLE = (
+    "calibrate",
+    "simulate",
+    "quality",
+    "real-models",
+    "value",
+)  # they keep finished work on the disk
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
