@@ -79,6 +79,8 @@ class Pacing:
         self._plan: Plan | None = None
         self._times: Times | None = None
         self._planned_for: tuple[float, ...] = ()
+        self._outlook: Outlook | None = None
+        self._looked_for: tuple[float, ...] = ()
 
     # -- what is measured -------------------------------------------------------------------------------
 
@@ -142,7 +144,7 @@ class Pacing:
             rejections.rate,
             rejections.fit,
             self._share_held,
-            self.streaming.learned,
+            self.streaming.learned(rejections),
         )
 
     # -- what follows ----------------------------------------------------------------------------------
@@ -204,8 +206,14 @@ class Pacing:
     @property
     def outlook(self) -> Outlook | None:
         """The present estimates together; None while one is missing."""
-        plan = self.plan
-        return None if plan is None or self._times is None else Outlook(self._times, plan)
+        if self.plan is None or (times := self._times) is None:
+            return None
+        rejection = self.streaming.rejection(self.rejections)
+        estimates = times.draft, times.network, times.base, times.slope, rejection
+        if self._outlook is None or _is_news(self._looked_for, estimates):
+            self._looked_for = estimates
+            self._outlook = Outlook(times, best_plan(times, rejection, drafts_ahead=self.window != 1))
+        return self._outlook
 
     @property
     def plan(self) -> Plan | None:

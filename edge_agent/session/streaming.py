@@ -8,19 +8,22 @@ A text of an agent that knows nothing yet is streamed. Meanwhile the draft model
 few tokens for itself. They show how long it takes and how often it is right, and cost the text no time.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_agent.session.plan import Plan, Times, best_plan
+from edge_agent.session.rejection_rate import DEFAULT_RATE, LEAST_RATE, RejectionRate
 
 SMOOTHING = 1 / 8
-MARGIN = 0.02  # streaming must be faster by this share: drafting spares the worker
+MARGIN = 0.05  # streaming must be faster by this share: drafting spares the worker
 EVIDENCE = 12  # tested draft tokens of this text, before it goes on without drafts
 PRIOR_TOKENS = 24.0  # tokens for which earlier texts count, beside what this one has shown
-TAKEOVER = 0.05  # drafting must be faster by this share to break off a stream
+MOST_BIAS = 2.0
+MEMORY = 48.0  # tested tokens that all earlier texts count for: rejections come in groups
+TAKEOVER = 0.02  # drafting must be faster by this share to break off a stream
 EXPECTED_TOKENS = 48  # of the rest of a text, at most: most answers end before `max_tokens`
 MAX_TAKEOVERS = 2  # in a text
 NEAR = 2  # tokens that the draft model may be behind the stream
-MAX_SHADOWS = 24  # draft tokens beside a stream, in a text
+MAX_SHADOWS = 64  # draft tokens beside a stream, in a text
 HOPE = 0.03  # rejections of an easy text: where not even it is drafted faster, none is tried
 
 
@@ -29,17 +32,20 @@ class Streamed:
     """What the texts so far have shown.
 
     `overhead` is the seconds of a streamed token beyond its pass, `reading` those of a prompt token that the
-    draft model reads, and `bias` how much faster drafting was than its plan.
+    draft model reads, and `bias` how much faster drafting was than its plan. Of `num_tested` draft tokens
+    `num_rejected` were rejected.
     """
 
     overhead: float | None = None
     reading: float = 0.0
     bias: float = 1.0
+    num_tested: float = 8.0
+    num_rejected: float = 8.0 * DEFAULT_RATE
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The estimates of this moment: seconds, and the best plan for drafting."""
+    """The estimates of this moment: seconds, and the best plan for drafting the rest of the text."""
 
     times: Times
     plan: Plan
@@ -73,10 +79,22 @@ class Streaming:
         self._pace = 0.0  # seconds per drafted token, by the last plan
         self._expected = 0.0  # seconds that the plans expected for the tokens since then
 
-    @property
-    def learned(self) -> Streamed:
-        """What the next text begins with."""
-        return Streamed(self._overhead, self._reading, self._bias(PRIOR_TOKENS * self._pace))
+    def learned(self, rejections: RejectionRate) -> Streamed:
+        """What the next text begins with, after the `rejections` of this one."""
+        num_tested = self._known.num_tested + rejections.num_tested
+        share = min(1.0, MEMORY / num_tested)
+        return Streamed(
+            self._overhead,
+            self._reading,
+            self._bias(PRIOR_TOKENS * self._pace),
+            share * num_tested,
+            share * (self._known.num_rejected + rejections.num_rejected),
+        )
+
+    def rejection(self, rejections: RejectionRate) -> float:
+        """The rate to expect of the rest of the text, which a few rejections in a row do not change much."""
+        num_rejected = self._known.num_rejected + rejections.num_rejected
+        return max(LEAST_RATE, num_rejected / (self._known.num_tested + rejections.num_tested))
 
     # -- what is measured -------------------------------------------------------------------------------
 
@@ -123,8 +141,10 @@ class Streaming:
             self._expected += (num_final - self._num_final) / outlook.plan.rate
         self._num_final, self._last_answer_at, self._pace = num_final, now, 1.0 / outlook.plan.rate
         if num_tested >= EVIDENCE and self._streaming_pays(outlook):
+            self._known = replace(self._known, bias=self._bias(PRIOR_TOKENS * self._pace))
             self.is_chosen = True
             self._last_token_at = self._since = None
+            self._expected = 0.0
 
     def wants_shadow(self, outlook: Outlook | None) -> bool:
         """Whether the draft model should write a token beside the stream: it shows what drafting brings."""
@@ -183,4 +203,5 @@ class Streaming:
         if self._since is None or prior_seconds <= 0.0:
             return self._known.bias
         taken = self._last_answer_at - self._since
-        return (prior_seconds + self._expected) / (prior_seconds / self._known.bias + taken)
+        bias = (prior_seconds + self._expected) / (prior_seconds / self._known.bias + taken)
+        return min(MOST_BIAS, max(1.0 / MOST_BIAS, bias))

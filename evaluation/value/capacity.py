@@ -1,6 +1,6 @@
 """How many devices one worker carries at a p99 target, by search over simulations of a fleet.
 
-Law: the answer is a simulated operating point that met the target; one that is 5 % larger did not.
+Law: the answer is a simulated operating point that met the target; one that is 10 % larger did not.
 """
 
 from dataclasses import replace
@@ -11,7 +11,9 @@ from evaluation.fleet.world.session import DeviceTime
 from evaluation.fleet.world.simulation import Effort, Load, Site, simulate
 from evaluation.fleet.world.worker import WorkerTime
 
-LEAST, MOST = 16, 1 << 22  # devices
+FEW = 0.05  # of the estimated capacity: where not even that many are served in time, none are
+EFFORT = Effort(max_workers=1, num_answers=800, warm_up=2.0, least_seconds=4.0)
+TOKENS_PER_PASS = 4  # of a scheme that drafts ahead, for the first estimate
 
 
 def devices_per_worker(
@@ -22,19 +24,29 @@ def devices_per_worker(
     Each asks `rate` times a second and drafts a token in `draft` seconds; worker loop and broker are those of
     the fleet's inputs.
     """
-    effort = Effort(max_workers=1, num_answers=1500, warm_up=5.0, least_seconds=20.0)
-    site = Site(1, WorkerTime(passes, inputs.loop), inputs.broker, num_brokers=1)
-    load = Load(LEAST, rate, scheme, DeviceTime(draft))
+    time = WorkerTime(passes, inputs.loop)
+    site = Site(1, time, inputs.broker, num_brokers=1)
 
     def carries(count: int) -> bool:
-        return simulate(replace(load, num_devices=count), site, effort).meets(target)
+        load = Load(count, rate, scheme, DeviceTime(draft))
+        return simulate(load, replace(site, num_workers=1), EFFORT).meets(target)
 
-    if not carries(LEAST):
-        return None
-    enough, many = LEAST, 2 * LEAST
-    while many <= MOST and carries(many):
+    many = max(20, int(_sessions_per_second(scheme, time, site.limits.max_batch) / rate))
+    enough = 0
+    while carries(many):
         enough, many = many, 2 * many
-    while many - enough > max(1, enough // 20):
+    least = max(1, int(FEW * many))
+    if not enough and not carries(least):
+        return None
+    enough = enough or least
+    while many - enough > max(1, enough // 10):
         middle = (enough + many) // 2
         enough, many = (middle, many) if carries(middle) else (enough, middle)
     return enough
+
+
+def _sessions_per_second(scheme: SchemeTraces, time: WorkerTime, batch: int) -> float:
+    """An estimate: full batches, one after the other."""
+    per_job = time.cycle(batch, TOKENS_PER_PASS * batch, batch) / batch
+    jobs = scheme.mean_tokens if scheme.window == 1 else scheme.mean_tokens / TOKENS_PER_PASS
+    return 1.0 / (per_job * max(1.0, jobs))

@@ -52,6 +52,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts-per-hour", type=float, default=12.0, help="of a device, in the busiest hour"
     )
+    parser.add_argument(
+        "--cache", type=path_flag, help="folder for logits, some GB (default: in memory only)"
+    )
     parser.add_argument("--work", type=path_flag, help="folder for finished parts (default: user's cache)")
     parser.add_argument(
         "--out", type=path_flag, default=RESULTS, help=f"folder for the page ({RESULTS_HELP})"
@@ -74,7 +77,7 @@ def run(flags: argparse.Namespace) -> int:
         flags.work or default_cache().parent / "value", f"{flags.draft} {target} {flags.dtype}"
     )
     board = next(one for one in PROFILES if one.name == flags.board)
-    found = measured(asked, asking, finished)
+    found = measured(asked, asking, finished, flags.cache)
     name = flags.name or Path(target).name
     command = header(shlex.join(["python", "-m", "evaluation", *sys.argv[1:]]))
     print(f"wrote {page.write(flags.out, name, command, asked, asking, board, found)}")

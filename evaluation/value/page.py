@@ -49,11 +49,11 @@ def write(
 def _inputs(asked: Asked, asking: Asking, board: Profile, found: Found) -> str:
     times, kinds = found.times, ", ".join(asked.prompts)
     return (
-        f"{asked.num_prompts} prompts ({kinds}), {asked.max_tokens} tokens each, at the model's own sampling. "
+        f"{asked.num_prompts} prompts ({kinds}), {asked.max_tokens} tokens each, at the model's sampling. "
         f"A draft token takes {1000 * times.draft:.1f} ms, a prompt token on the device "
         f"{1000 * times.prompt:.1f} ms, a pass of the target {1000 * times.fixed:.1f} ms, and "
-        f"{1000 * times.per_session:.1f} ms more for each session and {1000 * times.per_token:.2f} ms for each "
-        f"position. The link carries {asked.rate_mbps:g} Mbit/s each way. Joules: {board.name}, "
+        f"{1000 * times.per_session:.1f} ms more for each session and {1000 * times.per_token:.2f} ms for "
+        f"each position. The link carries {asked.rate_mbps:g} Mbit/s each way. Joules: {board.name}, "
         f"{board.idle:g} W and {board.per_core:g} W for a busy core, by published figures. Each device asks "
         f"{3600 * asking.rate:g} times per hour. On the {GPU} a pass takes {1000 * found.gpu.fixed:.2f} ms "
         f"({found.gpu.source})."

@@ -7,6 +7,7 @@ parts that are missing.
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -69,8 +70,8 @@ class Found:
     gpu: PassTime
 
 
-def measured(asked: Asked, asking: Asking, finished: Finished) -> Found:
-    """Measure what is missing."""
+def measured(asked: Asked, asking: Asking, finished: Finished, cache: Path | None = None) -> Found:
+    """Measure what is missing; `cache` keeps the pair's logits on the disk."""
     times = _times(asked, finished)
     chosen = ways(asked.threshold)
     keys = {
@@ -80,7 +81,9 @@ def measured(asked: Asked, asking: Asking, finished: Finished) -> Found:
     }
     traces = {way.label: f"traces {asked} {way}" for way in chosen if way.in_fleet}
     if any(finished.get(key) is None for key in (*keys.values(), *traces.values())):
-        with load_pair(asked.draft, asked.target, dtype=asked.dtype, num_threads=asked.num_threads) as pair:
+        with load_pair(
+            asked.draft, asked.target, dtype=asked.dtype, num_threads=asked.num_threads, cache=cache
+        ) as pair:
             _run_all(pair, asked, times, chosen, keys, traces, finished)
     costs = {
         trip: {way.label: Cost.from_json(finished.get(keys[trip, way.label]) or {}) for way in chosen}
