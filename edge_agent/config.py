@@ -102,7 +102,7 @@ class AgentConfig(BrokerConfig):
         None, "drafts in flight (default: 1 for the papers' schemes, as many as pay for ours)"
     )
     block_length: int | None = _scheme(
-        None, "lossless and coupled: tokens in one draft (default: by measured times and rejections)"
+        None, "lossless, coupled, auto: tokens in one draft (default: by measured times and rejections)"
     )
     temperature: float | None = _sampling(None, "sampling temperature; 0 is greedy (default: the model's)")
     top_k: int | None = _sampling(None, "sample from the k most probable tokens (default: the model's)")

@@ -58,6 +58,7 @@ class Asking:
     target: float
     rate: float
     inputs: Inputs
+    devices: bool = True  # whether to search how many a worker carries
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ def measured(asked: Asked, asking: Asking, finished: Finished, cache: Path | Non
         name: {
             label: _devices(finished, asking, times, passes, SchemeTraces.from_json(finished.get(key) or {}))
             for label, key in traces.items()
+            if asking.devices
         }
         for name, passes in ((HERE, here), (GPU, gpu))
     }
