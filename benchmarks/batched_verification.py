@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from cloud_worker.passes.forward_pass import Pass
-from cloud_worker.target_model.engine import Engine
+from cloud_worker.target_model.engine import LogitsEngine
 from cloud_worker.target_model.layers import layer_shapes
 from cloud_worker.target_model.packed_engine import PackedEngine
 from cloud_worker.target_model.padded import attend_padded
@@ -64,19 +64,19 @@ class Sessions:
         return self._draw.integers(0, 49152, count).tolist()
 
 
-def seconds(engine: Engine, passes: list[Pass], clock: Callable[[], float]) -> float:
+def seconds(engine: LogitsEngine, passes: list[Pass], clock: Callable[[], float]) -> float:
     """Return how long an engine takes for one batch."""
     start = clock()
-    engine.logits(passes)
+    engine.rows(passes)
     return clock() - start
 
 
 def compare(
-    engines: dict[str, Engine], sessions: Sessions, num_runs: int, clock: str
+    engines: dict[str, LogitsEngine], sessions: Sessions, num_runs: int, clock: str
 ) -> dict[str, list[float]]:
     """Return the seconds of every run by engine; the engines take turns."""
     for engine in engines.values():
-        engine.logits(sessions.passes())
+        engine.rows(sessions.passes())
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(num_runs):
         passes = sessions.passes()
@@ -104,7 +104,7 @@ def main() -> None:
         for num_sessions in options.sessions:
             sessions = Sessions(num_sessions, options.past, options.new, options.spread)
             plain, packed = build_model(), build_model()
-            engines: dict[str, Engine] = {
+            engines: dict[str, LogitsEngine] = {
                 "serial": SerialEngine(plain, 49152, MAX_TOKENS, 256),
                 "packed": PackedEngine(packed, layer_shapes(packed), 49152, MAX_TOKENS, 256, attend_padded),
             }

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import cast
 
 import numpy as np
 from scipy.optimize import nnls
@@ -24,10 +23,10 @@ from scipy.optimize import nnls
 from benchmarks.capacity import load
 from benchmarks.support.scripted import Script, ScriptedTarget
 from cloud_worker.config import WorkerConfig
+from cloud_worker.engines.local import LocalEngine
 from cloud_worker.monitoring.health import HealthPages
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
-from cloud_worker.target_model import TargetModel
 from cloud_worker.worker import Worker, serve
 from evaluation.fleet.inputs import LoopTime
 from evaluation.help_format import command_parser
@@ -110,7 +109,7 @@ def work(broker: str, name: str) -> None:
     """Run as the worker until stopped, then print what was measured."""
     config = WorkerConfig(broker=broker, worker=name, max_rate_per_device=0.0)
     model = TimedTarget()
-    asyncio.run(serve(Worker(config, cast("TargetModel", model)), HealthPages(config)))
+    asyncio.run(serve(Worker(config, LocalEngine(model)), HealthPages(config)))
     print(MARK + json.dumps(model.passes), flush=True)
 
 

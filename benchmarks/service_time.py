@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from benchmarks.batched_verification import MAX_TOKENS, Sessions, build_model
 from cloud_worker.passes.forward_pass import Pass
-from cloud_worker.target_model.engine import Engine
+from cloud_worker.target_model.engine import LogitsEngine
 from cloud_worker.target_model.layers import layer_shapes
 from cloud_worker.target_model.loading import load as load_model
 from cloud_worker.target_model.packed_engine import PackedEngine
@@ -49,7 +49,7 @@ class Timed:
         return statistics.median(self.runs)
 
 
-def engine(name: str) -> Engine:
+def engine(name: str) -> LogitsEngine:
     """Return the packed engine that a worker uses, on the CPU in float32."""
     model = (
         load_model("demo", device="cpu", dtype="float32", device_map=None).model

@@ -64,16 +64,17 @@ def _run(config: WorkerConfig) -> int:
 
 def _serve(config: WorkerConfig, pages: HealthPages) -> int:
     # torch takes seconds to import, which --help and wrong settings should not wait for
-    from cloud_worker.target_model import TargetModelError, open_target_model
+    from cloud_worker.engines.engine import EngineError
+    from cloud_worker.target_model import open_engine
     from cloud_worker.worker import Worker, serve
 
     try:
-        with open_target_model(config) as model, interrupts_raised():
+        with open_engine(config) as engine, interrupts_raised():
             # what was loaded stays: collecting it again under load stops the worker for a quarter of a second
             gc.collect()
             gc.freeze()
-            asyncio.run(serve(Worker(config, model), pages))
-    except (TargetModelError, LinkError, SettingsError) as error:
+            asyncio.run(serve(Worker(config, engine), pages))
+    except (EngineError, LinkError, SettingsError) as error:
         return _complain(str(error), 1)
     return 0
 

@@ -6,8 +6,9 @@ session. Each message is charged to its device, also if it is dropped.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from cloud_worker.grammars import Compiling
 from cloud_worker.monitoring.error_log import count_error
 from cloud_worker.monitoring.tally import ErrorKind, WorkerTally
 from cloud_worker.scheduling.costs import CostKind, Costs
@@ -18,7 +19,7 @@ from cloud_worker.session.admission import Target
 from common.link import Received
 from common.process.log import about
 from common.protocol.codec import CodecError, decode_to_worker
-from common.protocol.messages import ToDevice, ToWorker
+from common.protocol.messages import Close, Draft, Reason, ToDevice, ToWorker
 from common.protocol.summary import summarise
 from common.protocol.topics import Topics, Uplink
 
@@ -38,13 +39,18 @@ class Intake:
         scheduler: Scheduler,
         tally: WorkerTally,
         costs: Costs,
+        compiling: Compiling | None = None,
+        later: Callable[[Sequence[Answer]], object] = lambda _: None,
     ) -> None:
+        """`later` sends the answers to what had to wait for its grammar."""
         self._target = target
         self._topics = topics
         self._rates = rates
         self._scheduler = scheduler
         self._tally = tally
         self._costs = costs
+        self._compiling = compiling
+        self._later = later
 
     def receive(self, received: Received, now: float) -> Sequence[Answer]:
         """Take in a message at `now` (seconds); returns the answers that need no forward pass."""
@@ -85,7 +91,26 @@ class Intake:
         finally:
             self._rates.charge(key.device, time.thread_time() - began)
         note(key, message)
-        return self._scheduler.receive(key, message, now, is_too_fast=admission is Admission.REFUSE)
+        is_too_fast = admission is Admission.REFUSE
+        if self._compiling is not None and not is_too_fast:
+            if isinstance(message, Close):
+                self._compiling.drop(key)
+            elif self._compiling.is_needed(message):
+                return self._compile(self._compiling, key, message)
+        return self._scheduler.receive(key, message, now, is_too_fast=is_too_fast)
+
+    def _compile(self, compiling: Compiling, key: SessionKey, draft: Draft) -> Sequence[Answer]:
+        if compiling.waits(key):
+            return ()  # the same opening, sent again
+        if not compiling.has_room(key.device):
+            detail = "too many grammars wait to be compiled"
+            return [Answer(key, self._target.refuse(draft, Reason.BUSY, detail, retry_after=1.0))]
+
+        def passed_on() -> None:
+            self._later(self._scheduler.receive(key, draft, time.monotonic()))
+
+        compiling.begin(key, draft, passed_on)
+        return ()
 
 
 def note(key: SessionKey, message: ToWorker | ToDevice) -> None:

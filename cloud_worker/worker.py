@@ -1,4 +1,4 @@
-"""The worker: connects the link, the scheduler and the model, from start to draining.
+"""The worker: connects the link, the scheduler and the engine, from start to draining.
 
 Law: it decides nothing. Sessions decide what a message means, the scheduler decides who is served next.
 """
@@ -14,6 +14,8 @@ from dataclasses import replace
 from functools import partial
 
 from cloud_worker.config import WorkerConfig
+from cloud_worker.engines.engine import Engine
+from cloud_worker.grammars import Compiling, WorkerGrammars
 from cloud_worker.intake import Intake, note
 from cloud_worker.monitoring.announcer import Announcer
 from cloud_worker.monitoring.health import HealthPages
@@ -22,10 +24,10 @@ from cloud_worker.monitoring.snapshot import Snapshot
 from cloud_worker.monitoring.tally import Pace, WorkerTally
 from cloud_worker.scheduling.costs import CostKind, Costs
 from cloud_worker.scheduling.device_rates import DeviceRates
+from cloud_worker.scheduling.limits import Limits
 from cloud_worker.scheduling.scheduler import Scheduler
 from cloud_worker.scheduling.task import Answer
 from cloud_worker.session.admission import Target
-from cloud_worker.target_model import TargetModel
 from cloud_worker.verifier import Verifier
 from common.link import Link, LinkStatistics
 from common.link.values import days_left
@@ -48,25 +50,36 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One process of a pool: a target model, its sessions, and the link."""
+    """One process of a pool: an engine for the target model, its sessions, and the link."""
 
-    def __init__(self, config: WorkerConfig, model: TargetModel) -> None:
+    def __init__(self, config: WorkerConfig, engine: Engine) -> None:
         self.name = config.worker_name()
         self._config = config
-        self._model = model
+        self._engine = engine
         self._topics = Topics(config.root)
         self._filters = (
             self._topics.open_filter(config.pool),
             self._topics.draft_filter(config.pool, self.name),
         )
         self._tally = WorkerTally()
-        max_context = config.max_tokens(model.max_positions)
-        target = Target.of(self.name, model.vocabulary, max_context, model.eos_ids)
+        max_context = config.max_tokens(engine.max_positions)
+        grammars = WorkerGrammars(engine.tokenizer) if engine.tokenizer is not None else None
+        target = Target.of(self.name, engine.vocabulary, max_context, engine.eos_ids, grammars)
         self._costs = Costs(FIRST_GUESS)
-        self._scheduler = Scheduler(target, config.limits, self._costs)
+        self._answering: set[asyncio.Task[None]] = set()  # of what had to wait for its grammar
+        self._scheduler = Scheduler(target, _limits(config.limits, engine), self._costs)
         rates = DeviceRates(config.max_rate_per_device)
-        self._intake = Intake(target, self._topics, rates, self._scheduler, self._tally, self._costs)
-        self._verifier = Verifier(model, self._scheduler, self._tally, config.chunk_tokens, self._costs)
+        self._intake = Intake(
+            target,
+            self._topics,
+            rates,
+            self._scheduler,
+            self._tally,
+            self._costs,
+            Compiling(grammars, self._costs) if grammars is not None else None,
+            self._send_later,
+        )
+        self._verifier = Verifier(engine, self._scheduler, self._tally, self._costs)
         self._stopping = asyncio.Event()
         self._link: Link | None = None
         self._began = time.monotonic()
@@ -84,7 +97,7 @@ class Worker:
             will=self._presence.will,
             on_state=self._announcer.link_changed,
         )
-        with self._verifier:
+        async with self._engine:
             await self._serve(link)
 
     async def _serve(self, link: Link) -> None:
@@ -114,6 +127,13 @@ class Worker:
         async for received in link:
             await self._send(link, self._intake.receive(received, time.monotonic()))
             self._verifier.wake()
+
+    def _send_later(self, answers: Sequence[Answer]) -> None:
+        self._verifier.wake()
+        if answers and self._link is not None:
+            task = asyncio.create_task(self._send(self._link, answers), name="answering")
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
 
     async def _send(self, link: Link, answers: Sequence[Answer]) -> None:
         self._tally.count_refusals(answers)
@@ -145,7 +165,7 @@ class Worker:
 
     def snapshot(self) -> Snapshot:
         """The worker's state now, for metrics and health."""
-        cached = [self._model.cached_tokens(key) for key in self._scheduler.keys]
+        cached = [self._engine.cached_tokens(key) for key in self._scheduler.keys]
         return Snapshot(
             state=self._state,
             tally=self._tally,
@@ -154,10 +174,11 @@ class Worker:
             num_sessions=self._scheduler.num_sessions,
             num_waiting=self._scheduler.num_waiting,
             num_cached_tokens=sum(cached),
-            num_used_pages=self._model.num_used_pages,
-            num_pages=self._model.num_pages,
+            num_used_pages=self._engine.num_used_pages,
+            num_pages=self._engine.num_pages,
             uptime=time.monotonic() - self._began,
             pass_seconds=self._verifier.pass_seconds,
+            engine_fault=self._engine.fault,
             charged_seconds={kind.value: total for kind, total in self._costs.seconds.items()},
         )
 
@@ -175,6 +196,12 @@ class Worker:
             uptime=round(now - self._began, 1),
             certificate_days=days_left(certificates, time.time()),
         )
+
+
+def _limits(limits: Limits, engine: Engine) -> Limits:
+    """The limits of the settings, with those of the engine."""
+    max_batch = limits.max_batch if engine.max_batch is None else min(limits.max_batch, engine.max_batch)
+    return replace(limits, max_batch=max_batch, batches_at_once=engine.batches_at_once)
 
 
 async def serve(worker: Worker, pages: HealthPages) -> None:

@@ -14,10 +14,14 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
+from common.grammar.answer import AnswerMasks
+from common.grammar.engine import GrammarEngine
+from common.grammar.errors import UnusableGrammarError
 from common.link import LinkStatistics
 from common.process.http_pages import HttpPages, HttpPagesError, made_in
 from common.process.log import about
 from common.process.version import release
+from common.protocol.grammar import MAX_END_IDS, AnswerGrammar, Grammar
 from common.protocol.messages import Opening
 from common.sampling.randomness import MAX_SEED
 from edge_agent.assembly import (
@@ -34,7 +38,7 @@ from edge_agent.device.power import POWERS, Pace
 from edge_agent.draft_model.draft_model import DraftModel
 from edge_agent.draft_model.files import ModelInfo, read_info
 from edge_agent.draft_model.source import resolve
-from edge_agent.errors import ConfigError, MetricsError, ModelError, PromptError, raised_as
+from edge_agent.errors import ConfigError, GrammarError, MetricsError, ModelError, PromptError, raised_as
 from edge_agent.generation.app_line import AppLine
 from edge_agent.generation.audits import Audits
 from edge_agent.generation.draft_thread import DraftThread
@@ -57,6 +61,8 @@ from edge_agent.tunings import Tunings
 
 if TYPE_CHECKING:
     from edge_agent.monitoring.metrics import Metrics
+
+MAX_KNOWN = 64  # grammars that workers are taken to hold
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +88,8 @@ class EdgeAgent:
             )
         self.text.check_template_vars(self._instructions.template_vars)
         self._info = info
+        self._grammars = GrammarEngine(lambda: text.tokenizer)
+        self._known_grammars: set[bytes] = set()  # that a worker of the pool has taken
         self._model = model
         self._thread = DraftThread(Pace(POWERS[config.power].share))
         self._slots = Slots(model, config.slots)
@@ -182,9 +190,10 @@ class EdgeAgent:
         """A generation to iterate over. `prompt` is a text, or chat messages as in OpenAI's API.
 
         A text becomes a user message where the model has a chat template, unless `raw` is set. `options` are
-        in place of the config's settings of the same names; `template_vars` are added to the config's.
-        Raises ConfigError for an option that cannot be used, and PromptError for a prompt that is empty or
-        too long, or that the chat template refuses.
+        in place of the config's settings of the same names; `template_vars` are added to the config's. With a
+        `grammar` every token is one that it allows (see `prepare`).
+        Raises ConfigError for an option that cannot be used, PromptError for a prompt that is empty or too
+        long, or that the chat template refuses, and GrammarError for a grammar that cannot be used.
         """
         asked = configured(self.config, options)
         self.check(asked)
@@ -196,7 +205,15 @@ class EdgeAgent:
         if not 0 <= seed <= MAX_SEED:
             raise ConfigError(f"`seed` must be between 0 and {MAX_SEED}, got {seed}")
         num_prompt = len(tokens) if sampling.has_penalties else 0
-        opening = Opening(self.text.fingerprint, self.text.vocab_size, sampling, seed, num_prompt=num_prompt)
+        grammar, masks = self._constrain(options.get("grammar"), len(tokens))
+        opening = Opening(
+            self.text.fingerprint,
+            self.text.vocab_size,
+            sampling,
+            seed,
+            num_prompt=num_prompt,
+            grammar=grammar,
+        )
         tuner, calibration = self._tunings.of(config, sampling)
         settings = build_session_settings(
             config,
@@ -204,16 +221,39 @@ class EdgeAgent:
             self._info.eos_ids,
             self._model.max_positions,
             audits=tuner.wants_audit(),
+            knows_grammar=grammar is not None and grammar.digest in self._known_grammars,
             experience=tuner.experience,
         )
         policy = build_policy(config, sampling, seed, calibration, tuner.numbers())
         return Generation(
             session=EdgeSession(tokens, settings),
             mailbox=Mailbox(secrets.token_hex(4), self._exchange if config.needs_cloud else None),
-            drafting=Drafting(self._model, self._thread, policy, opening, len(tokens)),
+            drafting=Drafting(self._model, self._thread, policy, opening, len(tokens), masks),
             decoder=Decoder(self.text.stream(tokens), StopStrings(config.stop)),
             turn=partial(self._turn, tuner, chosen=asked.chooses_scheme),
         )
+
+    async def prepare(self, grammar: Grammar) -> None:
+        """Compile a grammar beside the event loop, so that `generate` can begin at once.
+
+        Raises GrammarError. The first grammar of an agent takes up to a second, and `generate` would block
+        the event loop for as long.
+        """
+        await asyncio.to_thread(self._constrain, grammar, 1)
+
+    def _constrain(
+        self, grammar: Grammar | None, num_prompt: int
+    ) -> tuple[AnswerGrammar | None, AnswerMasks | None]:
+        """What the opening and the drafting of an answer need of its grammar."""
+        if grammar is None:
+            return None, None
+        if not self._info.eos_ids:
+            raise GrammarError("a grammar needs an end token: add the draft model's `eos_token_id`")
+        ends = tuple(sorted(self._info.eos_ids))[:MAX_END_IDS]
+        with raised_as(GrammarError, UnusableGrammarError):
+            matcher = self._grammars.compile(grammar)
+            masks = AnswerMasks(matcher, num_prompt, ends, closing=ends[0])
+            return AnswerGrammar(grammar, self._grammars.name, num_prompt, ends), masks
 
     def check(self, config: AgentConfig) -> None:
         """Raise ConfigError for a config of one generation that needs a broker this agent is not at."""
@@ -274,6 +314,7 @@ class EdgeAgent:
     def _conclude(self, session: EdgeSession, mailbox: Mailbox, tuner: Tuner) -> None:
         """The text is final: measure what was skipped, if wanted, and learn from it."""
         audit = session.audit(time.monotonic())
+        self._note_grammar(session)
 
         def ended() -> None:
             mailbox.leave()
@@ -286,6 +327,14 @@ class EdgeAgent:
             ended()
         else:
             self._audits.begin(audit, mailbox, ended)
+
+    def _note_grammar(self, session: EdgeSession) -> None:
+        """Remember that a worker holds the session's grammar, if one has answered to it."""
+        grammar = session.opening.grammar
+        if isinstance(grammar, AnswerGrammar) and session.worker is not None:
+            if len(self._known_grammars) >= MAX_KNOWN:
+                self._known_grammars.clear()
+            self._known_grammars.add(grammar.digest)
 
     @asynccontextmanager
     async def _keeping_prompts(self) -> AsyncGenerator[None]:

@@ -106,6 +106,7 @@ def build_session_settings(
     *,
     audits: bool = False,
     experience: Experience | None = None,
+    knows_grammar: bool = False,
 ) -> SessionSettings:
     """What one generation's state machine is run with."""
     scheme = config.chosen_scheme
@@ -118,6 +119,7 @@ def build_session_settings(
         stop_ids=stop_ids,
         max_tokens=config.max_tokens,
         max_positions=max_positions,
+        knows_grammar=knows_grammar,
         drafts=scheme.drafts,
         may_stream=scheme.may_stream,
         asks_first=scheme.asks_first,

@@ -10,6 +10,7 @@ has flags (`common.process.settings.with_flags`).
         CalibrationError    the calibration file
         PromptError         the prompt
             PromptTooLongError
+            GrammarError
         BrokerError         the connection to the broker
         MetricsError        the metrics page
         BusyError           an ask more than may wait
@@ -48,6 +49,10 @@ class PromptError(AgentError):
 
 class PromptTooLongError(PromptError):
     """The prompt leaves no room for an answer."""
+
+
+class GrammarError(PromptError):
+    """The grammar cannot be used: it does not compile, or this device or its model cannot constrain."""
 
 
 class BrokerError(AgentError):

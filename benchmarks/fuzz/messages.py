@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import cbor2
 import numpy as np
 
+from benchmarks.fuzz.grammars import hostile_grammar
 from common.protocol.checksum import prefix_check
 from common.protocol.codec import MAX_PAYLOAD_BYTES, encode
+from common.protocol.grammar import AnswerGrammar, KnownGrammar
 from common.protocol.limits import MAX_TRUNCATED_IDS
 from common.protocol.messages import Close, Draft, DraftToken, Opening
 from common.sampling.distribution import Dense, Distribution, Lattice, Sampling, TopK
@@ -25,7 +27,7 @@ WRONG_VALUES = (
     *(-1, 2**32, 2**64, 1.5, float("nan"), float("inf"), -float("inf"), None, True, "text", b"", b"x" * 999),
     *([], [[]], [[[[]]]], [b""] * 900, {}, {0: 0}, cbor2.CBORTag(4, [1, 2]), cbor2.undefined),
 )
-WRONG_KEYS = (*range(24), 2**40, -1, "n", 1.5)
+WRONG_KEYS = (*range(25), 2**40, -1, "n", 1.5)
 
 GARBAGE = (
     b"",
@@ -77,6 +79,7 @@ def _absurd(opening: Opening, rng: random.Random) -> Draft:
             sampling=_sampling(rng),
             seed=rng.getrandbits(64),
             num_prompt=rng.choice([0, 1, 2**32 - 1]),
+            grammar=_grammar(opening, rng),
         ),
     )
 
@@ -104,6 +107,12 @@ def _sampling(rng: random.Random) -> Sampling:
         rng.choice([0.0, 0.0, -100.0, 100.0]),
         rng.choice([0.0, 0.0, -100.0, 100.0]),
     )
+
+
+def _grammar(opening: Opening, rng: random.Random) -> AnswerGrammar | KnownGrammar | None:
+    if not isinstance(opening.grammar, AnswerGrammar) or rng.random() < 0.9:
+        return None
+    return hostile_grammar(opening.grammar, rng)
 
 
 def _block(vocab_size: int, rng: random.Random) -> tuple[DraftToken, ...]:

@@ -30,11 +30,15 @@ from benchmarks.fuzz.flood import Flood
 from benchmarks.fuzz.messages import DEVICES, Aim
 from benchmarks.support.memory_sampler import sample, slope
 from benchmarks.support.wide_model import save_wide_model
+from common.grammar.engine import GrammarEngine
+from common.grammar.errors import UnusableGrammarError
 from common.protocol.fingerprint import fingerprint
+from common.protocol.grammar import AnswerGrammar, Grammar
 from common.protocol.messages import Opening
 from common.sampling.distribution import Sampling
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
+from edge_agent.errors import GrammarError
 from edge_agent.export import export
 from edge_agent.session.settings import OnCloudLoss
 from evaluation.help_format import command_parser
@@ -89,9 +93,16 @@ class Models:
         return cls(folder / "draft", target)
 
     def opening(self) -> Opening:
-        """Return how a device with this draft model introduces itself."""
-        vocabulary = Tokenizer.from_file(str(self.target / "tokenizer.json")).get_vocab()
-        return Opening(fingerprint(vocabulary), max(vocabulary.values()) + 1, Sampling(), 1)
+        """Return how a device with this draft model introduces itself; its grammar shows its engine."""
+        tokenizer = Tokenizer.from_file(str(self.target / "tokenizer.json"))
+        vocabulary = tokenizer.get_vocab()
+        try:
+            engine = GrammarEngine(lambda: tokenizer).name
+        except UnusableGrammarError:
+            engine = "none"
+        grammar = AnswerGrammar(Grammar.regex("a*"), engine, 1, (1,))
+        size = max(vocabulary.values()) + 1
+        return Opening(fingerprint(vocabulary), size, Sampling(), 1, grammar=grammar)
 
 
 def attack(flood: Flood, count: int, number: int, sent: Any, aimed: Any, allowed: Any) -> None:
@@ -109,12 +120,24 @@ def attack(flood: Flood, count: int, number: int, sent: Any, aimed: Any, allowed
 async def texts_of(agent: EdgeAgent) -> list[str]:
     """Return what the well-behaved agent writes: each prompt once, with its own seed."""
     found: list[str] = []
+    grammar = _grammar(agent)
     for seed, prompt in enumerate(PROMPTS):
-        generation = agent.generate(prompt, seed=seed)
+        given = grammar if prompt == PROMPTS[-1] else None
+        generation = agent.generate(prompt, seed=seed, grammar=given)
         async for _ in generation:
             pass
         found.append(generation.text if generation.failure is None else f"failed: {generation.failure}")
     return found
+
+
+def _grammar(agent: EdgeAgent) -> Grammar | None:
+    """Return what the last prompt's answer must match, where the model's tokens can be constrained."""
+    grammar = Grammar.json_schema({"enum": ["open", "closed", "no idea"]})
+    try:
+        agent.generate(PROMPTS[-1], grammar=grammar)
+    except GrammarError:
+        return None
+    return grammar
 
 
 async def besiege(

@@ -10,15 +10,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from typing import cast
 
 import numpy as np
 
 from cloud_worker.config import WorkerConfig
+from cloud_worker.engines.local import LocalEngine
 from cloud_worker.monitoring.health import HealthPages
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
-from cloud_worker.target_model import TargetModel
 from cloud_worker.worker import Worker, serve
 from evaluation.help_format import command_parser
 
@@ -100,7 +99,7 @@ def main() -> None:
         broker=flags.broker, worker=flags.worker, max_batch=flags.max_batch, max_rate_per_device=0.0
     )
     model = ScriptedTarget(Script(), seconds=flags.pass_ms / 1000)
-    asyncio.run(serve(Worker(config, cast("TargetModel", model)), HealthPages(config)))
+    asyncio.run(serve(Worker(config, LocalEngine(model)), HealthPages(config)))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from cloud_worker.config import WorkerConfig
+from cloud_worker.engines.local import LocalEngine
 from cloud_worker.monitoring.health import HealthPages
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
@@ -105,7 +106,7 @@ def main() -> None:
     config = WorkerConfig(broker=flags.broker, worker=flags.worker, model=flags.model)
     SlowedTarget.seconds = flags.pass_ms / 1000
     model = SlowedTarget.load(flags.model, num_threads=1)
-    asyncio.run(serve(Worker(config, model), HealthPages(config)))
+    asyncio.run(serve(Worker(config, LocalEngine(model)), HealthPages(config)))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Snapshot:
     num_pages: int
     uptime: float  # seconds
     pass_seconds: float = 0.0  # how long the forward pass in progress has taken so far
+    engine_fault: str | None = None  # why the target model cannot be used now
     charged_seconds: Mapping[str, float] = field(default_factory=dict)  # to devices, by what they are for
 
     @property
@@ -34,7 +35,9 @@ class Snapshot:
             return "this worker is stopping"
         if self.pass_seconds > LONG_PASS:
             return f"a forward pass has taken {self.pass_seconds:.0f} s: the model may hang"
-        return None if self.is_connected else "the broker cannot be reached"
+        if not self.is_connected:
+            return "the broker cannot be reached"
+        return self.engine_fault
 
     @property
     def hangs(self) -> bool:

@@ -32,6 +32,7 @@ class ErrorKind(StrEnum):
     PAYLOAD = "unreadable_payload"
     RATE = "over_rate"  # the message was not decoded for being too much
     PASS = "failed_pass"
+    ENGINE = "lost_engine"  # what runs the target model could not be reached
     LOGITS = "bad_logits"  # the target model's logits for a token were not finite
     JUDGING = "failed_judging"
 

@@ -38,6 +38,7 @@ class CostKind(StrEnum):
     FORWARD = "forward"  # its part of forward passes
     JUDGING = "judging"
     ANSWERING = "answering"  # encoding and sending, refusals included
+    COMPILING = "compiling"  # its grammars
 
 
 LOOP_KINDS = (CostKind.READING, CostKind.PLANNING, CostKind.ANSWERING)

@@ -11,6 +11,7 @@ class Limits:
     max_sessions: int = 256
     max_sessions_per_device: int = 16
     max_batch: int = 32
+    batches_at_once: int = 1
     max_queue: int = 256  # sessions with work waiting
     max_waiting_bytes_per_device: int = 32 << 20
     retry_after: float = 1.0  # how long a refused edge should wait

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from cloud_worker.scheduling.task import Task
 from cloud_worker.session.judging import Judged, LogitsError
+from common.grammar.errors import GrammarSourceError, UnusableGrammarError
 
 PASS_ERRORS = (Exception,)  # torch raises RuntimeError when memory runs out, models whatever they like
 MAX_FAILURES = 5  # in a row, with the session alone in the batch; the pauses between them double
 MAX_LOGITS_FAILURES = (
     2  # the second time, the cache of the first is gone: it is the text, not a fault of memory
 )
+GRAMMAR_DETAIL = "the grammar becomes too complex in the text, or leads where no token can follow"
 DETAIL = "the worker's model fails on this draft"
 
 
@@ -43,6 +45,10 @@ class Failure:
         if isinstance(error, LogitsError):
             told = f"the target model gives {error}; try another prompt, or dtype float32 at the worker"
             return cls(_one_line(error), max_failures=MAX_LOGITS_FAILURES, told=told)
+        if isinstance(error, GrammarSourceError):  # whose text may quote what a person wrote
+            return cls(GRAMMAR_DETAIL, is_permanent=True, told=GRAMMAR_DETAIL)
+        if isinstance(error, UnusableGrammarError):
+            return cls(_one_line(error), is_permanent=True, told=_one_line(error))
         is_permanent = not isinstance(error, MemoryError)
         return cls(_one_line(error), is_permanent, told="the worker fails to judge this draft")
 

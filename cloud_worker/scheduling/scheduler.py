@@ -65,7 +65,7 @@ class Scheduler:
     @property
     def expected_wait(self) -> float:
         """Seconds until all that wait have been served, if the batches take as long as usual."""
-        return self._pass_seconds * (len(self._queue) // self._limits.max_batch)
+        return self._pass_seconds * (len(self._queue) // self._num_at_once)
 
     def waits(self, device: str) -> bool:
         """Whether a session of a device waits for a pass."""
@@ -73,7 +73,12 @@ class Scheduler:
 
     def wait_of(self, device: str) -> float:
         """Seconds until a new session of a device would be served, by the turns that devices take."""
-        return self._pass_seconds * (self._queue.num_before(device) // self._limits.max_batch)
+        return self._pass_seconds * (self._queue.num_before(device) // self._num_at_once)
+
+    @property
+    def _num_at_once(self) -> int:
+        """How many sessions are served at the same time."""
+        return self._limits.max_batch * self._limits.batches_at_once
 
     def receive(
         self, key: SessionKey, message: ToWorker, now: float = 0.0, *, is_too_fast: bool = False
@@ -92,7 +97,7 @@ class Scheduler:
         session = self._sessions.get(key)
         if session is None:
             answers += self._make_room(key.device, now)
-            session = self._sessions[key] = CloudSession(self._target)
+            session = self._sessions[key] = CloudSession(self._target, key.device)
             self._of_device.setdefault(key.device, {})[key] = session
         self._sessions.move_to_end(key)
         self._used_at[key] = now
@@ -172,6 +177,20 @@ class Scheduler:
         if not self._is_wanted(task):
             return []
         return self._abandon(task, Failure(detail, is_its_fault, told=detail))
+
+    def release(self, tasks: Sequence[Task], detail: str) -> list[Answer]:
+        """Refuse tasks that could not be run through no fault of theirs: their edges ask another worker.
+
+        What had been judged in earlier passes is corrected.
+        """
+        answers: list[Answer] = []
+        for task in filter(self._is_wanted, tasks):
+            refused = task.session.abandon(
+                detail, retry_after=self._limits.retry_after, judged=task.judging.judged
+            )
+            answers += [Answer(task.key, answer) for answer in refused]
+            self._enqueue(task.key)
+        return answers
 
     def _unjudged(self, task: Task, unjudged: Unjudged, compute_ms: float) -> list[Answer]:
         self._forgotten.append(task.key)

@@ -6,10 +6,28 @@ pass. The refusal states in one line what does not fit.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
+from common.grammar.errors import UnusableGrammarError
 from common.protocol.codec import CodecError, check_ids
 from common.protocol.fingerprint import fingerprint
+from common.protocol.grammar import AnswerGrammar, KnownGrammar
 from common.protocol.messages import MAX_CONTEXT_PROBS, PROTOCOL_VERSION, Draft, Opening, Reason, Refusal
+from common.sampling.mask import Constraint
+
+
+class Grammars(Protocol):
+    """What forbids tokens by the grammar of an answer."""
+
+    def masks(
+        self, given: AnswerGrammar | KnownGrammar, end_ids: frozenset[int], device: str = ""
+    ) -> Constraint:
+        """The masks of an answer of a device, which `end_ids` may end, too.
+
+        Raises UnusableGrammarError in one line, UnknownGrammarError if the source is needed, and
+        GrammarsFullError if too many are in use.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +39,28 @@ class Target:
     vocab_size: int
     max_tokens: int
     eos_ids: frozenset[int] = frozenset()
+    grammars: Grammars | None = None
 
     @classmethod
     def of(
-        cls, worker: str, vocabulary: Mapping[str, int], max_tokens: int, eos_ids: frozenset[int]
+        cls,
+        worker: str,
+        vocabulary: Mapping[str, int],
+        max_tokens: int,
+        eos_ids: frozenset[int],
+        grammars: Grammars | None = None,
     ) -> "Target":
         """The target of a model with this vocabulary (token -> id)."""
-        return cls(worker, fingerprint(vocabulary), max(vocabulary.values()) + 1, max_tokens, eos_ids)
+        vocab_size = max(vocabulary.values()) + 1
+        return cls(worker, fingerprint(vocabulary), vocab_size, max_tokens, eos_ids, grammars)
+
+    def masks(self, opening: Opening, device: str) -> Constraint | None:
+        """What forbids tokens in the answer, if anything; raises as `Grammars.masks`."""
+        if opening.grammar is None:
+            return None
+        if self.grammars is None:
+            raise UnusableGrammarError("this worker cannot constrain an answer; leave the grammar out")
+        return self.grammars.masks(opening.grammar, self.eos_ids, device)
 
     def refuse(
         self, draft: Draft, reason: Reason, detail: str = "", *, have: int = 0, retry_after: float = 0.0

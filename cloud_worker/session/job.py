@@ -13,6 +13,7 @@ from cloud_worker.session.admission import Target, beyond_limits
 from cloud_worker.session.backlog import Backlog
 from common.protocol.checksum import prefix_check
 from common.protocol.messages import Draft, Opening
+from common.sampling.mask import Constraint, Masks, num_words
 
 MAX_CHAIN_ROWS = 512  # rows up to which further drafts may join a job
 
@@ -32,9 +33,33 @@ class Job:
     drafts: tuple[Draft, ...]
     tokens: tuple[int, ...]
     num_rows: int
+    masks: Constraint | None = None  # of the opening's grammar
+
+    def row_masks(self) -> Masks | None:
+        """Which tokens each row allows [num_rows, words]; None without a grammar.
+
+        Rows after a forbidden token allow all: that token is rejected, so they are never judged.
+        """
+        if self.masks is None:
+            return None
+        first = len(self.tokens) - self.num_rows + 1
+        rows = np.full((self.num_rows, num_words(self.opening.vocab_size)), 0xFFFFFFFF, np.uint32)
+        for row, position in zip(rows, range(first, first + self.num_rows), strict=True):
+            mask = self.masks.mask(self.tokens, position)
+            if mask is None:
+                break
+            row[:] = mask
+        return rows
 
 
-def chain(opening: Opening, draft: Draft, backlog: Backlog, held: list[int], target: Target) -> Job:
+def chain(
+    opening: Opening,
+    draft: Draft,
+    backlog: Backlog,
+    held: list[int],
+    target: Target,
+    masks: Constraint | None = None,
+) -> Job:
     """One job for the draft and the drafts waiting after it, assuming that each block is accepted.
 
     `held` is the verified prefix up to the draft's base. Drafts that join are taken from `backlog`.
@@ -53,7 +78,7 @@ def chain(opening: Opening, draft: Draft, backlog: Backlog, held: list[int], tar
         check = prefix_check(_tokens_of(drafts[-1]), after=check)
     if drafts[-1].block and not drafts[-1].bonus:
         tokens.pop()  # the logits after the last token matter only for a bonus token
-    return Job(opening, tuple(drafts), tuple(tokens), len(tokens) - (first_wanted - 1))
+    return Job(opening, tuple(drafts), tuple(tokens), len(tokens) - (first_wanted - 1), masks)
 
 
 def _follows(following: Draft, draft: Draft, length: int, check: int) -> bool:

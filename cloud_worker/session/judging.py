@@ -3,17 +3,23 @@
 Law: it reads no session state. So a worker judges in the model's thread while its event loop goes on reading
 and answering; with large vocabularies this is the longest step after the forward pass. Law 5: a row that is
 not finite is never judged. A comparison with NaN is false, so it would accept any draft token.
+
+A job asks one question of each row. `Judging.take` answers them here, in numpy; an engine may answer them
+where its logits lie, from `Judging.asked`, and `settle` the same numbers.
 """
 
-from collections.abc import Generator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 
 from cloud_worker.session.job import Job, Row, Rows
-from cloud_worker.session.verification import TargetProbs, Verdict, target_choice, verifying
-from common.protocol.messages import Draft
+from cloud_worker.session.verification import TargetProbs, Verdict, target_choice, verify_token
+from common.grammar.errors import UnusableGrammarError
+from common.protocol.messages import Draft, DraftToken
 from common.sampling.distribution import encode_probs, fit_vocabulary, warped
+from common.sampling.mask import Mask, forbid
 from common.sampling.penalties import Penalties
 
 
@@ -29,8 +35,26 @@ class Judged:
     context_codes: bytes = b""
 
 
+class Asked(Enum):
+    """What a row is asked for."""
+
+    PROB = auto()  # the probability of a token of the context
+    TOKEN = auto()  # what a draft token with its distribution becomes: itself or its replacement
+    CHOICE = auto()  # the target's own choice: for a draft token without a distribution, or a bonus token
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the row for a position answers: with a probability, or with a token."""
+
+    asked: Asked
+    position: int
+    token: int | None = None  # of the context or of the draft; None: a bonus token is wanted
+    draft: DraftToken | None = None
+
+
 class Judging:
-    """The verdicts on one job, as far as its rows have been computed: `take` them in order, a few at a time.
+    """The verdicts on one job, as far as its rows have been computed: a few rows at a time, in order.
 
     Each draft is judged in turn, up to the first block with a rejected token. Without drafts, the verdict's
     token is the next token of a bonus stream.
@@ -39,16 +63,55 @@ class Judging:
     def __init__(self, job: Job) -> None:
         self.judged: list[Judged] = []
         self.num_rows = 0  # taken so far
-        self._job = job
+        self.job = job
         self._first_predicted = len(job.tokens) - job.num_rows + 1
         self._penalties = Penalties(job.opening.sampling, job.opening.num_prompt)
-        self._steps = self._all()
-        self._wanted: int | None = next(self._steps, None)  # the position to be judged next
+        self._masks: dict[int, Mask | None] = {}  # by position
+        self._script = list(_script(job))
+        self._next = 0  # in the script
+        self._measured: list[float] = []
+        self._num_accepted = 0
+        self._bonus: int | None = None
+        self._close()
 
     @property
     def is_complete(self) -> bool:
         """Whether no further row is needed; a job has at least one, also if it only reads a prompt."""
-        return self._wanted is None and self.num_rows > 0
+        return self.is_over and self.num_rows > 0
+
+    def asked(self, num_rows: int) -> list[Question]:
+        """What the next rows are asked, if all draft tokens in them are accepted."""
+        end = self._first_predicted + self.num_rows + num_rows
+        waiting = (item for item in self._script[self._next :] if isinstance(item, Question))
+        return [question for question in waiting if question.position < end]
+
+    def row_of(self, question: Question) -> int:
+        """Which of the next rows a question is for."""
+        return question.position - self._first_predicted - self.num_rows
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is asked."""
+        return self._next == len(self._script)
+
+    def settle(self, question: Question, answer: float) -> None:
+        """Take the answer to the question that is asked next."""
+        self._next += 1
+        if question.asked is Asked.PROB:
+            self._measured.append(answer)
+        elif question.token is None:
+            self._bonus = int(answer)
+        elif question.token == answer:
+            self._num_accepted += 1
+        else:
+            self._bonus = int(answer)
+            self._judge()
+            self._next = len(self._script)
+        self._close()
+
+    def pass_over(self, num_rows: int) -> None:
+        """Go on to the rows after the next ones, which have answered what they were asked."""
+        self.num_rows += num_rows
 
     def take(self, rows: Rows) -> None:
         """Judge with the next rows [n, width].
@@ -56,43 +119,87 @@ class Judging:
         An error (LogitsError, if a row that is needed is not finite) ends the job; what was judged before it
         stands.
         """
-        begin = self._first_predicted + self.num_rows
-        self.num_rows += len(rows)
-        while self._wanted is not None and self._wanted < begin + len(rows):
-            probs = self._target_probs(rows[self._wanted - begin], self._wanted)
-            try:
-                self._wanted = self._steps.send(probs)
-            except StopIteration:
-                self._wanted = None
+        for question in self.asked(len(rows)):
+            if not self.is_over:
+                self.settle(question, self.answer(question, rows[self.row_of(question)]))
+        self.pass_over(len(rows))
+
+    def answer(self, question: Question, logits: Row) -> float:
+        """The answer that a row [width] gives: a probability or a token."""
+        position, seed = question.position, self.job.opening.seed
+        probs = self._target_probs(logits, position)
+        if question.asked is Asked.PROB:
+            return probs[question.token or 0]
+        if question.asked is Asked.TOKEN and question.draft is not None:
+            return verify_token(probs, question.draft, seed, position)
+        return target_choice(probs, seed, position)
 
     def _target_probs(self, logits: Row, position: int) -> TargetProbs:
-        opening = self._job.opening
+        opening = self.job.opening
         row = fit_vocabulary(logits, opening.vocab_size)
-        largest = float(row.max())  # NaN if any entry is
-        if not np.isfinite(largest):
-            raise LogitsError(f"no finite logits for position {position} (the largest is {largest:g})")
-        return warped(self._penalties.apply(row, self._job.tokens, position), opening.sampling)
+        check_finite(float(row.max()), position)  # NaN if any entry is
+        row = self.penalised(row, position)
+        if (mask := self.allowed(position)) is not None:
+            row = forbid(row, mask)
+            check_finite(float(row.max()), position)
+        return warped(row, opening.sampling)
 
-    def _all(self) -> Generator[int, TargetProbs, None]:
-        job, seed = self._job, self._job.opening.seed
-        if not job.drafts:
-            position = len(job.tokens)
-            self.judged.append(Judged(Verdict(0, target_choice((yield position), seed, position))))
-        for draft in job.drafts:
-            judged = yield from self._one(draft)
-            self.judged.append(judged)
-            if judged.verdict.num_accepted < len(draft.block):
-                return
+    def allowed(self, position: int) -> Mask | None:
+        """The tokens that the grammar allows at a position, given those before it; None without a grammar.
 
-    def _one(self, draft: Draft) -> Generator[int, TargetProbs, Judged]:
-        start = draft.base + len(draft.context)
-        measured: list[float] = []
-        for position in range(start - draft.num_context_probs, start):
-            measured.append((yield position)[self._job.tokens[position]])
-        verdict = yield from verifying(
-            draft.block, seed=self._job.opening.seed, position=start, bonus=draft.bonus > 0
-        )
-        return Judged(verdict, encode_probs(np.array(measured)).tobytes() if measured else b"")
+        UnusableGrammarError where nothing may stand. A draft token that is forbidden is rejected, so only a
+        context that breaks the grammar leads there.
+        """
+        if self.job.masks is None:
+            return None
+        if position not in self._masks:
+            self._masks[position] = self.job.masks.mask(self.job.tokens, position)
+        mask = self._masks[position]
+        if mask is None:
+            raise UnusableGrammarError("the draft's context breaks its grammar")
+        return mask
+
+    def penalised(self, logits: Row, position: int) -> Row:
+        """The logits [vocab_size] for a position with the penalties of the text before it."""
+        return self._penalties.apply(logits, self.job.tokens, position)
+
+    def _close(self) -> None:
+        """Judge the drafts that have no further question."""
+        while self._next < len(self._script) and self._script[self._next] is None:
+            self._next += 1
+            self._judge()
+
+    def _judge(self) -> None:
+        codes = encode_probs(np.array(self._measured)).tobytes() if self._measured else b""
+        self.judged.append(Judged(Verdict(self._num_accepted, self._bonus), codes))
+        self._measured, self._num_accepted, self._bonus = [], 0, None
+
+
+def _script(job: Job) -> Iterator[Question | None]:
+    """All questions of a job in order, if every draft token is accepted; None ends a draft."""
+    if not job.drafts:
+        yield Question(Asked.CHOICE, len(job.tokens))
+        yield None
+    for draft in job.drafts:
+        yield from _questions(draft, job.tokens)
+        yield None
+
+
+def _questions(draft: Draft, tokens: Sequence[int]) -> Iterator[Question]:
+    start = draft.base + len(draft.context)
+    for position in range(start - draft.num_context_probs, start):
+        yield Question(Asked.PROB, position, tokens[position])
+    for position, item in enumerate(draft.block, start):
+        asked = Asked.CHOICE if item.distribution is None else Asked.TOKEN
+        yield Question(asked, position, item.token, item)
+    if draft.bonus:
+        yield Question(Asked.CHOICE, start + len(draft.block))
+
+
+def check_finite(largest: float, position: int) -> None:
+    """LogitsError unless the largest logit for a position is finite."""
+    if not np.isfinite(largest):
+        raise LogitsError(f"no finite logits for position {position} (the largest is {largest:g})")
 
 
 def judge(job: Job, rows: Rows) -> list[Judged]:

@@ -21,8 +21,15 @@ from cloud_worker.session.backlog import Backlog
 from cloud_worker.session.job import Job, chain
 from cloud_worker.session.judging import Judged
 from cloud_worker.session.prefix_checks import PrefixChecks
+from common.grammar.errors import (
+    GrammarsFullError,
+    GrammarSourceError,
+    UnknownGrammarError,
+    UnusableGrammarError,
+)
 from common.protocol.end_ids import with_end_ids
 from common.protocol.messages import Correction, Draft, Opening, Reason, Refusal, ToDevice
+from common.sampling.mask import Constraint
 
 MAX_REFUSED = 8  # drafts at once: others wait for their turn meanwhile
 MAX_REMEMBERED = 64  # corrections kept for replay: more than any window
@@ -39,13 +46,16 @@ class _Stream:
 class CloudSession:
     """The state machine of one session: drafts and verdicts in, answers out, all as values."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, device: str = "") -> None:
+        """`device` is whose session it is."""
         self.tokens: list[int] = []
         self.epoch = 0
         self.num_failures = 0  # failed passes in a row with no other session in the batch
         self._checks = PrefixChecks()
         self._target = target
+        self._device = device
         self._opening: Opening | None = None
+        self._masks: Constraint | None = None  # of the opening's grammar
         self._backlog = Backlog(max_tokens=2 * target.max_tokens)
         self._running: Job | None = None
         self._stream: _Stream | None = None
@@ -82,6 +92,8 @@ class CloudSession:
     def _read_ahead(self, draft: Draft) -> ToDevice:
         """Tell the device at once where its next drafts go, and read the context when its turn comes."""
         refusal = beyond_limits(draft, self._target)
+        if refusal is None and draft.opening is not None:
+            _, refusal = self._masks_of(draft, draft.opening)
         if refusal is not None:
             return refusal
         self._backlog.add(draft)
@@ -103,10 +115,12 @@ class CloudSession:
                 answers.append(refusal)
             elif self._opening is not None:  # always: `_admit` has set it
                 self._stream = None
-                self._running = chain(self._opening, draft, self._backlog, self.tokens, self._target)
+                self._running = chain(
+                    self._opening, draft, self._backlog, self.tokens, self._target, self._masks
+                )
         is_next = self._running is None and not self._backlog
         if is_next and self._stream is not None and self._opening is not None:
-            self._running = Job(self._opening, (), tuple(self.tokens), 1)
+            self._running = Job(self._opening, (), tuple(self.tokens), 1, self._masks)
         return self._running, answers
 
     def complete(self, judged: Sequence[Judged], compute_ms: float) -> list[ToDevice]:
@@ -170,12 +184,31 @@ class CloudSession:
         if refusal is not None:
             return refusal
         if draft.opening is not None:
+            masks, refusal = self._masks_of(draft, draft.opening)
+            if refusal is not None:
+                return refusal
+            self._masks = masks
             self._opening, self.tokens, self.epoch = draft.opening, [], draft.epoch
         elif not self._holds(draft):
             return self._target.refuse(draft, Reason.NEED_CONTEXT, have=len(self.tokens))
         del self.tokens[draft.base :]
         self._checks.cut(draft.base)
         return None
+
+    def _masks_of(self, draft: Draft, opening: Opening) -> tuple[Constraint | None, Refusal | None]:
+        """What forbids tokens in the answer, or why this worker cannot follow its grammar."""
+        try:
+            return self._target.masks(opening, self._device), None
+        except UnknownGrammarError:
+            return None, self._target.refuse(draft, Reason.NEED_CONTEXT, "the grammar is needed")
+        except GrammarsFullError:
+            detail = "too many grammars are in use"
+            return None, self._target.refuse(draft, Reason.BUSY, detail, retry_after=1.0)
+        except GrammarSourceError:  # whose text may quote what a person wrote
+            detail = "the grammar does not compile; the device says why"
+            return None, self._target.refuse(draft, Reason.BAD_REQUEST, detail)
+        except UnusableGrammarError as error:
+            return None, self._target.refuse(draft, Reason.BAD_REQUEST, str(error))
 
     def _holds(self, draft: Draft) -> bool:
         """Whether the prefix that the draft builds on is held."""
@@ -226,12 +259,14 @@ class CloudSession:
         return [correction, *self._end_of_room(draft, num_written=index + 1)]
 
     def _unless_ended(self, stream: _Stream) -> _Stream | None:
-        ended = (
-            stream.next_index >= stream.draft.bonus
-            or self.tokens[-1] in self._target.eos_ids
-            or self._is_full
-        )
+        ended = stream.next_index >= stream.draft.bonus or self.tokens[-1] in self._ends or self._is_full
         return None if ended else stream
+
+    @property
+    def _ends(self) -> frozenset[int]:
+        """The tokens that end a stream; nothing may follow one of the device's where there is a grammar."""
+        grammar = self._opening.grammar if self._opening is not None else None
+        return self._target.eos_ids if grammar is None else self._target.eos_ids.union(grammar.end_ids)
 
     @property
     def _is_full(self) -> bool:
@@ -239,7 +274,7 @@ class CloudSession:
 
     def _end_of_room(self, draft: Draft, num_written: int) -> list[Refusal]:
         """The refusal that ends a stream for lack of room, so that the device need not wait for the rest."""
-        ended = num_written >= draft.bonus or self.tokens[-1] in self._target.eos_ids
+        ended = num_written >= draft.bonus or self.tokens[-1] in self._ends
         return [] if ended or not self._is_full else [self._target.refuse_length(draft, len(self.tokens) + 1)]
 
     def _remember(self, correction: Correction) -> None:

@@ -9,7 +9,7 @@ provided that d was drawn from exactly the q that was sent (`Lattice`, `Dense`).
 (seed, position), so a block gives the same tokens whether it is verified whole, in parts or twice.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -70,25 +70,6 @@ def verify_token(target_probs: TargetProbs, draft: DraftToken, seed: int, positi
     return draw(remainder, uniform(seed, position, Purpose.RESAMPLE))
 
 
-def verifying(
-    block: Sequence[DraftToken], *, seed: int, position: int, bonus: bool
-) -> Generator[int, TargetProbs, Verdict]:
-    """Verify the tokens of a block in turn, up to the first rejection.
-
-    Yields the position whose target_probs it needs next, and is sent them. `position` is that of the first
-    token. Acceptance is deliberately per token, not per block: the result must not depend on where a sequence
-    was cut into blocks.
-    """
-    for i, draft in enumerate(block):
-        token = verify_token((yield position + i), draft, seed, position + i)
-        if token != draft.token:
-            return Verdict(i, token)
-    if not bonus:
-        return Verdict(len(block), None)
-    end = position + len(block)
-    return Verdict(len(block), target_choice((yield end), seed, end))
-
-
 def verify_block(
     target_probs: Callable[[int], TargetProbs],
     block: Sequence[DraftToken],
@@ -97,18 +78,19 @@ def verify_block(
     position: int,
     bonus: bool,
 ) -> Verdict:
-    """`verifying` where all target_probs are known.
+    """Verify the tokens of a block in turn, up to the first rejection.
 
     `target_probs(i)` returns y [vocab_size] for token i of the block, and for the bonus token at
-    i = len(block).
+    i = len(block). `position` is that of the first token. Acceptance is deliberately per token, not per
+    block: the result must not depend on where a sequence was cut into blocks.
     """
-    steps = verifying(block, seed=seed, position=position, bonus=bonus)
-    try:
-        wanted = next(steps)
-        while True:
-            wanted = steps.send(target_probs(wanted - position))
-    except StopIteration as end:
-        return end.value
+    for i, draft in enumerate(block):
+        token = verify_token(target_probs(i), draft, seed, position + i)
+        if token != draft.token:
+            return Verdict(i, token)
+    if not bonus:
+        return Verdict(len(block), None)
+    return Verdict(len(block), target_choice(target_probs(len(block)), seed, position + len(block)))
 
 
 def _dense(target_probs: TargetProbs) -> FloatArray:

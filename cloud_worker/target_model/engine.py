@@ -24,7 +24,7 @@ TRIAL_ERRORS = (
 )
 
 
-class Engine(Protocol):
+class LogitsEngine(Protocol):
     """Runs the passes of many sessions and keeps their caches."""
 
     @property
@@ -54,8 +54,8 @@ class Engine(Protocol):
         """Drop a session's cache; an unknown session is not an error."""
         ...
 
-    def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
-        """One array [num_rows, vocab_size] per pass, in order."""
+    def rows(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
+        """The logits [num_rows, vocab_size] of each pass, in order, on the device that made them."""
         ...
 
 
@@ -77,7 +77,7 @@ class Trial:
         self._tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
         self.vocab_size = self._sequences[0][1].shape[1]
 
-    def fault(self, engine: Engine) -> str | None:
+    def fault(self, engine: LogitsEngine) -> str | None:
         """Why the engine cannot be used: it raised, or its logits are off; None if it can."""
         try:
             worst = self._worst_error(engine)
@@ -85,16 +85,16 @@ class Trial:
             return f"{type(error).__name__}: {error}"
         return f"logits are off by {worst:.1%}" if not worst <= self._tolerance else None
 
-    def _worst_error(self, engine: Engine) -> float:
+    def _worst_error(self, engine: LogitsEngine) -> float:
         """The largest error relative to the largest logit, over prompts, blocks, rewinds and sharing."""
         errors: list[float] = []
         for ends in ((20, 12), (24, 30), (29, 31), (40, 27), (33, 40)):
             passes = [
                 Pass(f"trial {i}", self._sequences[i][0][:end], min(7, end)) for i, end in enumerate(ends)
             ]
-            for (_, expected), one, rows in zip(self._sequences, passes, engine.logits(passes), strict=True):
+            for (_, expected), one, rows in zip(self._sequences, passes, engine.rows(passes), strict=True):
                 wanted = expected[one.first_row : len(one.tokens)]
-                errors.append(float(np.abs(rows - wanted).max() / np.abs(wanted).max()))
+                errors.append(float(np.abs(to_numpy(rows) - wanted).max() / np.abs(wanted).max()))
         for i in range(len(self._sequences)):
             engine.forget(f"trial {i}")
         return float(np.max(errors))  # nan stays nan, which is a fault

@@ -1,7 +1,9 @@
 """The error of a target model that cannot be used."""
 
+from cloud_worker.engines.engine import EngineError
 
-class TargetModelError(Exception):
+
+class TargetModelError(EngineError):
     """The target model cannot be used; the message states why and what to do."""
 
 

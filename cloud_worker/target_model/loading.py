@@ -5,8 +5,9 @@ Law: an incomplete model is refused, never completed with random weights.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,10 +21,17 @@ from transformers.utils.logging import disable_progress_bar
 
 from cloud_worker.target_model.errors import TargetModelError, first_line
 from cloud_worker.target_model.gguf_source import SUFFIX, GgufSource, open_gguf
+from common.grammar.errors import UnusableGrammarError
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_model"
 NO_LIMIT = 1 << 20  # positions, for models whose configuration has no limit
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def _no_tokenizer() -> Tokenizer:
+    raise UnusableGrammarError(
+        "the worker's model has no tokenizer.json, which a grammar needs; use a folder that has one"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,7 @@ class Loaded:
     vocabulary: Mapping[str, int]
     eos_ids: frozenset[int]
     max_positions: int
+    tokenizer: Callable[[], Tokenizer] = _no_tokenizer  # for grammars: raises UnusableGrammarError
 
 
 def load(
@@ -64,7 +73,8 @@ def load(
         )
     if gguf is not None:
         return Loaded(model, gguf.vocabulary, gguf.eos_ids, _max_positions(model))
-    return Loaded(model, _vocabulary(source), _eos_ids(model), _max_positions(model))
+    tokenizer = partial(_tokenizer, source)
+    return Loaded(model, _vocabulary(source), _eos_ids(model), _max_positions(model), tokenizer)
 
 
 def _source(name: str) -> str:
@@ -164,6 +174,16 @@ def _vocabulary(source: str) -> Mapping[str, int]:
         return AutoTokenizer.from_pretrained(source).get_vocab()
     except (OSError, ValueError, ImportError, KeyError, json.JSONDecodeError) as error:
         raise TargetModelError(f"{source} has no readable tokenizer: add its tokenizer.json") from error
+
+
+def _tokenizer(source: str) -> Tokenizer:
+    path = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return _no_tokenizer()
+    try:
+        return _read_tokenizer(path)
+    except TargetModelError as error:
+        raise UnusableGrammarError(str(error)) from error
 
 
 def _read_tokenizer(path: str) -> Tokenizer:

@@ -11,11 +11,15 @@ from collections.abc import Hashable, Mapping, Sequence
 import torch
 from transformers import PreTrainedModel
 
+from cloud_worker.engines.engine import Verified
 from cloud_worker.passes.forward_pass import Pass
+from cloud_worker.scheduling.batch import Batch
 from cloud_worker.target_model import varlen
-from cloud_worker.target_model.arrays import FloatRows
-from cloud_worker.target_model.engine import TRIAL_ERRORS, Engine, Trial
+from cloud_worker.target_model.arrays import FloatRows, to_numpy
+from cloud_worker.target_model.clock import Clock
+from cloud_worker.target_model.engine import TRIAL_ERRORS, LogitsEngine, Trial
 from cloud_worker.target_model.errors import TargetModelError
+from cloud_worker.target_model.judge import Judge
 from cloud_worker.target_model.layers import LayerShape, layer_shapes
 from cloud_worker.target_model.loading import Loaded, load
 from cloud_worker.target_model.packed_engine import PAGE_SIZE, PackedEngine
@@ -37,7 +41,10 @@ class TargetModel:
         """
         with torch.inference_mode():
             self._engine, self.vocab_size, cache_tokens = _engine(loaded, cache_bytes, chunk_tokens)
+        self._device = loaded.model.device
+        self._judge = Judge()
         self.vocabulary: Mapping[str, int] = loaded.vocabulary
+        self.tokenizer = loaded.tokenizer  # reads it again: only answers with a grammar need it
         self.eos_ids: frozenset[int] = loaded.eos_ids
         self.max_positions: int = min(loaded.max_positions, cache_tokens)
 
@@ -94,9 +101,22 @@ class TargetModel:
 
         Blocks until done. Raises ValueError for an unknown token id or more than max_positions tokens.
         """
+        return [to_numpy(rows) for rows in self.rows(passes)]
+
+    def rows(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
+        """The same as `logits`, in the model's own type on the device that made them."""
         self.check(passes)
         with torch.inference_mode():
-            return self._engine.logits(passes)
+            return self._engine.rows(passes)
+
+    def verify(self, batch: Batch) -> Verified:
+        """Run a batch and judge its drafts where the logits lie; errors as `logits`."""
+        clock = Clock(self._device)
+        rows = self.rows(batch.passes)
+        clock.mark()
+        with torch.inference_mode():
+            parts = self._judge.parts(batch, rows)
+        return Verified(parts, clock.seconds())
 
     def check(self, passes: Sequence[Pass]) -> None:
         """Raise the ValueError that `logits` would."""
@@ -112,7 +132,7 @@ class TargetModel:
             raise ValueError(f"a token id is outside 0 .. {self.vocab_size - 1}")
 
 
-def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[Engine, int, int]:
+def _engine(loaded: Loaded, cache_bytes: int, chunk_tokens: int) -> tuple[LogitsEngine, int, int]:
     """The first engine that passes the trial, the width of its logits, and the cache size in tokens."""
     model = loaded.model
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from cloud_worker.config import WorkerConfig
+from cloud_worker.engines.local import LocalEngine
 from cloud_worker.target_model.loading import choose_device
 from cloud_worker.target_model.model import TargetModel
 from cloud_worker.target_model.tensor_parallel import ParallelTargetModel, Plan
@@ -34,3 +35,10 @@ def open_target_model(config: WorkerConfig) -> Generator[TargetModel]:
     )
     with ParallelTargetModel.open(plan) as model:
         yield model
+
+
+@contextmanager
+def open_engine(config: WorkerConfig) -> Generator[LocalEngine]:
+    """The engine of the model that `config` names, until the block ends; TargetModelError as above."""
+    with open_target_model(config) as model:
+        yield LocalEngine(model, config.chunk_tokens, model.verify, model.tokenizer)

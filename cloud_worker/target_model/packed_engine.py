@@ -6,12 +6,11 @@ Law: it never uses more memory than its pool; an evicted session is computed aga
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
+import torch
 from transformers import PreTrainedModel
 
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.passes.page_pool import PagePool
-from cloud_worker.target_model.arrays import FloatRows, to_numpy
 from cloud_worker.target_model.attention import NAME, Kernel, NotPackableError, PackedBatch
 from cloud_worker.target_model.layers import LayerShape, PagedLayer
 from cloud_worker.target_model.packed_tokens import Piece, order
@@ -24,7 +23,7 @@ class _Progress:
     """A pass in progress, over as many steps as its length needs, and its rows so far."""
 
     one: Pass
-    rows: list[FloatRows] = field(default_factory=list)
+    rows: list[torch.Tensor] = field(default_factory=list)
     done: bool = False
 
     @property
@@ -81,16 +80,21 @@ class PackedEngine:
         """Free a session's pages; an unknown session is not an error."""
         self._pool.release(session)
 
-    def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
-        """One array [num_rows, vocab_size] per pass, in order."""
+    def rows(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
+        """The logits [num_rows, vocab_size] of each pass, in order."""
         all_passes = [_Progress(one) for one in passes]
         while waiting := [each for each in all_passes if not each.done]:
             if step := self._next_step(waiting):
                 self._run(step)
             elif not waiting[0].done:
                 raise RuntimeError(f"{len(waiting[0].one.tokens)} tokens do not fit into the pool")
-        nothing = np.empty((0, self._vocab_size), np.float32)
-        return [np.concatenate([nothing, *each.rows]) for each in all_passes]
+        return [self._joined(each.rows) for each in all_passes]
+
+    def _joined(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        if len(rows) == 1:
+            return rows[0]
+        nothing = torch.empty((0, self._vocab_size), dtype=self._model.dtype, device=self._model.device)
+        return torch.cat([nothing, *rows])
 
     def _next_step(self, waiting: Sequence[_Progress]) -> list[tuple[_Progress, Piece]]:
         """As many passes, in order, as fit the chunk and the pool; the last one perhaps in part."""
@@ -131,7 +135,7 @@ class PackedEngine:
                 each.rows.append(rows[: piece.num_rows])
             rows = rows[piece.num_rows :]
 
-    def _forward(self, pieces: Sequence[Piece]) -> FloatRows:
+    def _forward(self, pieces: Sequence[Piece]) -> torch.Tensor:
         packed = PackedBatch(pieces, PAGE_SIZE, self._layers, self.kernel)
         tokens = packed.tokens_on(self._model.device)
         output = self._model(
@@ -143,4 +147,4 @@ class PackedEngine:
         )
         if output.logits.shape[1] != len(tokens.wanted):
             raise NotPackableError("a model that cannot select rows of its logits")
-        return to_numpy(output.logits[0])
+        return output.logits[0]

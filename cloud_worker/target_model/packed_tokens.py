@@ -4,11 +4,14 @@ Law: a packed token attends to exactly the positions 0 .. its own of its own seq
 once per forward pass and used by all layers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate
 
+import numpy as np
 import torch
+
+from cloud_worker.target_model.arrays import Integers, together
 
 FETCH_COST = 8  # fetching a position's key and value costs about as much as this many queries on it
 MAX_WASTE = 1.3  # padding may multiply the cost by this ...
@@ -70,6 +73,14 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Padding:
+    """Groups of adjacent pieces, and what their pages hold that must be hidden."""
+
+    groups: tuple[Group, ...]
+    tails: torch.Tensor  # slots of the last pages after each sequence's end: fetched, and hidden by the mask
+
+
+@dataclass(frozen=True, slots=True)
 class Spans:
     """Where each of N pieces ends, among the packed tokens and among all positions of all pieces."""
 
@@ -87,18 +98,23 @@ class PackedTokens:
     ids: torch.Tensor  # [1, T]
     positions: torch.Tensor  # [1, T]
     slots: torch.Tensor  # [T] where keys and values are written: page * page_size + offset
-    tails: torch.Tensor  # slots of the last pages after each sequence's end: fetched, and hidden by the mask
     wanted: torch.Tensor  # [R] indices of the tokens whose logits are wanted
-    groups: tuple[Group, ...]  # of adjacent pieces
     pieces: Sequence[Piece]
     page_size: int
     _spans: list[Spans] = field(default_factory=list)
+    _padding: list[Padding] = field(default_factory=list)
 
     def spans(self) -> Spans:
         """The layout for attention without padding; computed when first asked for."""
         if not self._spans:
             self._spans.append(_spans(self.pieces, self.page_size, self.slots.device))
         return self._spans[0]
+
+    def padding(self) -> Padding:
+        """The layout for attention with padding; computed when first asked for."""
+        if not self._padding:
+            self._padding.append(_padding(self.pieces, self.page_size, self.slots.device))
+        return self._padding[0]
 
 
 def order(pieces: Sequence[Piece]) -> list[int]:
@@ -108,32 +124,34 @@ def order(pieces: Sequence[Piece]) -> list[int]:
 
 def pack(pieces: Sequence[Piece], page_size: int, device: torch.device) -> PackedTokens:
     """Pack the pieces, in their order."""
-
-    def tensor(values: Iterable[int]) -> torch.Tensor:
-        return torch.tensor(list(values), dtype=torch.long, device=device)
-
-    ends = list(accumulate(len(piece.tokens) for piece in pieces))
-    wanted = [range(end - piece.num_rows, end) for piece, end in zip(pieces, ends, strict=True)]
-    groups: list[Group] = []
-    num_packed = 0
-    for members in _similar(pieces):
-        groups.append(_group(members, num_packed, page_size, device))
-        num_packed += sum(len(piece.tokens) for piece in members)
-    return PackedTokens(
-        ids=tensor(chain.from_iterable(piece.tokens for piece in pieces))[None],
-        positions=tensor(chain.from_iterable(range(piece.begin, piece.end) for piece in pieces))[None],
-        slots=tensor(chain.from_iterable(_slots(piece, page_size) for piece in pieces)),
-        tails=tensor(chain.from_iterable(_tail(piece, page_size) for piece in pieces)),
-        wanted=tensor(chain.from_iterable(wanted)),
-        groups=tuple(groups),
-        pieces=pieces,
-        page_size=page_size,
-    )
+    ids, positions, slots, wanted = together(layout(pieces, page_size), device)
+    return PackedTokens(ids[None], positions[None], slots, wanted, pieces, page_size)
 
 
-def _slots(piece: Piece, page_size: int) -> Iterator[int]:
-    for position in range(piece.begin, piece.end):
-        yield piece.pages[position // page_size] * page_size + position % page_size
+def layout(pieces: Sequence[Piece], page_size: int) -> list[Integers]:
+    """The ids, positions and slots of the packed tokens, and the indices of the wanted ones."""
+    ends = accumulate(len(piece.tokens) for piece in pieces)
+    return [
+        np.concatenate([np.asarray(piece.tokens, np.int64) for piece in pieces]),
+        np.concatenate([np.arange(piece.begin, piece.end) for piece in pieces]),
+        np.concatenate([slots_of(piece, piece.begin, page_size) for piece in pieces]),
+        np.concatenate([np.arange(end - one.num_rows, end) for one, end in zip(pieces, ends, strict=True)]),
+    ]
+
+
+def slots_of(piece: Piece, begin: int, page_size: int) -> Integers:
+    """Where the positions begin .. end - 1 of a piece's sequence lie."""
+    positions = np.arange(begin, piece.end)
+    return np.asarray(piece.pages, np.int64)[positions // page_size] * page_size + positions % page_size
+
+
+def key_layout(pieces: Sequence[Piece], page_size: int) -> list[Integers]:
+    """Where each piece ends among the packed tokens and among all positions, and where these lie."""
+    return [
+        np.cumsum([0, *(len(piece.tokens) for piece in pieces)]),
+        np.cumsum([0, *(piece.end for piece in pieces)]),
+        np.concatenate([slots_of(piece, 0, page_size) for piece in pieces]),
+    ]
 
 
 def _tail(piece: Piece, page_size: int) -> range:
@@ -160,41 +178,54 @@ def _padded_cost(pieces: Sequence[Piece]) -> int:
     return len(pieces) * (longest + FETCH_COST) * max(piece.end for piece in pieces)
 
 
-def _group(pieces: Sequence[Piece], start: int, page_size: int, device: torch.device) -> Group:
-    """A group whose first token is packed token `start`."""
+def _padding(pieces: Sequence[Piece], page_size: int, device: torch.device) -> Padding:
+    """The groups and the tails, in one copy to the device."""
+    arrays: list[Integers] = [np.array([slot for one in pieces for slot in _tail(one, page_size)], np.int64)]
+    num_packed = 0
+    shapes: list[int] = []
+    for members in _similar(pieces):
+        arrays += _group(members, num_packed, page_size)
+        shapes.append(len(members))
+        num_packed += sum(len(piece.tokens) for piece in members)
+    tails, *sent = together(arrays, device)
+    groups = [
+        Group(queries, kept, tables, positions.view(num_pieces, -1), page_size)
+        for num_pieces, (queries, kept, tables, positions) in zip(shapes, batched(sent, 4), strict=True)
+    ]
+    return Padding(tuple(groups), tails)
+
+
+def batched(tensors: Sequence[torch.Tensor], count: int) -> Iterator[Sequence[torch.Tensor]]:
+    """Parts of `count` each."""
+    for begin in range(0, len(tensors), count):
+        yield tensors[begin : begin + count]
+
+
+def _group(pieces: Sequence[Piece], start: int, page_size: int) -> list[Integers]:
+    """The arrays of a group whose first token is packed token `start`, as in `Group`."""
     longest = max(len(piece.tokens) for piece in pieces)
     num_pages = max(-(-piece.end // page_size) for piece in pieces)
     queries: list[int] = []
     kept: list[int] = []
-    positions: list[list[int]] = []
+    positions: list[int] = []
     tables: list[int] = []
     for piece in pieces:
         num_new, num_padding = len(piece.tokens), longest - len(piece.tokens)
         kept += range(len(queries), len(queries) + num_new)
         queries += [*range(start, start + num_new), *[start] * num_padding]
-        positions.append([*range(piece.begin, piece.end), *[piece.begin] * num_padding])
+        positions += [*range(piece.begin, piece.end), *[piece.begin] * num_padding]
         table = piece.pages[: -(-piece.end // page_size)]
         tables += [*table, *table[:1] * (num_pages - len(table))]
         start += num_new
-    return Group(
-        queries=torch.tensor(queries, device=device),
-        kept=torch.tensor(kept, device=device),
-        tables=torch.tensor(tables, device=device),
-        positions=torch.tensor(positions, device=device),
-        page_size=page_size,
-    )
+    return [np.array(each, np.int64) for each in (queries, kept, tables, positions)]
 
 
 def _spans(pieces: Sequence[Piece], page_size: int, device: torch.device) -> Spans:
-    def ends(lengths: Iterable[int]) -> torch.Tensor:
-        return torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32, device=device)
-
-    offsets = torch.arange(page_size)
-    slots = [(torch.tensor(one.pages)[:, None] * page_size + offsets).flatten()[: one.end] for one in pieces]
+    query_ends, key_ends, key_slots = together(key_layout(pieces, page_size), device)
     return Spans(
-        query_ends=ends(len(piece.tokens) for piece in pieces),
-        key_ends=ends(piece.end for piece in pieces),
-        key_slots=torch.cat(slots).to(device),
+        query_ends=query_ends.int(),
+        key_ends=key_ends.int(),
+        key_slots=key_slots,
         longest_new=max(len(piece.tokens) for piece in pieces),
         longest=max(piece.end for piece in pieces),
     )

@@ -16,10 +16,11 @@ def attend_padded(
     query: torch.Tensor, layer: PagedLayer, tokens: PackedTokens, window: int, scaling: float | None
 ) -> torch.Tensor:
     """[T, Hq, Dv] for queries [Hq, T, D]; window 0: none."""
-    if len(tokens.tails):
-        layer.keys.index_fill_(0, tokens.tails, 0.0)
-        layer.values.index_fill_(0, tokens.tails, 0.0)
-    return torch.cat([_attend_group(query, layer, group, window, scaling) for group in tokens.groups])
+    padding = tokens.padding()
+    if len(padding.tails):
+        layer.keys.index_fill_(0, padding.tails, 0.0)
+        layer.values.index_fill_(0, padding.tails, 0.0)
+    return torch.cat([_attend_group(query, layer, group, window, scaling) for group in padding.groups])
 
 
 def _attend_group(

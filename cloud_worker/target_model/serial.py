@@ -8,13 +8,11 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from cloud_worker.passes.forward_pass import Pass, common_prefix
 from cloud_worker.passes.page_pool import OWNER_SHARE, first_to_go
-from cloud_worker.target_model.arrays import FloatRows, to_numpy
 from common.transformers_cache import cache_argument
 
 
@@ -68,11 +66,11 @@ class SerialEngine:
         """Drop a session's cache; an unknown session is not an error."""
         self._sessions.pop(session, None)
 
-    def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
-        """One array [num_rows, vocab_size] per pass, in order."""
+    def rows(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
+        """The logits [num_rows, vocab_size] of each pass, in order."""
         return [self._run(one) for one in passes]
 
-    def _run(self, one: Pass) -> FloatRows:
+    def _run(self, one: Pass) -> torch.Tensor:
         session = self._sessions.pop(one.session, None) or _Session(owner=one.owner)
         start = one.start(common_prefix(session.tokens, one.tokens))
         if start < len(session.tokens):
@@ -83,8 +81,8 @@ class SerialEngine:
         self._sessions[one.session] = session  # only now, so that a failed run leaves no half-written cache
         return rows
 
-    def _extend(self, session: _Session, one: Pass) -> FloatRows:
-        rows: list[FloatRows] = [np.empty((0, self._vocab_size), np.float32)]
+    def _extend(self, session: _Session, one: Pass) -> torch.Tensor:
+        rows = [torch.empty((0, self._vocab_size), dtype=self._model.dtype, device=self._model.device)]
         for begin in range(len(session.tokens), len(one.tokens), self._chunk_tokens):
             end = min(begin + self._chunk_tokens, len(one.tokens))
             num_rows = max(0, end - max(begin, one.first_row))
@@ -96,8 +94,8 @@ class SerialEngine:
                 **{self._cache_argument: session.cache},
             )
             session.tokens += chunk
-            rows.append(to_numpy(output.logits[0, output.logits.shape[1] - num_rows :]))
-        return np.concatenate(rows)
+            rows.append(output.logits[0, output.logits.shape[1] - num_rows :])
+        return torch.cat(rows)
 
     def _make_room(self, num_tokens: int) -> None:
         total = sum(len(session.tokens) for session in self._sessions.values())

@@ -22,7 +22,6 @@ import torch
 from torch import distributed
 
 from cloud_worker.passes.forward_pass import Pass
-from cloud_worker.target_model.arrays import FloatRows
 from cloud_worker.target_model.errors import TargetModelError
 from cloud_worker.target_model.loading import Loaded, check_split, load
 from cloud_worker.target_model.model import TargetModel
@@ -117,12 +116,12 @@ class ParallelTargetModel(TargetModel):
             if distributed.is_initialized():
                 distributed.destroy_process_group()
 
-    def logits(self, passes: Sequence[Pass]) -> list[FloatRows]:
-        """As `TargetModel.logits`; TargetModelError when a process has failed: make no call after that."""
+    def rows(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
+        """As `TargetModel.rows`; TargetModelError when a process has failed: make no call after that."""
         self.check(passes)
         try:
-            self._followers.repeat("logits", list(passes))
-            return super().logits(passes)
+            self._followers.repeat("rows", list(passes))
+            return super().rows(passes)
         except (RuntimeError, OSError, MemoryError) as error:
             raise TargetModelError(f"a process of the tensor parallel group failed: {error}") from error
 

@@ -4,6 +4,9 @@ Cached keys and values are first gathered from their pages, so any page size wor
 """
 
 import importlib
+import inspect
+from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -18,10 +21,11 @@ def attend_varlen(
 ) -> torch.Tensor:
     """[T, Hq, Dv] for queries [Hq, T, D]; window 0: none.
 
-    `num_splits=1` makes the result of a sequence independent of the other sequences.
+    `num_splits=1` makes the result of a sequence independent of the other sequences, where torch has it.
     """
     spans = tokens.spans()
-    return importlib.import_module(MODULE).varlen_attn(
+    kernel, options = _kernel()
+    return kernel(
         query.transpose(0, 1).contiguous(),
         layer.keys.index_select(0, spans.key_slots),
         layer.values.index_select(0, spans.key_slots),
@@ -30,13 +34,24 @@ def attend_varlen(
         spans.longest_new,
         spans.longest,
         scale=scaling,
-        window_size=(
-            window - 1 if window else -1,
-            0,
-        ),  # keys to the left of the query's own, none to the right
-        enable_gqa=True,
-        num_splits=1,
+        # keys to the left of the query's own, none to the right
+        window_size=(window - 1 if window else -1, 0),
+        **options,
     )
+
+
+def _kernel() -> tuple[Callable[..., torch.Tensor], dict[str, object]]:
+    """The kernel, and the options that this torch has: 2.11 groups query heads without being asked."""
+    kernel = importlib.import_module(MODULE).varlen_attn
+    return kernel, _options(kernel)
+
+
+@cache
+def _options(kernel: Callable[..., torch.Tensor]) -> dict[str, object]:
+    known = inspect.signature(kernel).parameters
+    is_open = any(each.kind is each.VAR_KEYWORD for each in known.values())
+    wanted: dict[str, object] = {"enable_gqa": True, "num_splits": 1}
+    return {name: value for name, value in wanted.items() if is_open or name in known}
 
 
 def suits(device: torch.device, dtype: torch.dtype) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
+from common.protocol.grammar import AnswerGrammar, KnownGrammar
 from common.sampling.distribution import Distribution, Sampling
 
 PROTOCOL_VERSION = 1
@@ -39,6 +40,7 @@ class Opening:
     seed: int
     version: int = PROTOCOL_VERSION
     num_prompt: int = 0
+    grammar: AnswerGrammar | KnownGrammar | None = None  # what the answer must match
 
 
 @dataclass(frozen=True, slots=True)

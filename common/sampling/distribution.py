@@ -142,8 +142,8 @@ class TopK:
         """The probability with which the draft token was drawn."""
         return self.draft_prob
 
-    def dense(self, vocab_size: int) -> FloatArray:
-        """x^ [vocab_size]: top-k as sent, the residual mass uniform over the rest."""
+    def spread(self, vocab_size: int) -> tuple[FloatArray, float]:
+        """The probabilities of the listed ids, and the one that each other id gets."""
         kept = decode_probs(self.codes) if self.is_logarithmic else decode_shares(self.codes)
         num_rest = vocab_size - len(self.ids)
         total = float(kept.sum())
@@ -151,8 +151,12 @@ class TopK:
             kept = kept / max(1.0, total)
         else:
             kept = kept / total if total > 0.0 else np.full(vocab_size, 1.0 / vocab_size)
-        residual = max(0.0, 1.0 - float(kept.sum()))
-        probs = np.full(vocab_size, residual / max(1, num_rest))
+        return kept, max(0.0, 1.0 - float(kept.sum())) / max(1, num_rest)
+
+    def dense(self, vocab_size: int) -> FloatArray:
+        """x^ [vocab_size]: top-k as sent, the residual mass uniform over the rest."""
+        kept, rest = self.spread(vocab_size)
+        probs = np.full(vocab_size, rest)
         probs[self.ids] = kept
         return probs
 

@@ -9,7 +9,7 @@ from typing import Any
 from edge_agent.session.transcript import Fate
 
 INTERVAL = 0.1  # seconds between two messages
-_MOST_NOTABLE_FIRST = (Fate.CORRECTED, Fate.UNVERIFIED, Fate.TARGET, Fate.LOCAL, Fate.VERIFIED)
+_MOST_NOTABLE_FIRST = (Fate.CORRECTED, Fate.UNVERIFIED, Fate.TARGET, Fate.LOCAL, Fate.FORCED, Fate.VERIFIED)
 
 
 class TokenBatches:

@@ -23,6 +23,7 @@ COLOURS = {
     Fate.VERIFIED: "\x1b[32m",  # green
     Fate.CORRECTED: "\x1b[1;31m",  # bold red
     Fate.TARGET: "\x1b[36m",  # cyan
+    Fate.FORCED: "\x1b[34m",  # blue
     Fate.UNVERIFIED: "\x1b[33m",  # yellow
 }
 DIM = "\x1b[2m"

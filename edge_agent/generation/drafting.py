@@ -13,14 +13,19 @@ from typing import Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from common.grammar.answer import AnswerMasks
+from common.grammar.errors import UnusableGrammarError
 from common.process.model_thread import in_loop
 from common.protocol.messages import Opening
 from common.sampling.distribution import fit_vocabulary
+from common.sampling.mask import forbid
 from common.sampling.penalties import Penalties
-from edge_agent.errors import AgentError
+from edge_agent.errors import AgentError, GenerationError, GrammarError, raised_as
 from edge_agent.generation.draft_thread import DraftThread, Steps
-from edge_agent.policy.policy import Policy, Proposal
+from edge_agent.policy.policy import ForcedRun, Policy, Proposal
 from edge_agent.session.events import Drafted, DraftFailed
+
+MAX_FORCED = 256  # tokens at once; those that follow are found with the next draft
 
 
 class NextTokenModel(Protocol):
@@ -77,16 +82,19 @@ class Drafting:
         policy: Policy,
         opening: Opening,
         num_prompt: int = 0,
+        masks: AnswerMasks | None = None,
     ) -> None:
         """The opening's vocabulary is the tokenizer's: the model's logits may be wider or narrower.
 
-        `num_prompt` is the length of the prompt; 0 leaves it to the model how to read.
+        `num_prompt` is the length of the prompt; 0 leaves it to the model how to read. `masks` are those of
+        the opening's grammar.
         """
         self._thread = thread
         self.policy, self._vocab_size = policy, opening.vocab_size
         self._num_prompt = num_prompt
+        self._masks = masks
         self._penalties = Penalties(opening.sampling, opening.num_prompt)
-        self._running: asyncio.Future[Proposal] | None = None
+        self._running: asyncio.Future[Proposal | ForcedRun] | None = None
         self._has_drafted = False
         self.use(model)
 
@@ -113,7 +121,7 @@ class Drafting:
         """Draft what follows `tokens`; `report` gets the draft or the model's error, in the event loop."""
         began, self._loop = time.monotonic(), asyncio.get_running_loop()
 
-        def returned(running: "asyncio.Future[Proposal]") -> None:
+        def returned(running: "asyncio.Future[Proposal | ForcedRun]") -> None:
             if running.cancelled():
                 return  # the generation has ended
             error = running.exception()
@@ -141,7 +149,9 @@ class Drafting:
         if cancelled is not None:
             raise cancelled
 
-    def _draft(self, tokens: Sequence[int]) -> Steps[Proposal]:
+    def _draft(self, tokens: Sequence[int]) -> Steps[Proposal | ForcedRun]:
+        if self._masks is not None and (run := self._forced(self._masks, tokens)):
+            return ForcedRun(run)  # the model reads them with its next run
         if self._reader is None:
             logits = self._model.logits(tokens)
         else:
@@ -149,7 +159,25 @@ class Drafting:
             logits = yield from self._watched(self._reader.reading(tokens))
         position = len(tokens)
         logits = fit_vocabulary(logits, self._vocab_size)
-        return self.policy.propose(self._penalties.apply(logits, tokens, position), position)
+        logits = self._penalties.apply(logits, tokens, position)
+        if self._masks is not None:
+            logits = self._allowed(self._masks, logits, tokens)
+        return self.policy.propose(logits, position)
+
+    def _forced(self, masks: AnswerMasks, tokens: Sequence[int]) -> tuple[int, ...]:
+        with raised_as(GrammarError, UnusableGrammarError):
+            return tuple(masks.forced(tokens, MAX_FORCED))
+
+    def _allowed(
+        self, masks: AnswerMasks, logits: npt.NDArray[np.floating], tokens: Sequence[int]
+    ) -> npt.NDArray[np.floating]:
+        with raised_as(GrammarError, UnusableGrammarError):
+            mask = masks.mask(tokens, len(tokens))
+        if mask is None:
+            raise GenerationError(
+                "the worker sent a token that the grammar forbids: upgrade the older of the two sides"
+            )
+        return forbid(logits, mask)
 
     def _watched(
         self, steps: Generator[tuple[int, int], None, npt.NDArray[np.float32]]

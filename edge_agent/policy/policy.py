@@ -81,6 +81,16 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class ForcedRun:
+    """The tokens that follow, one after the other, each the only one that the grammar allows.
+
+    Draft and target model agree on them with probability 1, so they need no run of either.
+    """
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A scheme with its numbers. Pure: the same logits, seed and position give the same proposal."""
 

@@ -109,6 +109,8 @@ def margin(logits: Logits | Head, token: int = 0, seed: int = 0, position: int =
     if head.is_whole:
         second, first = np.partition(_probs(head.logits), -2)[-2:]
         return float(1.0 - (first - second))
+    if len(head.values) == 1:
+        return 0.0  # all others are ruled out
     second = float(np.partition(head.values, -2)[-2]) - head.largest
     return float(1.0 - (1.0 - np.exp(second)) / _mass(head))
 

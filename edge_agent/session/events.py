@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from common.protocol.messages import ToDevice
 from edge_agent.errors import AgentError
-from edge_agent.policy.policy import Proposal
+from edge_agent.policy.policy import ForcedRun, Proposal
 
 
 class LinkEvent(Enum):
@@ -24,7 +24,7 @@ class LinkEvent(Enum):
 class Drafted:
     """The draft model's answer to the draft that was begun last, after `seconds`."""
 
-    proposal: Proposal
+    proposal: Proposal | ForcedRun
     seconds: float = 0.0
 
 

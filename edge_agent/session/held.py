@@ -7,8 +7,10 @@ each piece goes up as a draft of its own, with what was skipped before it as con
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from common.protocol.limits import MAX_BLOCK_TOKENS
 from common.protocol.messages import DraftToken
 
 MAX_RISK = 0.9  # of one token: no estimate is surer than that
@@ -50,6 +52,16 @@ class Held:
     def start(self) -> int | None:
         """The position of the first token; None when nothing is held."""
         return self.pieces[0].start if self.pieces else None
+
+    @property
+    def end(self) -> int | None:
+        """The position after the last token; None when nothing is held."""
+        return self.pieces[-1].end if self.pieces else None
+
+    def bridge(self, tokens: Sequence[DraftToken]) -> None:
+        """Let the last piece have these tokens after its own, if they and one more fit; they bear no risk."""
+        if len(self.pieces[-1].tokens) + len(tokens) < MAX_BLOCK_TOKENS:
+            self.pieces[-1].tokens += tokens
 
     def add(self, position: int, token: DraftToken, risk: float = 0.0) -> None:
         """Add the token at `position`, which is behind all others."""

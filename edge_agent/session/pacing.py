@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edge_agent.policy.policy import Proposal
+from edge_agent.policy.policy import ForcedRun, Proposal
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 from edge_agent.session.held import Held
 from edge_agent.session.pass_time import PassTime
@@ -104,9 +104,14 @@ class Pacing:
         if not waited:
             self.network = _smooth(self.network, max(0.0, round_trip - compute))
 
-    def shadowed(self, seconds: float, num_new: int) -> None:
-        """Take in how long a draft token beside a stream took, before which `num_new` tokens were read."""
+    def shadowed(self, position: int, proposal: Proposal | ForcedRun, seconds: float, num_new: int) -> None:
+        """Take in what was drafted for `position` beside a stream, after reading `num_new` tokens."""
         self.streaming.shadowed(num_new)
+        if isinstance(proposal, ForcedRun):  # it took no run of the model, and shows nothing
+            self.streaming.guess = Guess(position + len(proposal.tokens) - 1, None)
+            return
+        risk = self.rejections.line_risk(proposal.uncertainty)
+        self.streaming.guess = Guess(position, proposal.draft.token, risk)
         if self._has_drafted:
             is_rough, self._is_rough = self._is_rough, num_new > 1
             per_token = seconds / max(1, num_new)
@@ -115,18 +120,14 @@ class Pacing:
             self.streaming.prompt_read(seconds, num_new)
         self._has_drafted = True
 
-    def expect(self, position: int, proposal: Proposal) -> None:
-        """Note what was drafted beside the stream, for a position that the target writes."""
-        risk = self.rejections.line_risk(proposal.uncertainty)
-        self.streaming.guess = Guess(position, proposal.draft.token, risk)
-
     def judge(self, tokens: Sequence[int]) -> None:
         """Compare it with the target's token, once that is among `tokens`."""
         guess = self.streaming.guess
         if guess is not None and len(tokens) > guess.position:
             self.streaming.guess = None
             is_rejected = tokens[guess.position] != guess.token
-            self.rejections.tested(guess.risk, 1, is_rejected=is_rejected)
+            if guess.token is not None:
+                self.rejections.tested(guess.risk, 1, is_rejected=is_rejected)
 
     def token_came(self, now: float, compute: float) -> None:
         """Take in a further token of a stream, whose pass took `compute` seconds."""

@@ -8,8 +8,9 @@ block that is not verified yet; they wait until its worker is known. Nothing is 
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from common.protocol.grammar import AnswerGrammar
 from common.protocol.messages import Close, Draft, Opening, Refusal
 from edge_agent.session.held import Piece
 from edge_agent.session.in_flight import InFlight
@@ -34,12 +35,22 @@ class SendWindow:
     While `is_held` nothing is sent: a draft is looked at again at its deadline.
     """
 
-    def __init__(self, transcript: Transcript, opening: Opening, round_trip: RoundTrip, tally: Tally) -> None:
+    def __init__(
+        self,
+        transcript: Transcript,
+        opening: Opening,
+        round_trip: RoundTrip,
+        tally: Tally,
+        *,
+        knows_grammar: bool = False,
+    ) -> None:
+        """With `knows_grammar` a draft names the opening's grammar by its digest when it is first sent."""
         self.worker: str | None = None
         self.synced = 0
         self.is_held = False
         self._transcript = transcript
         self._opening = opening
+        self._brief = _briefly(opening) if knows_grammar else opening
         self._round_trip = round_trip
         self._tally = tally
         self._in_flight: deque[InFlight] = deque()
@@ -91,7 +102,7 @@ class SendWindow:
             n=0, epoch=0, base=0, start=len(self._transcript), block=(), bonus=0, num_context_probs=0
         )
         self._next_n = 1
-        message = self._reading.message(self._transcript.tokens, self._opening, whole=True)
+        message = self._reading.message(self._transcript.tokens, self._brief, whole=True)
         self._outgoing.append(Outgoing(message, None))
 
     def take_reading(self, n: int | None) -> InFlight | None:
@@ -99,6 +110,10 @@ class SendWindow:
         taken = self._reading if self._reading is not None and self._reading.n == n else None
         self._reading = self._reading if taken is None else None
         return taken
+
+    def spell_out(self) -> None:
+        """A worker lacks the grammar: send its source from now on."""
+        self._brief = self._opening
 
     def read_by(self, worker: str) -> bool:
         """Note that `worker` reads the prompt; whether it gets the first draft: none has been sent so far."""
@@ -209,7 +224,8 @@ class SendWindow:
         else:
             self._tally.num_resent += 1
         record.deadline = now + self._round_trip.timeout(record.num_silences, whole_context=whole)
-        message = record.message(self._transcript.tokens, self._opening, whole=whole)
+        opening = self._brief if record.num_tries == 1 else self._opening
+        message = record.message(self._transcript.tokens, opening, whole=whole)
         self._outgoing.append(Outgoing(message, self.worker))
 
     # -- answers ------------------------------------------------------------------------------------
@@ -276,3 +292,8 @@ class SendWindow:
         self.clear()
         if self.worker is not None:
             self._outgoing.append(Outgoing(Close(), self.worker))
+
+
+def _briefly(opening: Opening) -> Opening:
+    given = opening.grammar
+    return replace(opening, grammar=given.briefly) if isinstance(given, AnswerGrammar) else opening

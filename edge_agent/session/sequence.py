@@ -9,7 +9,10 @@ stays; a rejection rewinds to the rejected token and voids all that was drafted 
 
 from collections.abc import Sequence
 
-from common.protocol.messages import MAX_CONTEXT_PROBS, Correction
+import numpy as np
+
+from common.protocol.messages import MAX_CONTEXT_PROBS, Correction, DraftToken
+from common.sampling.distribution import Lattice
 from edge_agent.session.held import Held, Piece
 from edge_agent.session.in_flight import InFlight
 from edge_agent.session.round_trip import RoundTrip
@@ -31,7 +34,9 @@ class EdgeSequence:
         self.epoch = 0
         self.transcript = Transcript(prompt)
         self.held = Held()
-        self.send_window = SendWindow(self.transcript, settings.opening, round_trip, tally)
+        self.send_window = SendWindow(
+            self.transcript, settings.opening, round_trip, tally, knows_grammar=settings.knows_grammar
+        )
         self._num_measured = MAX_CONTEXT_PROBS if settings.measures_risk else 0
         self._round_trip = round_trip
         self._tally = tally
@@ -44,12 +49,24 @@ class EdgeSequence:
             return oldest.start
         return len(self.transcript) if self.held.start is None else self.held.start
 
+    def hold(self, token: DraftToken, risk: float) -> None:
+        """Let a token wait to go up, which is the next of the transcript.
+
+        Forced tokens right before it join what is held before them, so that one draft takes all.
+        """
+        position, transcript = len(self.transcript), self.transcript
+        end = self.held.end
+        if end is not None and end < position and transcript.is_forced(end, position):
+            self.held.bridge([_forced(one, token) for one in transcript.tokens[end:]])
+        self.held.add(position, token, risk)
+
     def launch(self, bonus: int, now: float) -> None:
         """Send up what is held, which may be nothing, and ask for `bonus` tokens of the target after it."""
         pieces = self.held.take() or [Piece(len(self.transcript))]
         num_positions = pieces[-1].end - self.send_window.synced
         for piece in pieces:
-            num_skipped = piece.start - max(self.send_window.synced, self.transcript.num_prompt)
+            begin = max(self.send_window.synced, self.transcript.num_prompt)
+            num_skipped = piece.start - self.transcript.first_skipped(begin, piece.start)
             self.send_window.launch(
                 piece,
                 bonus=bonus if piece is pieces[-1] else 0,
@@ -141,3 +158,10 @@ class EdgeSequence:
             start = record.start - record.num_context_probs
             risks = self._tally.measure(self.transcript.draft_probs(start, record.start), codes)
             self.transcript.mark_measured(start, risks)
+
+
+def _forced(token: int, like: DraftToken) -> DraftToken:
+    """A forced token as a block takes it: the target model cannot reject it."""
+    if not isinstance(like.distribution, Lattice):
+        return DraftToken(token)
+    return DraftToken(token, Lattice(np.array([token]), np.array([like.distribution.total])))

@@ -5,11 +5,12 @@ answer comes: a draft that is asked again keeps its number and its block, a late
 ignored, and a rejection rewinds to where the target disagreed (`EdgeSequence`).
 """
 
+import math
 from collections.abc import Sequence
 
-from common.protocol.messages import Correction, Reason, Refusal, ToDevice
+from common.protocol.messages import Correction, Opening, Reason, Refusal, ToDevice
 from edge_agent.errors import AgentError
-from edge_agent.policy.policy import Decision, Proposal
+from edge_agent.policy.policy import Decision, ForcedRun, Proposal
 from edge_agent.session.audit import Audit
 from edge_agent.session.cloud_loss import UNREACHABLE, CloudLoss
 from edge_agent.session.ending import Ending
@@ -60,6 +61,11 @@ class EdgeSession:
         self._reads_ahead = False
 
     # -- what a driver asks ---------------------------------------------------------------------------
+
+    @property
+    def opening(self) -> Opening:
+        """What a worker needs to take the session."""
+        return self._settings.opening
 
     @property
     def tokens(self) -> Sequence[int]:
@@ -181,15 +187,19 @@ class EdgeSession:
         self._num_read = len(self.tokens)
         return list(self.tokens)
 
-    def drafted(self, proposal: Proposal, now: float, seconds: float = 0.0) -> None:
+    def drafted(self, proposal: Proposal | ForcedRun, now: float, seconds: float = 0.0) -> None:
         """Take in the draft that was begun, which took `seconds`; drop it if the text has changed since."""
         version, self._drafted_version = self._drafted_version, None
         if self.pacing.streaming.is_chosen:
             if self._is_shadow:
-                self.pacing.shadowed(seconds, self._num_unread)
-                self.pacing.expect(self._num_read, proposal)
+                self.pacing.shadowed(self._num_read, proposal, seconds, self._num_unread)
                 self._compare_with_stream()
-        elif version == self._sequence.transcript.version and self.wants_draft:
+            return
+        if version != self._sequence.transcript.version or not self.wants_draft:
+            return
+        if isinstance(proposal, ForcedRun):
+            self._force(proposal, now)
+        else:
             self._propose(proposal, now, seconds)
 
     def draft_failed(self, error: AgentError, now: float) -> None:
@@ -213,15 +223,24 @@ class EdgeSession:
             self._sequence.launch(0, now)
         self._settle()
 
+    def _force(self, run: ForcedRun, now: float) -> None:
+        """Append tokens that both models agree on, up to the end of the text."""
+        for token in run.tokens:
+            self._sequence.transcript.append(token, Fate.FORCED, math.nan)
+            if self._ending.tail_ended:
+                break
+        self._send_if_due(now)
+        self._settle()
+
     def _propose(self, proposal: Proposal, now: float, seconds: float) -> None:
-        held, fate = self._sequence.held, None
+        fate = None
         if proposal.decision is Decision.SKIP:
             fate = Fate.LOCAL
         elif self.cloud.is_away(now):
             fate = Fate.UNVERIFIED
         else:
             risk = self.pacing.rejections.line_risk(proposal.uncertainty)
-            held.add(len(self.tokens), proposal.draft, risk)
+            self._sequence.hold(proposal.draft, risk)
         self.pacing.drafted(seconds, is_held=fate is None, num_unread=self._num_unread)
         self._sequence.transcript.append(proposal.draft.token, fate, proposal.prob)
         self._send_if_due(now, asks=proposal.decision is Decision.UPLINK and self._settings.flushes)
@@ -361,6 +380,8 @@ class EdgeSession:
 
     def _read_by(self, reading: InFlight, message: ToDevice, now: float) -> None:
         """A worker reads the prompt; a refusal has no effect: the first draft goes to any worker then."""
+        if isinstance(message, Refusal) and message.reason is Reason.NEED_CONTEXT:
+            self._send_window.spell_out()
         if isinstance(message, Refusal) or not reading.fits(message, self._settings.opening.vocab_size):
             return
         if self._send_window.read_by(message.worker):
@@ -390,6 +411,8 @@ class EdgeSession:
         self._refusals.clear()
 
     def _refused(self, record: InFlight | None, refusal: Refusal, now: float) -> None:
+        if refusal.reason is Reason.NEED_CONTEXT:
+            self._send_window.spell_out()
         match refusal.reason:
             case Reason.BUSY if refusal.n is None and refusal.worker == self.worker:
                 self._send_window.leave_worker(now)  # it is stopping, and tells every session it holds

@@ -53,11 +53,14 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A token that the draft model expects at a position which the target model writes alone."""
+    """A token that the draft model expects at a position which the target model writes alone.
+
+    None is a token that a grammar forces on both.
+    """
 
     position: int
-    token: int
-    risk: float
+    token: int | None
+    risk: float = 0.0
 
 
 class Streaming:

@@ -1,5 +1,6 @@
 """The counts of one generation, and the rates that follow from them. Pure values."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,10 +71,12 @@ class Tally:
     def measure(self, draft_probs: FloatArray, codes: bytes) -> list[float]:
         """Deferred verification: the target's probabilities `codes` [m] of m tokens that were skipped.
 
-        Returns the rejection probability of each.
+        Returns the rejection probability of each. One whose draft probability is NaN was not drafted, does
+        not count, and has none.
         """
         target_probs = decode_probs(np.frombuffer(codes, np.uint8))
         risks = [float(risk) for risk in np.maximum(0.0, 1.0 - target_probs / draft_probs)]
-        self.num_measured += len(risks)
-        self.measured_risk_sum += sum(risks)
+        known = [risk for risk in risks if not math.isnan(risk)]
+        self.num_measured += len(known)
+        self.measured_risk_sum += sum(known)
         return risks

@@ -66,6 +66,11 @@ class Text:
         return cls(tokenizer, template)
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer itself, for grammars."""
+        return self._tokenizer
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether `chat_prompt` works."""
         return self._template is not None

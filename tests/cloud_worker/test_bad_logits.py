@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from cloud_worker.engines.local import LocalEngine
 from cloud_worker.monitoring.tally import ErrorKind, WorkerTally
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.scheduling.batch import Batch
@@ -29,7 +30,7 @@ from common.protocol.checksum import prefix_check
 from common.protocol.messages import Correction, Draft, DraftToken, Opening, Reason, Refusal
 from common.sampling.distribution import Dense, Lattice, Sampling, TopK
 from edge_agent.session.refusals import explain
-from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel
+from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel, UncachedTarget
 from tests.support.narrowing import expect, present
 
 NAN, INF = float("nan"), float("inf")
@@ -137,21 +138,15 @@ def test_single_impossible_tokens_are_judged_as_ever() -> None:
 # -- that draft alone is refused -----------------------------------------------------------------------
 
 
-class PoisonedModel:
+class PoisonedModel(UncachedTarget):
     """Logits that are NaN wherever POISON occurs in the sequence; other rows are those of a fake model."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.forgotten: list[Hashable] = []
+        super().__init__()
         self._error = error  # raised by judging instead: rows of a kind that only fails when it is read
-
-    def num_missing(self, one: Pass) -> int:
-        return len(one.tokens)
 
     def logits(self, passes: Sequence[Pass]) -> list[Rows]:
         return [self._rows(one) for one in passes]
-
-    def forget(self, session: Hashable) -> None:
-        self.forgotten.append(session)
 
     def _rows(self, one: Pass) -> Rows:
         rows = MODEL.rows(one.tokens, one.num_rows).astype(np.float32)
@@ -196,7 +191,8 @@ class Bench:
             sent.extend(answers)
 
         async def scenario() -> None:
-            with Verifier(self.model, self.scheduler, self.tally, chunk_tokens=256) as verifier:
+            async with LocalEngine(self.model) as engine:
+                verifier = Verifier(engine, self.scheduler, self.tally)
                 running = asyncio.create_task(verifier.run(send))
                 verifier.wake()
                 await verifier.idle()

@@ -3,13 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Sequence
-from typing import cast
 
 from benchmarks.support.scripted import VOCABULARY, Script, ScriptedTarget
 from cloud_worker.config import WorkerConfig
+from cloud_worker.engines.local import LocalEngine
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
-from cloud_worker.target_model import TargetModel
 from cloud_worker.worker import Worker
 from common.link import Link, LinkSettings
 from common.protocol.codec import decode_to_device, encode
@@ -40,7 +39,7 @@ def test_a_stopping_worker_finishes_its_pass_and_then_says_goodbye(broker: Local
     opened = Opening(fingerprint(VOCABULARY), len(VOCABULARY), Sampling(0.0), 1)
     draft = Draft(0, 0, 0, (1, 2), (), bonus=1, opening=opened)
     model = HeldTarget()
-    worker = Worker(WorkerConfig(broker=broker.url, worker="w0"), cast("TargetModel", model))
+    worker = Worker(WorkerConfig(broker=broker.url, worker="w0"), LocalEngine(model))
 
     async def scenario() -> list[ToDevice]:
         subscriptions = [topics.worker("w0"), topics.correction_filter("device")]

@@ -166,7 +166,7 @@ def test_a_flipped_bit_gives_a_message_or_a_codec_error(name: str) -> None:
         (b"\xa1\x04\x5b" + b"\xff" * 8, "before it is complete"),
         (b"\xa1\x06\x9b" + b"\xff" * 8, "before it is complete"),
         (b"\xa1\x06\x9a\x00\x01\x00\x00" + bytes(65536), "more than 1024 items"),
-        (b"\xa1\x17\x00", "no key 23"),
+        (b"\xa1\x18\x18\x00", "no key 24"),
     ],
 )
 def test_cbor_outside_the_protocol_is_refused(payload: bytes, sentence: str) -> None:
@@ -207,6 +207,8 @@ def test_a_hostile_payload_costs_little_time_and_memory(hostile: bytes) -> None:
 
 
 # -- fields of a draft ---------------------------------------------------------------------------------
+
+END = b"\x02\x00\x00"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ def test_a_hostile_payload_costs_little_time_and_memory(hostile: bytes) -> None:
         ({"k20": [[b"", b""]]}, "array of ids, codes"),
         ({"k20": [[b"\x05\x00", b"\x00\x00", 0.5]]}, "2 probabilities for 1 ids"),
         ({"k20": [[b"\x05\x00", b"\x80", 0.5]]}, "more than one distribution"),
-        ({"k23": 0}, "no key 23"),
+        ({"k24": 0}, "no key 24"),
     ],
 )
 def test_a_draft_with_a_wrong_field_is_refused(changes: dict[str, Any], sentence: str) -> None:
@@ -271,6 +273,21 @@ def test_a_draft_with_a_wrong_field_is_refused(changes: dict[str, Any], sentence
         ({"k13": None}, "vocab_size is missing"),
         ({"k13": 0}, "vocab_size must be"),
         ({"k14": 2**64}, "tag"),
+        ({"k23": 0}, "grammar must be an array of 3 or 5 items"),
+        ({"k23": [0, "", "e", 1]}, "grammar must be an array of 3 or 5 items"),
+        ({"k23": [3, "", "e", 1, END]}, "grammar is of a kind that this worker does not know"),
+        ({"k23": [True, "", "e", 1, END]}, "grammar is of a kind"),
+        ({"k23": [0, b"", "e", 1, END]}, "a source of at most 65536 bytes"),
+        ({"k23": [0, "é" * 32769, "e", 1, END]}, "a source of at most 65536 bytes"),
+        ({"k23": [0, "", "", 1, END]}, "name its engine in 1 to 64 characters"),
+        ({"k23": [0, "", "e" * 65, 1, END]}, "name its engine in 1 to 64 characters"),
+        ({"k23": [0, "", "e", 0, END]}, "the number of tokens of the prompt"),
+        ({"k23": [0, "", "e", 1, b""]}, "1 to 64 end tokens"),
+        ({"k23": [0, "", "e", 1, END * 65]}, "1 to 64 end tokens"),
+        ({"k23": [0, "", "e", 1, b"ab"]}, "2 bytes of token ids"),
+        ({"k23": [0, "", "e", 1, b"\xff\xff\xff"]}, "an end token outside the vocabulary"),
+        ({"k23": [bytes(15), 1, END]}, "a digest of 16 bytes"),
+        ({"k23": [bytes(16), 1, b"\xff\xff\xff"]}, "an end token outside the vocabulary"),
         ({"k14": -1}, "seed must be"),
         ({"k16": float("nan")}, "temperature must be"),
         ({"k16": -0.5}, "temperature must be"),

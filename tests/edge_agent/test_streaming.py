@@ -4,6 +4,7 @@ import pytest
 
 from common.protocol.messages import Draft
 from edge_agent.session.plan import Times, best_plan
+from edge_agent.session.rejection_rate import RejectionRate
 from edge_agent.session.streaming import (
     EVIDENCE,
     MAX_SHADOWS,
@@ -78,7 +79,7 @@ def test_what_drafting_really_took_corrects_its_plan() -> None:
         for number in range(6):
             way.answered(there, number * seconds, 4 * number, 4)
     assert bad.drafting_rate(there) < there.plan.rate < good.drafting_rate(there)
-    assert bad.learned.bias < 1.0 < good.learned.bias
+    assert bad.learned(RejectionRate()).bias < 1.0 < good.learned(RejectionRate()).bias
 
 
 def test_a_stream_is_not_broken_off_for_a_rest_that_is_shorter_than_the_stall() -> None:

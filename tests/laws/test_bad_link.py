@@ -8,10 +8,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from common.protocol.grammar import Grammar
 from common.protocol.messages import Reason, Refusal
 from edge_agent.session.events import LinkEvent
 from tests.support.circle import Chosen, Circle
 from tests.support.fakes import VOCAB_SIZE
+from tests.support.toy_grammar import UNUSED
 
 WORKERS = st.sampled_from(["w0", "w1"])
 ALL_CHECKS = cast("list[HealthCheck]", list(HealthCheck))  # an iteration that its metaclass leaves untyped
@@ -26,6 +28,8 @@ def undisturbed(**settings: Unpack[Chosen]) -> tuple[int, ...]:
 
 class BadLink(RuleBasedStateMachine):
     """Hypothesis chooses what the network and the operator do; in the end the link is mended."""
+
+    grammar: Grammar | None = None
 
     @initialize(
         scheme=st.sampled_from(
@@ -42,6 +46,10 @@ class BadLink(RuleBasedStateMachine):
         reads_ahead=st.booleans(),
     )
     def begin(self, connecting_since: float | None, reads_ahead: bool, **chosen: Unpack[Chosen]) -> None:
+        if self.grammar is not None:
+            chosen["grammar"] = self.grammar
+            chosen["stop"] = ()
+            chosen["worker_ends"] = None if chosen.get("worker_ends") is None else frozenset([UNUSED])
         self.chosen = chosen
         self.circle = Circle(**chosen, connecting_since=connecting_since, reads_ahead=reads_ahead)
 

@@ -45,8 +45,12 @@ def test_an_agent_with_a_local_model_loads_no_library_of_the_hub() -> None:
     assert not loaded_by(program) & {"huggingface_hub", "httpx", "httpx2", "requests"}
 
 
+def test_a_worker_loads_torch_for_its_own_engine_only() -> None:
+    assert not loaded_by("import cloud_worker.worker") & {"torch", "transformers", "safetensors"}
+
+
 def test_the_worker_loads_no_onnx_runtime() -> None:
-    loaded = loaded_by("import cloud_worker.worker")
+    loaded = loaded_by("import cloud_worker.worker, cloud_worker.target_model")
     assert "torch" in loaded
     assert not loaded & {"onnxruntime", "onnx", "edge_agent"}
 

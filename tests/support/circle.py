@@ -9,10 +9,12 @@ from typing import TypedDict
 
 from cloud_worker.session.judging import judge
 from cloud_worker.session.session import CloudSession, Target
+from common.protocol.grammar import Grammar
 from common.protocol.messages import Close, ToDevice
 from common.sampling.distribution import Sampling, fit_vocabulary
+from common.sampling.mask import forbid
 from common.sampling.penalties import Penalties
-from edge_agent.policy.policy import Policy
+from edge_agent.policy.policy import ForcedRun, Policy
 from edge_agent.policy.schemes import SCHEMES, Form
 from edge_agent.session.events import Connecting, Drafted, Event
 from edge_agent.session.send_window import Outgoing
@@ -21,7 +23,9 @@ from edge_agent.session.settings import OnCloudLoss, SessionSettings
 from edge_agent.session.step import advance
 from edge_agent.session.transcript import FinalToken
 from tests.support.fakes import TOKENIZER, VOCAB_SIZE, FakeModel, opening
+from tests.support.narrowing import present
 from tests.support.stopper import Stopper
+from tests.support.toy_grammar import END, given, masks, toy_grammars
 
 PROMPT = [3, 1, 4, 1]
 
@@ -42,6 +46,7 @@ class Chosen(TypedDict, total=False):
     stops_at_end: bool
     worker_limit: int
     max_positions: int
+    grammar: Grammar | None
 
 
 @dataclass
@@ -63,6 +68,7 @@ class Circle:
     stops_at_end: bool = False
     on_cloud_loss: OnCloudLoss = OnCloudLoss.WAIT
     max_positions: int = 512
+    grammar: Grammar | None = None  # then `stop_ids` are those of the toy grammar, if there are none
     worker_limit: int = 512
     num_workers: int = 2
     cloud_timeout: float = 20.0
@@ -72,14 +78,22 @@ class Circle:
     to_workers: list[Outgoing] = field(default_factory=list)
     to_device: list[ToDevice] = field(default_factory=list)
     now: float = 0.0
+    knows_grammar: bool = False
+    most_forced: int = 64  # tokens at once
+    num_passes: int = 0  # of the draft model
 
     def __post_init__(self) -> None:
         scheme = SCHEMES[self.scheme]
+        if self.grammar is not None:
+            self.stop_ids = self.stop_ids or frozenset([END])
+        grammar = None if self.grammar is None else given(self.grammar, len(PROMPT), self.stop_ids)
+        self.masks = None if grammar is None else masks(grammar)
         opened = opening(
             self.seed,
             self.temperature,
             sampling=self.sampling,
             num_prompt=len(PROMPT) if self.sampling else 0,
+            grammar=grammar,
         )
         self.penalties = Penalties(opened.sampling, opened.num_prompt)
         exact_choice = self.temperature == 0.0 or scheme.form is Form.COUPLED
@@ -92,6 +106,7 @@ class Circle:
                 stop_ids=self.stop_ids,
                 max_tokens=self.max_tokens,
                 max_positions=self.max_positions,
+                knows_grammar=self.knows_grammar,
                 drafts=scheme.drafts,
                 may_stream=scheme.may_stream,
                 asks_first=scheme.asks_first,
@@ -113,11 +128,21 @@ class Circle:
         self.final: list[FinalToken] = []
         self.silences: list[str] = []
         self.drafting: Drafted | None = None  # a draft under way, and what will come of it
+        self.num_passes = 0
         self.advance(*([] if self.connecting_since is None else [Connecting(self.connecting_since)]))
 
     def new_worker(self, name: str) -> CloudSession:
         ends = self.stop_ids if self.worker_ends is None else self.worker_ends
-        return CloudSession(Target(name, TOKENIZER, VOCAB_SIZE, max_tokens=self.worker_limit, eos_ids=ends))
+        return CloudSession(
+            Target(
+                name,
+                TOKENIZER,
+                VOCAB_SIZE,
+                max_tokens=self.worker_limit,
+                eos_ids=ends,
+                grammars=toy_grammars(),
+            )
+        )
 
     @property
     def text(self) -> list[int]:
@@ -135,13 +160,18 @@ class Circle:
         if tokens is not None:
             logits = fit_vocabulary(self.draft_model.logits(tokens), VOCAB_SIZE)
             logits = self.penalties.apply(logits, tokens, len(tokens))
-            self.drafting = Drafted(self.policy.propose(logits, len(tokens)), seconds=0.05)
+            run = [] if self.masks is None else self.masks.forced(tokens, self.most_forced)
+            if self.masks is not None and not run:
+                logits = forbid(logits, present(self.masks.mask(tokens, len(tokens))))
+            proposal = ForcedRun(tuple(run)) if run else self.policy.propose(logits, len(tokens))
+            self.num_passes += not run
+            self.drafting = Drafted(proposal, seconds=0.0 if run else 0.05)
 
     def draft(self) -> None:
         """The draft model writes one token, if the session wants one, or ends the one it has begun: 50 ms."""
         self.begin_draft()
         if self.drafting is not None:
-            self.now += 0.05
+            self.now += self.drafting.seconds
             drafted, self.drafting = self.drafting, None
             self.advance(drafted)
 

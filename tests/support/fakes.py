@@ -1,9 +1,11 @@
 """Models with known answers: logits are a pure function of the last tokens, so every law can be computed."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
+from cloud_worker.passes.forward_pass import Pass
+from common.protocol.grammar import AnswerGrammar
 from common.protocol.messages import Opening
 from common.sampling.distribution import Sampling
 
@@ -41,5 +43,34 @@ def opening(
     *,
     sampling: Sampling | None = None,
     num_prompt: int = 0,
+    grammar: AnswerGrammar | None = None,
 ) -> Opening:
-    return Opening(TOKENIZER, vocab_size, sampling or Sampling(temperature), seed, num_prompt=num_prompt)
+    return Opening(
+        TOKENIZER,
+        vocab_size,
+        sampling or Sampling(temperature),
+        seed,
+        num_prompt=num_prompt,
+        grammar=grammar,
+    )
+
+
+class UncachedTarget:
+    """The facts of a target model without a cache, for `LocalEngine`; a test adds `logits`."""
+
+    eos_ids: frozenset[int] = frozenset()
+    max_positions = 64
+    num_pages = num_used_pages = 0
+
+    def __init__(self) -> None:
+        self.vocabulary: Mapping[str, int] = {}
+        self.forgotten: list[Hashable] = []
+
+    def num_missing(self, one: Pass) -> int:
+        return len(one.tokens)
+
+    def cached_tokens(self, _session: Hashable) -> int:
+        return 0
+
+    def forget(self, session: Hashable) -> None:
+        self.forgotten.append(session)

@@ -1,12 +1,14 @@
 """Messages for the codec's tests: strategies for every kind, equality over arrays, one example of each."""
 
 import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
 from common.protocol.end_ids import with_end_ids
+from common.protocol.grammar import AnswerGrammar, Grammar, GrammarKind, KnownGrammar
 from common.protocol.messages import (
     Close,
     Correction,
@@ -85,6 +87,25 @@ def draft_tokens(draw: st.DrawFn, vocab_size: int) -> DraftToken:
     return DraftToken(token, distribution)
 
 
+def _ends(vocab_size: int) -> st.SearchStrategy[tuple[int, ...]]:
+    ids = st.integers(0, min(vocab_size, 2**24) - 1)
+    return st.lists(ids, min_size=1, max_size=64, unique=True).map(lambda ends: tuple(sorted(ends)))
+
+
+def answer_grammars(vocab_size: int) -> st.SearchStrategy[AnswerGrammar]:
+    """Any grammar with its source."""
+    texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+    engines = st.text(st.characters(codec="ascii"), min_size=1, max_size=64)
+    grammars = st.builds(Grammar, st.sampled_from(GrammarKind), texts)
+    return st.builds(AnswerGrammar, grammars, engines, st.integers(1, 2**32 - 1), _ends(vocab_size))
+
+
+def known_grammars(vocab_size: int) -> st.SearchStrategy[KnownGrammar]:
+    """Any grammar by its digest."""
+    digests = st.binary(min_size=16, max_size=16)
+    return st.builds(KnownGrammar, digests, st.integers(1, 2**32 - 1), _ends(vocab_size))
+
+
 @st.composite
 def openings(draw: st.DrawFn, vocab_size: int) -> Opening:
     """Any opening for a vocabulary."""
@@ -103,6 +124,7 @@ def openings(draw: st.DrawFn, vocab_size: int) -> Opening:
         sampling,
         draw(st.integers(0, 2**64 - 1)),
         num_prompt=draw(numbers) if sampling.has_penalties else 0,
+        grammar=draw(st.none() | answer_grammars(vocab_size) | known_grammars(vocab_size)),
     )
 
 
@@ -175,6 +197,10 @@ def examples() -> dict[str, ToWorker | ToDevice]:
     wide = drawn(typical_lattice(16, vocab_size=151936))
     dense = Dense(np.full(32000, 2.0**-15, dtype=np.float16))
     top_k = TopK(np.arange(16, dtype=np.int64), np.full(16, 60, dtype=np.uint8), 0.03125)
+    names = {"enum": ["light", "fan", "blinds"]}, {"enum": ["kitchen", "bedroom"]}, {"enum": ["on", "off"]}
+    action = dict(zip(("device", "room", "action"), names, strict=True))
+    schema = {"type": "object", "properties": action, "required": [*action], "additionalProperties": False}
+    grammar = AnswerGrammar(Grammar.json_schema(schema), "llguidance 1.9.1 6a2cb46d", 200, (2,))
     check = 0x9E3779B9
     return {
         "opening, 200 tokens of context": Draft(
@@ -198,6 +224,12 @@ def examples() -> dict[str, ToWorker | ToDevice]:
         "HLM, 32,000 float16": Draft(31, 2, 260, (700,), (DraftToken(5, dense),), 0, 0, check),
         "100 target tokens, streamed": Draft(31, 2, 260, (700,), (), 100, 0, check),
         "opening of a large vocabulary": Draft(0, 0, 0, (99990,), (wide,), 1, opening=long_opening),
+        "opening with a JSON schema of 211 bytes": Draft(
+            0, 0, 0, tuple(range(200)), (token,), bonus=1, opening=replace(opening, grammar=grammar)
+        ),
+        "opening with the same schema, known": Draft(
+            0, 0, 0, tuple(range(200)), (token,), bonus=1, opening=replace(opening, grammar=grammar.briefly)
+        ),
         "close": Close(),
         "correction": Correction(31, 1, 742, "worker-1", compute_ms=23.4),
         "correction with 16 context probabilities": Correction(

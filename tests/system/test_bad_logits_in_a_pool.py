@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from cloud_worker.config import WorkerConfig
+from cloud_worker.engines.local import LocalEngine
 from cloud_worker.monitoring.tally import ErrorKind
 from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.session.job import Rows
@@ -85,7 +85,7 @@ def test_the_device_gets_a_clear_error_and_no_worker_of_the_pool_is_harmed(
         workers = [
             Worker(
                 WorkerConfig(broker=broker.url, pool=name, worker=f"{name}-{i}"),
-                cast(TargetModel, Overflowing(models.target("llama"))),
+                LocalEngine(Overflowing(models.target("llama"))),
             )
             for i in range(2)
         ]

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from benchmarks.support.attackers import Attack
 from benchmarks.support.device import Device, Place
 from benchmarks.support.scripted import VOCABULARY, Rows, Script, ScriptedTarget
 from cloud_worker.config import WorkerConfig
+from cloud_worker.engines.local import LocalEngine
 from cloud_worker.passes.forward_pass import MAX_CHUNKS, Pass, in_chunks
 from cloud_worker.passes.page_pool import PagePool
 from cloud_worker.scheduling.device_rates import (
@@ -30,7 +30,6 @@ from cloud_worker.scheduling.fair_queue import FairQueue, SessionKey
 from cloud_worker.scheduling.scheduler import MAX_FAILURES, Limits, Scheduler
 from cloud_worker.session.backlog import BYTES_PER_TOKEN, Backlog, draft_bytes
 from cloud_worker.session.session import Target
-from cloud_worker.target_model import TargetModel
 from cloud_worker.worker import Worker
 from common.link import Delivery, Link, LinkSettings
 from common.protocol.codec import decode_to_device, encode
@@ -284,7 +283,7 @@ class FragileTarget(ScriptedTarget):
 async def answers_of(broker_url: str, rounds: Sequence[dict[str, int]]) -> list[dict[str, ToDevice]]:
     """In each round every session sends a draft with its token in the context: the answers."""
     config = WorkerConfig(broker=broker_url, worker="w0")
-    worker = Worker(config, cast(TargetModel, FragileTarget(Script())))
+    worker = Worker(config, LocalEngine(FragileTarget(Script())))
     running = asyncio.create_task(worker.run())
     heard: list[dict[str, ToDevice]] = []
     topics = Topics()
@@ -324,7 +323,7 @@ def test_a_device_beside_hostile_accounts_is_served_and_they_are_refused(broker:
     attack = Attack("small", 3, 1000.0, 1.0, opened, 500, broker.port, "w1", "shared")
 
     async def scenario() -> tuple[Device, Worker]:
-        worker = Worker(config, cast(TargetModel, ScriptedTarget(Script(), seconds=0.002)))
+        worker = Worker(config, LocalEngine(ScriptedTarget(Script(), seconds=0.002)))
         running = asyncio.create_task(worker.run())
         hostile = asyncio.create_task(asyncio.to_thread(attack.run, lambda: None, lambda: None))
         async with Device.open(LinkSettings(broker.url), "good", Place("shared")) as device:

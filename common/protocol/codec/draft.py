@@ -14,6 +14,7 @@ from common.protocol.codec.distributions import (
 )
 from common.protocol.codec.errors import CodecError
 from common.protocol.codec.fields import Fields, shorten
+from common.protocol.codec.grammar import check_end_ids, decode_grammar, encode_grammar
 from common.protocol.codec.keys import DraftKey
 from common.protocol.codec.packed_block import pack_block, unpack_block
 from common.protocol.codec.token_ids import (
@@ -58,6 +59,7 @@ _OPENING_KEYS = (
     *(key for key in DraftKey if DraftKey.TOKENIZER <= key <= DraftKey.TOP_P),
     DraftKey.MIN_P,
     DraftKey.PENALTIES,
+    DraftKey.GRAMMAR,
 )
 _PLAIN_KEYS = (
     DraftKey.BLOCK,
@@ -124,6 +126,7 @@ def decode_draft(raw_fields: dict[int, object]) -> Draft:
         raise fields.error(DraftKey.CHECK, "must be 0 when the base is 0")
     if draft.opening is not None:
         check_ids(draft, draft.opening.vocab_size)
+        check_end_ids(draft.opening, fields)
     return draft
 
 
@@ -157,7 +160,10 @@ def _decode_block(fields: Fields, id_bytes: int) -> tuple[DraftToken, ...]:
 
 
 def _encode_opening(opening: Opening) -> dict[int, object]:
-    return {
+    grammar: dict[int, object] = (
+        {} if opening.grammar is None else {DraftKey.GRAMMAR: encode_grammar(opening.grammar)}
+    )
+    return grammar | {
         DraftKey.TOKENIZER: opening.tokenizer,
         DraftKey.VOCAB_SIZE: opening.vocab_size,
         DraftKey.SEED: opening.seed,
@@ -203,6 +209,7 @@ def _decode_opening(fields: Fields) -> Opening | None:
         seed=fields.integer(DraftKey.SEED, MAX_SEED),
         version=fields.integer(DraftKey.VERSION, MAX_UINT32, default=PROTOCOL_VERSION),
         num_prompt=num_prompt,
+        grammar=decode_grammar(fields),
     )
 
 

@@ -62,6 +62,13 @@ class Fields:
             raise self.error(key, f"must be an array of {count} numbers")
         return cast(list[int | float], found)
 
+    def items(self, key: IntEnum, *counts: int) -> list[object]:
+        """An array of one of `counts` items of any kind; required."""
+        value = self._get(key, None)
+        if type(value) is not list or len(cast(list[object], value)) not in counts:
+            raise self.error(key, f"must be an array of {' or '.join(map(str, counts))} items")
+        return cast(list[object], value)
+
     def entries(self, key: IntEnum, count: int) -> list[object]:
         """An array with exactly `count` entries; empty when absent."""
         if key not in self:

@@ -31,8 +31,9 @@ class DraftKey(IntEnum):
     TOP_P = 18
     PACKED = 19  # instead of the block and its distributions
     TOP_K_SHARES = 20
-    MIN_P = 21  # this key and the next may come with an opening, too
+    MIN_P = 21  # this key and those that follow may come with an opening, too
     PENALTIES = 22
+    GRAMMAR = 23  # likewise; workers that know no grammars refuse this key
 
 
 class CorrectionKey(IntEnum):

@@ -1,0 +1,1 @@
+"""Which tokens a grammar allows: JSON schemas, regular expressions and Lark, by llguidance."""

@@ -1,0 +1,193 @@
+"""Judging in torch: the verdicts of the reference, whatever the form, the sampling and the batch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cloud_worker.scheduling.batch import Outcome
+from cloud_worker.scheduling.task import Task
+from cloud_worker.session.job import Job, Rows
+from cloud_worker.session.judging import Judging, Question
+from cloud_worker.target_model.judge import Judge
+from cloud_worker.target_model.judge.coupling import gumbel_noise, words_in_torch
+from cloud_worker.target_model.judge.draws import draw, padded_width
+from cloud_worker.target_model.judge.penalties import penalise
+from common.sampling.penalties import Penalties
+from common.sampling.randomness import coupling_words
+from common.sampling.randomness import gumbel_noise as reference_noise
+from tests.support.judged_rows import (
+    FORMS,
+    SAMPLINGS,
+    RandomMasks,
+    batch_of,
+    many_jobs,
+    plain,
+    random_job,
+    tasks_of,
+    with_masks,
+)
+
+DEVICES = [
+    "cpu",
+    "cpu at once",  # as on a GPU
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
+]
+
+
+def reference(job: Job, rows: Rows) -> object:
+    return plain(batch_of(tasks_of([job])).judged([rows])[0])
+
+
+def judged(
+    jobs: list[Job], rows: list[Rows], device: str, dtype: torch.dtype = torch.float32
+) -> list[Outcome]:
+    return outcomes(tasks_of(jobs), rows, device, dtype)
+
+
+def outcomes(
+    tasks: list[Task], rows: list[Rows], device: str, dtype: torch.dtype = torch.float32
+) -> list[Outcome]:
+    name, _, at_once = device.partition(" ")
+    with torch.inference_mode():
+        given = [torch.from_numpy(each).to(name, dtype) for each in rows]
+        judge = Judge(at_once=True if at_once else None, always_in_torch=True)
+        return [part.outcome for part in judge.parts(batch_of(tasks), given)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("vocab_size", "count"), [(40, 12), (1500, 5), (5000, 1)])
+def test_torch_gives_the_verdicts_of_the_reference(device: str, vocab_size: int, count: int) -> None:
+    """Thousands of rows: a difference needs two numbers within 1e-12 of each other, so there is none."""
+    names, jobs, rows = zip(*many_jobs(vocab_size, vocab_size, count), strict=True)
+    found = judged(list(jobs), list(rows), device)
+    assert len(found) == count * len(FORMS) * len(SAMPLINGS)
+    for name, job, each, outcome in zip(names, jobs, rows, found, strict=True):
+        assert plain(outcome) == reference(job, each), name
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("vocab_size", "count"), [(40, 2), (1500, 1)])
+@pytest.mark.parametrize("share", [0.02, 0.6])
+def test_torch_forbids_what_the_reference_forbids(
+    device: str, vocab_size: int, count: int, share: float
+) -> None:
+    names, jobs, rows = zip(*many_jobs(vocab_size, vocab_size, count), strict=True)
+    jobs = [with_masks(job, share) for job in jobs]
+    found = judged(jobs, list(rows), device)
+    num_accepted = 0
+    for name, job, each, outcome in zip(names, jobs, rows, found, strict=True):
+        assert plain(outcome) == reference(job, each), name
+        assert isinstance(outcome, list)
+        num_accepted += outcome[0].verdict.num_accepted
+    assert num_accepted > 0 or share < 0.1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_context_that_breaks_its_grammar_is_that_tasks_own_fault(device: str) -> None:
+    draw = np.random.default_rng(8)
+    jobs, rows = zip(*(random_job(draw, 300, SAMPLINGS["plain"], "lattice") for _ in range(4)), strict=True)
+    jobs = [with_masks(job, 0.9) for job in jobs]
+    jobs[2] = replace(jobs[2], masks=RandomMasks(300, 1, 0.0001))
+    found = [plain(outcome) for outcome in judged(jobs, list(rows), device)]
+    assert found == [reference(job, each) for job, each in zip(jobs, rows, strict=True)]
+    assert "breaks its grammar" in str(found[2])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_rows_in_half_precision_are_judged_as_the_same_rows_in_float32(device: str) -> None:
+    draw = np.random.default_rng(3)
+    for name in ("plain", "qwen", "greedy"):
+        job, rows = random_job(draw, 700, SAMPLINGS[name], "lattice")
+        rows = torch.from_numpy(rows).bfloat16().float().numpy()
+        (outcome,) = judged([job], [rows], device, torch.bfloat16)
+        assert plain(outcome) == reference(job, rows)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("name", "form"), [("plain", "lattice"), ("plain", "coupled"), ("top_p", "dense")])
+def test_an_answer_does_not_depend_on_the_rest_of_the_batch(device: str, name: str, form: str) -> None:
+    """Bit for bit: the code of a context probability shows its whole number only coarsely, so it is compared
+    before it is encoded."""
+    draw = np.random.default_rng(4)
+    jobs, rows = zip(*(random_job(draw, 3000, SAMPLINGS[name], form) for _ in range(30)), strict=True)
+    alone = [measured([job], [each], device)[0] for job, each in zip(jobs, rows, strict=True)]
+    assert measured(list(jobs), list(rows), device) == alone
+
+
+def measured(jobs: list[Job], rows: list[Rows], device: str) -> list[list[float]]:
+    """All answers of each job, as numbers."""
+    tasks, heard = tasks_of(jobs), []
+    for task in tasks:
+        noting = Noting(task.job)
+        object.__setattr__(task, "judging", noting)
+        heard.append(noting.answers)
+    outcomes(tasks, rows, device)
+    return heard
+
+
+class Noting(Judging):
+    """Judging that notes what it is given."""
+
+    def __init__(self, job: Job) -> None:
+        self.answers: list[float] = []
+        super().__init__(job)
+
+    def settle(self, question: Question, answer: float) -> None:
+        self.answers.append(answer)
+        super().settle(question, answer)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_row_that_is_not_finite_is_refused_only_where_it_is_needed(device: str) -> None:
+    draw = np.random.default_rng(5)
+    for bad in (np.nan, np.inf):
+        for name in ("plain", "qwen", "greedy", "top_p"):
+            jobs, rows = zip(
+                *(random_job(draw, 1200, SAMPLINGS[name], "lattice") for _ in range(6)), strict=True
+            )
+            for number, each in enumerate(rows):
+                each[-1 - number % len(each), draw.integers(0, 1200)] = bad
+            found = [plain(outcome) for outcome in judged(list(jobs), list(rows), device)]
+            assert found == [reference(job, each) for job, each in zip(jobs, rows, strict=True)]
+
+
+@pytest.mark.parametrize("device", [DEVICES[0], DEVICES[2]])
+def test_the_words_behind_the_noise_are_those_of_numpy(device: str) -> None:
+    seeds = [0, 1, 2**63 + 5, 2**64 - 1]
+    signed = torch.tensor([[seed - 2**64 if seed >> 63 else seed] for seed in seeds], device=device)
+    positions = torch.tensor([[0], [7], [2**31], [123456]], device=device)
+    ids = torch.arange(1001, device=device)[None]
+    words = words_in_torch(signed, positions, ids).cpu().numpy().view(np.uint64)
+    noise = gumbel_noise(signed, positions, ids).cpu().numpy()
+    for row, (seed, position) in enumerate(zip(seeds, positions[:, 0].tolist(), strict=True)):
+        assert (words[row] == coupling_words(seed, position, 1001)).all()
+        np.testing.assert_allclose(noise[row], reference_noise(seed, position, 1001), rtol=1e-13)
+
+
+@pytest.mark.parametrize("device", [DEVICES[0], DEVICES[2]])
+def test_penalties_are_those_of_the_reference_bit_for_bit(device: str) -> None:
+    draw = np.random.default_rng(6)
+    for name in ("all", "qwen", "penalties"):
+        tokens = draw.integers(0, 50, 40).tolist()
+        rows = draw.normal(size=(5, 60)).astype(np.float32)
+        positions = [20, 21, 22, 30, 40]
+        given = torch.from_numpy(rows).to(device, copy=True)
+        penalise(given, SAMPLINGS[name], tokens, 11, positions)
+        penalties = Penalties(SAMPLINGS[name], 11)
+        expected = [penalties.apply(row, tokens, at) for row, at in zip(rows, positions, strict=True)]
+        assert (given.cpu().numpy() == np.stack(expected)).all()
+
+
+@pytest.mark.parametrize("device", [DEVICES[0], DEVICES[2]])
+def test_a_draw_never_takes_a_column_without_weight(device: str) -> None:
+    width = padded_width(3000)
+    weights = torch.zeros((3, width), dtype=torch.float64, device=device)
+    weights[0, 2047], weights[0, 2050] = 1e-300, 1.0
+    weights[1, 5] = weights[1, 2900] = 0.25
+    weights[2, 1024] = 1.0
+    for uniform in (2.0**-53, 0.5 - 1e-16, 0.5, 1 - 2.0**-53):
+        columns, mass = draw(weights, torch.full((3,), uniform, dtype=torch.float64, device=device))
+        assert (weights.gather(1, columns[:, None]) > 0).all()
+        assert mass.tolist() == [1.0, 0.5, 1.0]
