@@ -237,7 +237,9 @@ def test_lossless_sampling_has_the_masked_targets_law_over_three_positions() -> 
 # -- forced tokens -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["slm", "hlm", "u-hlm", "cu-hlm-online", "opportunistic", "lossless", "coupled"])
+@pytest.mark.parametrize(
+    "scheme", ["slm", "hlm", "u-hlm", "cu-hlm-online", "opportunistic", "lossless", "coupled"]
+)
 def test_a_text_that_is_forced_runs_no_model_and_sends_nothing(scheme: str) -> None:
     circle = Circle(scheme=scheme, grammar=CONSTANT)
     circle.settle()
