@@ -16,7 +16,7 @@ from edge_agent.session.rejection_rate import DEFAULT_RATE, LEAST_RATE, Rejectio
 SMOOTHING = 1 / 8
 MARGIN = 0.05  # streaming must be faster by this share: drafting spares the worker
 EVIDENCE = 12  # tested draft tokens of this text, before it goes on without drafts
-PRIOR_TOKENS = 24.0  # tokens for which earlier texts count, beside what this one has shown
+PRIOR_TOKENS = 48.0  # tokens for which earlier texts count, beside what this one has shown
 MOST_BIAS = 2.0
 MEMORY = 48.0  # tested tokens that all earlier texts count for: rejections come in groups
 TAKEOVER = 0.02  # drafting must be faster by this share to break off a stream
