@@ -31,7 +31,7 @@ from evaluation.simulate.world.compute import Compute
 from evaluation.value.prompts import PROMPTS
 
 DRAFTS_MS = (5, 15, 30, 60, 120)
-PASSES_MS = ((6, 0.1), (12, 0.2), (25, 0.2), (60, 5), (200, 15), (370, 25))  # and per position
+PASSES_MS = {6: 0.1, 12: 0.2, 25: 0.2, 60: 5.0, 200: 15.0, 370: 25.0}  # and per position
 ROUND_TRIPS_MS = (5, 50, 200)
 READING = 1 / 20  # of a draft token: a token of the prompt on the device
 SCHEMES = ("llm", "lossless", "coupled", "auto")
@@ -46,15 +46,17 @@ def mixture(num_rounds: int) -> list[Record]:
     return texts * num_rounds
 
 
-def grid(num_rounds: int) -> Iterator[str]:
-    """Yield a line per point of the grid, and what they come to."""
+def grid(
+    num_rounds: int, drafts: Sequence[int], passes: Sequence[int], trips: Sequence[int]
+) -> Iterator[str]:
+    """Yield a line per point of the grid, all in milliseconds, and what they come to."""
     texts, found = mixture(num_rounds), list[float]()
-    for draft, (forward, slope), trip in itertools.product(DRAFTS_MS, PASSES_MS, ROUND_TRIPS_MS):
+    for draft, forward, trip in itertools.product(drafts, passes, trips):
         compute = Compute(
             draft_seconds=draft / 1000,
             prompt_seconds=READING * draft / 1000,
             pass_seconds=forward / 1000,
-            position_seconds=slope / 1000,
+            position_seconds=PASSES_MS[forward] / 1000,
         )
         auto, lossless = (
             replay(texts, variant(name), compute, trip / 1000).rate for name in ("auto", "lossless")
@@ -122,6 +124,10 @@ def main() -> None:
     """Measure and print."""
     parser = command_parser("benchmarks.scheme_choice", __doc__)
     parser.add_argument("--rounds", type=int, default=2, help="how often the recorded texts are drafted")
+    parser.add_argument("--drafts-ms", type=int, nargs="+", default=DRAFTS_MS, help="of the grid")
+    parser.add_argument(
+        "--passes-ms", type=int, nargs="+", default=list(PASSES_MS), choices=PASSES_MS, help="of the grid"
+    )
     parser.add_argument("--draft", help="measure for real with this draft model")
     parser.add_argument("--target", default="demo", help="with --draft: the target model")
     parser.add_argument("--dtype", default="bfloat16", help="with --draft: the target's precision")
@@ -129,12 +135,10 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=3, help="with --draft: of each kind of text")
     parser.add_argument("--max-tokens", type=int, default=48, help="with --draft: of an answer")
     parser.add_argument("--temperature", type=float, help="with --draft (default: the model's)")
-    parser.add_argument(
-        "--round-trips-ms", type=int, nargs="+", default=ROUND_TRIPS_MS, help="with --draft: the settings"
-    )
+    parser.add_argument("--round-trips-ms", type=int, nargs="+", default=ROUND_TRIPS_MS, help="of both")
     flags = parser.parse_args()
     if flags.draft is None:
-        for line in grid(flags.rounds):
+        for line in grid(flags.rounds, flags.drafts_ms, flags.passes_ms, flags.round_trips_ms):
             print(line, flush=True)
         return
     for trip in flags.round_trips_ms:
