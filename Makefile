@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 MUTANTS ?= 300
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-slow test-lowest test-arm64 test-ha test-node-red test-vllm test-kubernetes mutation lint dist chaos fuzz soak results real-models pair clean
+.PHONY: demo serve test test-slow test-lowest test-arm64 test-ha test-node-red test-vllm test-kubernetes mutation lint dist chaos fuzz soak results real-models value pair clean
 
 # where mosquitto cannot be installed, a broker from PyPI takes its place
 BROKER := ./mosquitto/install || $(BIN)/python -m pip install --quiet --editable '.[embedded-broker]'
@@ -153,6 +153,13 @@ real-models: $(VENV)/.dev
 	  --original $(MODELS)/qwen-0.5b --gguf $(MODELS)/gguf/qwen-1.5b.gguf $(MODELS)/gguf/qwen-0.5b.gguf --questions $(QUESTIONS)
 	$(BIN)/python -m evaluation real-models --name smollm2 --draft $(MODELS)/onnx/smollm2-135m-int4 \
 	  --target $(MODELS)/smollm2-135m --questions $(QUESTIONS) --stages greedy sampled speed calibration
+
+# what a hybrid saves with the same models (half an hour on two cores)
+value: MODELS ?= models
+value: $(VENV)/.dev
+	$(BIN)/python -m evaluation value --name qwen --draft $(MODELS)/onnx/qwen-0.5b-int4 --target $(MODELS)/qwen-1.5b
+	$(BIN)/python -m evaluation value --name smollm2 --draft $(MODELS)/onnx/smollm2-135m-int4 --target $(MODELS)/smollm2-135m \
+	  --dtype float32
 
 # train the demo pair again (an hour on two cores)
 pair: $(VENV)/.dev

@@ -8,7 +8,7 @@ measured but computed from published figures; its name and source say so.
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from tqdm import tqdm
 
@@ -18,33 +18,13 @@ from benchmarks.service_time import PASTS, RUNS, target_time
 from common.process.paths import path_flag
 from edge_agent.policy.schemes import SCHEMES
 from evaluation.fleet.collect import collect
-from evaluation.fleet.inputs import INPUTS, PassTime
+from evaluation.fleet.inputs import INPUTS
+from evaluation.fleet.roofline import H100
 from evaluation.help_format import command_parser
 from evaluation.models.pair import add_pair_flags, open_pair
 from evaluation.reporting.results import header
 from evaluation.smart_home.held_out import held_out
 
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A roofline: `bandwidth` in bytes per second for weights and caches, `operations` per second."""
-
-    bandwidth: float
-    operations: float
-    efficiency: float  # the share of both that is reached; an assumption
-
-    def target(self, num_parameters: float, cache_bytes: float, source: str) -> PassTime:
-        """Return the pass times of a model in bfloat16; `cache_bytes` is the key-value cache of a session."""
-        return PassTime(
-            fixed=2 * num_parameters / self.bandwidth / self.efficiency,
-            per_session=cache_bytes / self.bandwidth / self.efficiency,
-            per_token=2 * num_parameters / self.operations / self.efficiency,
-            source=source,
-            leaves_core=True,
-        )
-
-
-H100 = Gpu(3.35e12, 989e12, 0.5)
 LLAMA_8B = 8.03e9  # parameters
 LLAMA_8B_CACHE = 500 * 2 * 32 * 8 * 128 * 2.0  # 500 tokens, 32 layers, 8 heads of 128, 2 bytes
 H100_SOURCE = (

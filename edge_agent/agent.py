@@ -199,8 +199,9 @@ class EdgeAgent:
         Raises ConfigError for an option that cannot be used, PromptError for a prompt that is empty or too
         long, or that the chat template refuses, and GrammarError for a grammar that cannot be used.
         """
-        config = configured(self.config, options)
-        self.check(config)
+        wanted = configured(self.config, options)
+        self.check(wanted)
+        config = self._tunings.settled(wanted)
         instructions = self._instructed(prompt, options)
         asked = self._asked(prompt, instructions.system, config, options)
         tokens = self._encode(asked, config, instructions)
@@ -235,7 +236,7 @@ class EdgeAgent:
             mailbox=Mailbox(secrets.token_hex(4), self._exchange if config.needs_cloud else None),
             drafting=Drafting(self._model, self._thread, policy, opening, len(tokens), masks),
             decoder=Decoder(self.text.stream(tokens), StopStrings(config.stop)),
-            turn=partial(self._turn, tuner),
+            turn=partial(self._turn, tuner, chosen=wanted.chooses_scheme),
             new_reading=self._new_reading(asked),
         )
 
@@ -308,8 +309,13 @@ class EdgeAgent:
         )
 
     @asynccontextmanager
-    async def _turn(self, tuner: Tuner, generation: Generation) -> AsyncGenerator[None]:
-        """Wrap a generation: wait for a slot, receive answers, count, and learn from it at the end."""
+    async def _turn(
+        self, tuner: Tuner, generation: Generation, *, chosen: bool = False
+    ) -> AsyncGenerator[None]:
+        """Wrap a generation: wait for a slot, receive answers, count, and learn from it at the end.
+
+        `chosen`: its scheme was, by how fast the answers before it were.
+        """
         session, mailbox = generation.session, generation.mailbox
         async with self._slots.one_for(session.tokens) as model:
             generation.drafting.use(model)
@@ -320,6 +326,9 @@ class EdgeAgent:
             finally:
                 with about(session=mailbox.name):
                     _log.info("%s: %d tokens, %d uplinks", *_outcome(session))
+                if chosen and session.finish_reason in ("stop", "length"):
+                    name, seconds = generation.policy.scheme.name, generation.clock.total
+                    self._tunings.faster.ended(name, seconds, session.tally.num_tokens)
                 self._conclude(session, mailbox, tuner)
 
     def explain(self, failure: str) -> str:

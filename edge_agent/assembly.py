@@ -121,6 +121,7 @@ def build_session_settings(
         max_positions=max_positions,
         knows_grammar=knows_grammar,
         drafts=scheme.drafts,
+        may_stream=scheme.may_stream,
         asks_first=scheme.asks_first,
         wants_bonus=window == 1 and scheme.holds and target_decides,
         measures_risk=scheme.measures_risk,

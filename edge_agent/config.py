@@ -71,7 +71,7 @@ class AgentConfig(BrokerConfig):
         None, "verify tokens with an uncertainty above this; below 0: every token (default: the scheme's)"
     )
     risk: float | None = _risk(
-        None, "opportunistic: keep the measured drift per token at this; sets the threshold"
+        None, "opportunistic and auto: keep the measured drift per token at this; sets the threshold"
     )
     audit: float | None = _risk(
         None, "opportunistic: measure the skipped tokens of this share of answers, after each answer"
@@ -102,7 +102,7 @@ class AgentConfig(BrokerConfig):
         None, "drafts in flight (default: 1 for the papers' schemes, as many as pay for ours)"
     )
     block_length: int | None = _scheme(
-        None, "lossless and coupled: tokens in one draft (default: by measured times and rejections)"
+        None, "lossless, coupled, auto: tokens in one draft (default: by measured times and rejections)"
     )
     temperature: float | None = _sampling(None, "sampling temperature; 0 is greedy (default: the model's)")
     top_k: int | None = _sampling(None, "sample from the k most probable tokens (default: the model's)")
@@ -222,7 +222,8 @@ class AgentConfig(BrokerConfig):
     def _check_scheme(self) -> None:
         """Refuse a setting that would have no effect, and two that would have the same one."""
         scheme = self.chosen_scheme
-        if not scheme.measures_risk and (self.risk is not None or self.audit):
+        measures = scheme.measures_risk or self.chooses_scheme
+        if not measures and (self.risk is not None or self.audit):
             name = "audit" if self.risk is None else "risk"
             raise ConfigError(f"`{name}` is for the scheme opportunistic: {scheme.name} measures no risk")
         if self.rejection_cost and not scheme.skips_certain:
@@ -285,6 +286,11 @@ class AgentConfig(BrokerConfig):
         """`scheme`, or the default: opportunistic where risk is to be kept or measured, else lossless."""
         measures = self.risk is not None or bool(self.audit)
         return SCHEMES[self.scheme or ("opportunistic" if measures else "lossless")]
+
+    @property
+    def chooses_scheme(self) -> bool:
+        """Whether each answer is written by another scheme: auto, where a risk is allowed."""
+        return self.chosen_scheme.may_stream and self.risk is not None
 
     @property
     def needs_cloud(self) -> bool:

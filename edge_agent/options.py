@@ -59,7 +59,7 @@ _OF_A_SCHEME = (
 def configured(config: AgentConfig, options: Options) -> AgentConfig:
     """The config of one generation; ConfigError for an option that is unknown or out of range.
 
-    `risk` without a scheme chooses opportunistic, which is the one that keeps it.
+    `risk` without a scheme chooses opportunistic, which is the one that keeps it, unless the agent's is auto.
     """
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if unknown := given.keys() - Options.__annotations__.keys():
@@ -72,7 +72,7 @@ def configured(config: AgentConfig, options: Options) -> AgentConfig:
         given["stop"] = tuple(given["stop"])
     if not given:
         return config
-    if "risk" in given and not config.chosen_scheme.measures_risk:
+    if "risk" in given and not (config.chosen_scheme.measures_risk or config.chosen_scheme.may_stream):
         given.setdefault("scheme", "opportunistic")
     dropped: dict[str, Any] = {}
     if given.get("scheme", config.chosen_scheme.name) != config.chosen_scheme.name:

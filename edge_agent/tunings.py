@@ -6,6 +6,7 @@ were not asked for lately are forgotten.
 """
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from common.sampling.distribution import Sampling
@@ -15,6 +16,7 @@ from edge_agent.draft_model.files import ModelInfo
 from edge_agent.text.tokenizer import Text
 from edge_agent.tuning.calibration import Calibration
 from edge_agent.tuning.calibration_file import find_calibration
+from edge_agent.tuning.faster import Faster
 from edge_agent.tuning.link_estimate import LinkEstimate
 from edge_agent.tuning.tuner import Tuner
 
@@ -37,6 +39,7 @@ class Tunings:
         self._info = info
         self._text = text
         self.link = LinkEstimate()
+        self.faster = Faster(("opportunistic", "auto"))
         sampling = choose_sampling(config, info.sampling)
         self._own_kind = _kind(config, sampling)
         self._own = self._build(config, sampling)
@@ -58,6 +61,14 @@ class Tunings:
                 self._others.popitem(last=False)
         self._others.move_to_end(kind)
         return self._others[kind]
+
+    def settled(self, config: AgentConfig) -> AgentConfig:
+        """The config that an answer is written with: with a risk, `auto` may choose opportunistic."""
+        if not config.chooses_scheme:
+            return config
+        name = self.faster.choose()
+        is_exact = name == config.chosen_scheme.name
+        return replace(config, risk=None, audit=None) if is_exact else replace(config, scheme=name)
 
     def _build(self, config: AgentConfig, sampling: Sampling) -> Tuning:
         calibration = None

@@ -17,6 +17,7 @@ COMMANDS = {
     "quality": "score the texts of each scheme on held-out commands",
     "structured": "measure what the schema of the home costs and saves, with and without it",
     "real-models": "measure a real pair: tasks, exactness, speed beside other engines, calibration",
+    "value": "show what a hybrid saves: worker seconds, bytes, joules and speed of each scheme for a pair",
     "bytes": "count what a verified token costs on the wire: plain, packed, and the lower bound",
 }
 
@@ -26,6 +27,7 @@ RESUMABLE = (
     "quality",
     "structured",
     "real-models",
+    "value",
 )  # they keep finished work on the disk
 
 

@@ -78,7 +78,7 @@ def main() -> None:
 
 def _collect(flags: argparse.Namespace) -> None:
     from benchmarks.drafting_ahead.collect import collect  # loads torch
-    from benchmarks.drafting_ahead.prompts import PROMPTS
+    from evaluation.value.prompts import PROMPTS
 
     records = collect(flags.draft, flags.target, PROMPTS, max_tokens=flags.max_tokens, num_threads=1)
     flags.records.write_text(to_json(records))

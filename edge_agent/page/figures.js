@@ -95,7 +95,7 @@ class Figures {
 		const isKnown = isNumber(measured);
 		put("f-risk", isKnown ? risk(measured) : "–");
 		put("f-budget", isNumber(budget) ? `of ${number(budget)} per token` : isKnown ? "per token" : "");
-		const exact = ["lossless", "coupled", "hlm", "llm"].includes(scheme);
+		const exact = ["lossless", "coupled", "auto", "hlm", "llm"].includes(scheme);
 		put("f-risk-note", isKnown || !scheme ? note : exact ? `${scheme} keeps the target model’s distribution` : note ? "No skipped token was measured" : `${scheme} does not measure it`);
 		const bar = $("bar");
 		show(bar, isNumber(budget) && budget > 0);

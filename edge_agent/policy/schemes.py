@@ -41,6 +41,7 @@ class Scheme:
     threshold: float = 1.0  # the default of the setting
     is_risk_averse: bool = False  # the papers' risk-averse threshold, which a calibration replaces
     window: int | None = 1  # drafts in flight by default: the papers wait for each answer; None: measured
+    may_stream: bool = False  # the target model writes alone wherever that is faster
     measures_risk: bool = False  # asks for the target's probability of the skipped tokens
 
     @property
@@ -115,6 +116,16 @@ SCHEMES = {
             threshold=0.5,
             window=None,
             holds=True,
+        ),
+        Scheme(
+            "auto",
+            Form.COUPLED,
+            Gate.UNCERTAIN,
+            "the same text as coupled and llm, drafted or streamed: the faster by measurement",
+            threshold=0.5,
+            window=None,
+            holds=True,
+            may_stream=True,
         ),
     )
 }

@@ -5,14 +5,17 @@ Law: it only decides when drafts go up. Tokens are accepted one by one, so the t
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from edge_agent.policy.policy import ForcedRun, Proposal
 from edge_agent.policy.rejection_fit import PUBLISHED_FIT, Fit
 from edge_agent.session.held import Held
 from edge_agent.session.pass_time import PassTime
 from edge_agent.session.plan import LONGEST, Plan, Times, best_plan
 from edge_agent.session.rejection_rate import DEFAULT_RATE, RejectionRate
 from edge_agent.session.sending import is_enough_ahead, is_enough_alone, is_enough_for_later
+from edge_agent.session.streaming import Guess, Outlook, Streamed, Streaming
 
 SMOOTHING = 1 / 8
 MAX_IN_FLIGHT = 16  # drafts, where the window is not given
@@ -38,6 +41,7 @@ class Experience:
     rejection: float = DEFAULT_RATE
     fit: Fit = PUBLISHED_FIT
     share_held: float = 1.0
+    streamed: Streamed = field(default_factory=Streamed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +53,48 @@ class InTheAir:
 
 
 class Pacing:
-    """`window` None: as many drafts in flight as pay; `fixed` is a given block length."""
+    """`window` None: as many drafts in flight as pay; `fixed` is a given block length.
+
+    `may_stream`: the target may write the rest of the text alone where that is faster.
+    """
 
     def __init__(
-        self, window: int | None, fixed: int | None = None, experience: Experience | None = None
+        self,
+        window: int | None,
+        fixed: int | None = None,
+        experience: Experience | None = None,
+        *,
+        may_stream: bool = False,
     ) -> None:
         known = experience or Experience()
+        self.streaming = Streaming(known.streamed, is_allowed=may_stream)
         self.window, self.fixed = window, fixed
         self.draft_time = known.draft
         self.network = known.network
         self.passes = known.passes.remembered()
         self.rejections = RejectionRate(known.fit, known.rejection)
         self._share_held = known.share_held
+        self._has_drafted = False  # in this text
+        self._is_rough = False  # `draft_time` is from runs of several tokens
         self._plan: Plan | None = None
         self._times: Times | None = None
         self._planned_for: tuple[float, ...] = ()
+        self._outlook: Outlook | None = None
+        self._looked_for: tuple[float, ...] = ()
 
     # -- what is measured -------------------------------------------------------------------------------
 
-    def drafted(self, seconds: float, *, is_held: bool) -> None:
-        """Take in how long a draft token took, and whether it is to be verified."""
-        self.draft_time = _smooth(self.draft_time, seconds)
+    def drafted(self, seconds: float, *, is_held: bool, num_unread: int = 0) -> None:
+        """Take in how long a draft token took, and whether it is to be verified.
+
+        Before the first one of a text the prompt is read, `num_unread` tokens, so it says nothing of others.
+        """
+        if self._has_drafted:
+            is_rough, self._is_rough = self._is_rough and num_unread <= 1, False
+            self.draft_time = seconds if is_rough else _smooth(self.draft_time, seconds)
+        else:
+            self.streaming.prompt_read(seconds, num_unread)
+        self._has_drafted = True
         self._share_held = _smooth(self._share_held, float(is_held))
 
     def answered(self, round_trip: float, compute: float, num_positions: int, *, waited: bool) -> None:
@@ -79,12 +104,48 @@ class Pacing:
         if not waited:
             self.network = _smooth(self.network, max(0.0, round_trip - compute))
 
+    def shadowed(self, position: int, proposal: Proposal | ForcedRun, seconds: float, num_new: int) -> None:
+        """Take in what was drafted for `position` beside a stream, after reading `num_new` tokens."""
+        self.streaming.shadowed(num_new)
+        if isinstance(proposal, ForcedRun):  # it took no run of the model, and shows nothing
+            self.streaming.guess = Guess(position + len(proposal.tokens) - 1, None)
+            return
+        risk = self.rejections.line_risk(proposal.uncertainty)
+        self.streaming.guess = Guess(position, proposal.draft.token, risk)
+        if self._has_drafted:
+            is_rough, self._is_rough = self._is_rough, num_new > 1
+            per_token = seconds / max(1, num_new)
+            self.draft_time = per_token if is_rough else _smooth(self.draft_time, per_token)
+        else:
+            self.streaming.prompt_read(seconds, num_new)
+        self._has_drafted = True
+
+    def judge(self, tokens: Sequence[int]) -> None:
+        """Compare it with the target's token, once that is among `tokens`."""
+        guess = self.streaming.guess
+        if guess is not None and len(tokens) > guess.position:
+            self.streaming.guess = None
+            is_rejected = tokens[guess.position] != guess.token
+            if guess.token is not None:
+                self.rejections.tested(guess.risk, 1, is_rejected=is_rejected)
+
+    def token_came(self, now: float, compute: float) -> None:
+        """Take in a further token of a stream, whose pass took `compute` seconds."""
+        self.streaming.token_came(now, compute)
+        self.passes.observe(compute, 1)
+
     @property
     def experience(self) -> Experience:
         """What the next text begins with."""
         rejections = self.rejections
         return Experience(
-            self.draft_time, self.network, self.passes, rejections.rate, rejections.fit, self._share_held
+            self.draft_time,
+            self.network,
+            self.passes,
+            rejections.rate,
+            rejections.fit,
+            self._share_held,
+            self.streaming.learned(rejections),
         )
 
     # -- what follows ----------------------------------------------------------------------------------
@@ -142,6 +203,18 @@ class Pacing:
     def _hope(self, hazard: float) -> float:
         """The probability that no token is rejected where the line predicts `hazard`."""
         return math.exp(-hazard * self.rejections.hardness)
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """The present estimates together; None while one is missing."""
+        if self.plan is None or (times := self._times) is None:
+            return None
+        rejection = self.streaming.rejection(self.rejections)
+        estimates = times.draft, times.network, times.base, times.slope, rejection
+        if self._outlook is None or _is_news(self._looked_for, estimates):
+            self._looked_for = estimates
+            self._outlook = Outlook(times, best_plan(times, rejection, drafts_ahead=self.window != 1))
+        return self._outlook
 
     @property
     def plan(self) -> Plan | None:

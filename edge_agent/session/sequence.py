@@ -110,6 +110,12 @@ class EdgeSequence:
         self.send_window.send_waiting(now)
         self._launch_before(length, now)
 
+    def drop_held(self) -> None:
+        """Forget the tokens that wait to go up, and all after them."""
+        if self.held.start is not None:
+            self.transcript.rewind(self.held.start)
+        self.held.clear()
+
     def settle_for_drafts(self, now: float) -> None:
         """Keep as drafted what awaits verification, since it will not be verified."""
         self.transcript.mark_open(Fate.UNVERIFIED)

@@ -38,7 +38,9 @@ class EdgeSession:
             raise ValueError("the prompt has no tokens")
         self.tally = Tally()
         self.round_trip = RoundTrip(settings.first_timeout, settings.min_timeout, settings.max_timeout)
-        self.pacing = Pacing(settings.window, settings.block_length, settings.experience)
+        self.pacing = Pacing(
+            settings.window, settings.block_length, settings.experience, may_stream=settings.may_stream
+        )
         policy = settings.on_cloud_loss
         if policy is OnCloudLoss.LOCAL and not settings.drafts:
             policy = OnCloudLoss.FAIL  # no draft model to continue with
@@ -51,6 +53,9 @@ class EdgeSession:
         self._ending = Ending(self._sequence.transcript, settings, self.tally)
         self._num_held = 0  # tokens that the worker held at the end
         self._drafted_version: int | None = None  # of the text that the draft model is continuing
+        self._num_unread = len(prompt)  # tokens that the draft model reads next
+        self._num_read = 0  # tokens of the sequence that it has read, roughly
+        self._is_shadow = False  # it was begun beside a stream
         self._broken: tuple[int, AgentError] | None = None  # the version that cannot be continued, and why
         self._has_begun = False
         self._reads_ahead = False
@@ -96,13 +101,11 @@ class EdgeSession:
     @property
     def wants_draft(self) -> bool:
         """Whether the draft model should run on `tokens` as soon as it is free."""
-        return (
-            self._settings.drafts
-            and not self.finished
-            and not self._is_broken
-            and not self._ending.tail_ended
-            and self.pacing.drafts_ahead(self._sequence.held, self._in_the_air)
-        )
+        if not self._settings.drafts or self.finished or self._is_broken or self._ending.tail_ended:
+            return False
+        if self.pacing.streaming.is_chosen:
+            return self.pacing.streaming.wants_shadow(self.pacing.outlook)
+        return self.pacing.drafts_ahead(self._sequence.held, self._in_the_air)
 
     @property
     def awaits_draft(self) -> bool:
@@ -162,7 +165,10 @@ class EdgeSession:
             return
         self._has_begun = True
         self.cloud.answered(now)
-        if not self._settings.drafts and not self.finished:
+        if not self.cloud.is_away(now):
+            self.pacing.streaming.begin(self.pacing.outlook, self._num_unread)
+        is_streamed = self.pacing.streaming.is_chosen or not self._settings.drafts
+        if is_streamed and not self.finished:
             self._sequence.launch(self._ending.tokens_left, now)
         elif self._reads_ahead and not self.finished:
             self._send_window.read_ahead()
@@ -175,11 +181,20 @@ class EdgeSession:
         if self.awaits_draft or not self.wants_draft:
             return None
         self._drafted_version = self._sequence.transcript.version
+        self._is_shadow = self.pacing.streaming.is_chosen
+        if self._num_read:
+            self._num_unread = max(1, len(self.tokens) - self._num_read)
+        self._num_read = len(self.tokens)
         return list(self.tokens)
 
     def drafted(self, proposal: Proposal | ForcedRun, now: float, seconds: float = 0.0) -> None:
         """Take in the draft that was begun, which took `seconds`; drop it if the text has changed since."""
         version, self._drafted_version = self._drafted_version, None
+        if self.pacing.streaming.is_chosen:
+            if self._is_shadow:
+                self.pacing.shadowed(self._num_read, proposal, seconds, self._num_unread)
+                self._compare_with_stream()
+            return
         if version != self._sequence.transcript.version or not self.wants_draft:
             return
         if isinstance(proposal, ForcedRun):
@@ -188,9 +203,20 @@ class EdgeSession:
             self._propose(proposal, now, seconds)
 
     def draft_failed(self, error: AgentError, now: float) -> None:
-        """The draft that was begun failed: have verified what there is; drafting goes on if that changes."""
+        """The draft that was begun failed: have verified what there is; drafting goes on if that changes.
+
+        A scheme that may stream has the target write the rest: its text depends on no draft.
+        """
         version, self._drafted_version = self._drafted_version, None
+        if self.pacing.streaming.is_chosen:
+            self.pacing.streaming.go_on_without_drafts()
+            return
         if version is None or version != self._sequence.transcript.version or not self.wants_draft:
+            return
+        if self.pacing.streaming.is_allowed and not self.cloud.is_away(now):
+            self.pacing.streaming.go_on_without_drafts()
+            self._send_if_due(now)
+            self._settle()
             return
         self._broken = version, error
         if len(self._sequence.held):
@@ -215,18 +241,38 @@ class EdgeSession:
         else:
             risk = self.pacing.rejections.line_risk(proposal.uncertainty)
             self._sequence.hold(proposal.draft, risk)
-        self.pacing.drafted(seconds, is_held=fate is None)
+        self.pacing.drafted(seconds, is_held=fate is None, num_unread=self._num_unread)
         self._sequence.transcript.append(proposal.draft.token, fate, proposal.prob)
         self._send_if_due(now, asks=proposal.decision is Decision.UPLINK and self._settings.flushes)
         self._settle()
 
     def _send_if_due(self, now: float, *, asks: bool = False) -> None:
         """Send up what is held, if it should go now; `asks` means that its last token must."""
+        if self.pacing.streaming.is_chosen:
+            self._stream_on(now)
+            return
         held, air = self._sequence.held, self._in_the_air
         ends = self._ending.tail_ended or self._is_broken
         if len(held) and (asks or self.pacing.is_due(held, air, ends=ends)):
             wants_bonus = self._settings.wants_bonus and not ends
             self._sequence.launch(int(wants_bonus), now)
+
+    def _stream_on(self, now: float) -> None:
+        """Have the target model write the rest, once nothing is in flight; drafts not sent are forgotten."""
+        if len(self._send_window) or self.finished:
+            return
+        self._sequence.drop_held()
+        if not self._ending.tail_ended:
+            self._sequence.launch(self._ending.tokens_left, now)
+
+    def _compare_with_stream(self) -> None:
+        """Learn from what was drafted beside the stream; break the stream off if drafting is faster."""
+        self.pacing.judge(self.tokens)
+        stream, streaming = self._send_window.oldest, self.pacing.streaming
+        is_under_way = stream is not None and stream.is_stream and stream.next_index > 0
+        if is_under_way and streaming.takes_over(self.pacing.outlook, self._ending.tokens_left):
+            streaming.take_over()
+            self._send_window.clear()
 
     @property
     def _in_the_air(self) -> InTheAir:
@@ -271,7 +317,7 @@ class EdgeSession:
         if self._send_window.oldest is None:
             return
         if self.cloud.leaves_empty_pool(now):
-            self._sequence.settle_for_drafts(now)
+            self._settle_for_drafts(now)
             self.cloud.lose_pool(now)
             self._settle()
         else:
@@ -317,11 +363,18 @@ class EdgeSession:
         """Learn from the answer's times, then let the sequence take it in."""
         if record.next_index == 0:
             self._learn(record, correction, now)
+        elif record.num_tries == 1:
+            self.pacing.token_came(now, correction.compute_ms / 1000)
         self._answered(now)
         learned = self._ending.learn(record.end_ids(correction), self._sequence.boundary)
         self._sequence.correct(record, correction, now)
         if learned and (end := self._ending.first_end) is not None:
             self._sequence.cut(end, now)
+        if record.block:
+            num_final, num_tested = self._sequence.boundary, self.pacing.rejections.num_tested
+            self.pacing.streaming.answered(self.pacing.outlook, now, num_final, num_tested)
+        elif self.pacing.streaming.is_chosen:
+            self._compare_with_stream()
         self._send_window.extend_deadline(now)
         self._send_window.send_waiting(now)
 
@@ -404,8 +457,12 @@ class EdgeSession:
         if self.cloud.policy is not OnCloudLoss.LOCAL:
             self.fail(reason)
             return
-        self._sequence.settle_for_drafts(now)
+        self._settle_for_drafts(now)
         self.cloud.lose(reason, now)
+
+    def _settle_for_drafts(self, now: float) -> None:
+        self.pacing.streaming.give_up()
+        self._sequence.settle_for_drafts(now)
 
     # -- the end ------------------------------------------------------------------------------------
 

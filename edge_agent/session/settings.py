@@ -25,6 +25,7 @@ class SessionSettings:
     max_positions: int  # prompt and generated tokens together
     knows_grammar: bool = False  # a worker of the pool holds the opening's grammar, as far as known
     drafts: bool = True  # False: the target model writes alone
+    may_stream: bool = False  # the target model may write the rest alone where that is faster
     asks_first: bool = False  # the first draft token surely goes up
     wants_bonus: bool = False  # ask for the target's token after an accepted block (window 1 only)
     measures_risk: bool = False  # ask for the target's probability of skipped tokens

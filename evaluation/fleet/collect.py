@@ -34,15 +34,22 @@ class _Sizes:
 
 
 def collect(
-    pair: Pair, scheme: Scheme, prompts: Iterable[Sequence[int]], *, max_tokens: int, seed: int
+    pair: Pair,
+    scheme: Scheme,
+    prompts: Iterable[Sequence[int]],
+    *,
+    max_tokens: int,
+    seed: int,
+    sampling: Sampling | None = None,
 ) -> SchemeTraces:
-    """Generate once per prompt, at temperature 1 and the scheme's default threshold."""
+    """Generate once per prompt, at the scheme's threshold; `sampling` None: temperature 1."""
+    sampling = sampling or Sampling()
     sizes = _Sizes()
     traces = [
-        _trace(pair, scheme, prompt, sizes, max_tokens=max_tokens, seed=seed + number)
+        _trace(pair, scheme, prompt, sizes, sampling, max_tokens=max_tokens, seed=seed + number)
         for number, prompt in enumerate(prompts)
     ]
-    opening = pair.opening(Sampling(), seed)
+    opening = pair.opening(sampling, seed)
     topics = Topics()
     to_worker, to_device = topics.draft(POOL, WORKER, DEVICE, SESSION), topics.correction(DEVICE, SESSION)
     follow_up = Draft(3, 1, 40, (), (), check=1 << 31)
@@ -61,9 +68,16 @@ def collect(
 
 
 def _trace(
-    pair: Pair, scheme: Scheme, prompt: Sequence[int], sizes: _Sizes, *, max_tokens: int, seed: int
+    pair: Pair,
+    scheme: Scheme,
+    prompt: Sequence[int],
+    sizes: _Sizes,
+    sampling: Sampling,
+    *,
+    max_tokens: int,
+    seed: int,
 ) -> Trace:
-    opening = pair.opening(Sampling(), seed)
+    opening = pair.opening(sampling, seed)
     policy = Policy(scheme, opening.sampling, seed, scheme.threshold)
     tokens, steps, uncertainties = list(prompt), "", list[float]()
     last = min(len(prompt) + max_tokens, pair.max_positions)

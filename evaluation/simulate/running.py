@@ -72,6 +72,7 @@ class Simulation:
         self.sampling = choose_sampling(variant.config, pair.info.sampling)
         self._known: Known = {} if known is None else known
         self.calibration = self._find_calibration()
+        self.worker: SimulatedWorker | None = None  # that of the last run
         self._proposals: dict[tuple[int, Numbers], Proposals] = {}
 
     def run(self, prompts: Sequence[Sequence[Prompt]], world: World) -> list[list[Outcome]]:
@@ -86,6 +87,7 @@ class Simulation:
             lambda answer: later(env, world.broker_seconds, lambda: _hand_over(devices, answer)),
             world.limits,
         )
+        self.worker = worker
         topics = Topics()
 
         def deliver(topic: str, message: ToWorker) -> None:

@@ -5,7 +5,11 @@ import asyncio
 import pytest
 
 from edge_agent import AgentConfig, ConfigError, EdgeAgent
+from edge_agent.draft_model.files import read_info
+from edge_agent.draft_model.source import resolve
 from edge_agent.options import Options, configured
+from edge_agent.text.tokenizer import Text
+from edge_agent.tunings import Tunings
 
 
 def test_without_options_the_config_is_that_of_the_agent() -> None:
@@ -68,3 +72,23 @@ def test_an_option_is_the_setting_for_one_generation() -> None:
     assert whole.startswith(short)
     assert len(short) < len(whole)
     assert stopped == whole.partition("device")[0]
+
+
+def test_auto_keeps_a_risk_and_takes_no_audit_without_one() -> None:
+    config = AgentConfig(scheme="auto")
+    assert configured(config, {"risk": 0.02}).chosen_scheme.name == "auto"
+    with pytest.raises(ConfigError, match="`audit` is for the scheme opportunistic"):
+        AgentConfig(scheme="auto", audit=0.5)
+
+
+def test_auto_with_a_risk_answers_with_the_scheme_that_was_faster() -> None:
+    config, info = AgentConfig(scheme="auto", risk=0.02), read_info(resolve("demo"))
+    tunings, names = Tunings(config, info, Text.load(info)), list[str]()
+    for _ in range(6):
+        chosen = tunings.settled(config)
+        names.append(chosen.chosen_scheme.name)
+        assert chosen.risk == (0.02 if names[-1] == "opportunistic" else None)
+        tunings.faster.ended(names[-1], 2.0 if names[-1] == "opportunistic" else 1.0, 20)
+    assert names == ["opportunistic", *["auto"] * 5]
+    plain = AgentConfig(scheme="lossless")
+    assert tunings.settled(plain) is plain

@@ -179,6 +179,8 @@ def test_skipped_tokens_make_a_held_one_dearer_to_draft() -> None:
 def test_the_next_text_begins_with_what_this_one_has_shown() -> None:
     pacing = Pacing(None)
     assert pacing.plan is None
+    pacing.drafted(0.9, is_held=True, num_unread=50)
+    assert pacing.draft_time is None  # it read the prompt, which shows nothing of other tokens
     pacing.drafted(0.03, is_held=True)
     pacing.answered(0.9, 0.88, 50, waited=False)
     assert pacing.plan is None  # reading the prompt shows little of other passes

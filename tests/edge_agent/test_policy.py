@@ -73,6 +73,7 @@ FORMS = {
     "opportunistic": Lattice,
     "lossless": Lattice,
     "coupled": type(None),
+    "auto": type(None),
 }
 
 
@@ -242,7 +243,7 @@ def test_a_token_exactly_at_the_threshold_is_skipped() -> None:
 
 
 def test_only_the_lossless_schemes_hold_tokens_back() -> None:
-    assert {name for name, row in SCHEMES.items() if row.holds} == {"lossless", "coupled"}
+    assert {name for name, row in SCHEMES.items() if row.holds} == {"lossless", "coupled", "auto"}
 
 
 def test_the_schemes_that_skip_certain_tokens_are_those_whose_threshold_decides_about_the_text() -> None:

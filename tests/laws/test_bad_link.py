@@ -32,7 +32,9 @@ class BadLink(RuleBasedStateMachine):
     grammar: Grammar | None = None
 
     @initialize(
-        scheme=st.sampled_from(["lossless", "coupled", "opportunistic", "u-hlm", "cu-hlm-online", "llm"]),
+        scheme=st.sampled_from(
+            ["lossless", "coupled", "auto", "opportunistic", "u-hlm", "cu-hlm-online", "llm"]
+        ),
         seed=st.integers(0, 50),
         temperature=st.sampled_from([0.0, 1.0]),
         window=st.none() | st.integers(1, 5),

@@ -16,7 +16,7 @@ from tests.support.circle import PROMPT, Circle
 from tests.support.narrowing import expect, present
 
 TIMEOUT = 20.0
-ASKING = ["lossless", "coupled", "hlm", "opportunistic", "cu-hlm-online"]
+ASKING = ["lossless", "coupled", "auto", "hlm", "opportunistic", "cu-hlm-online"]
 
 
 def cold(scheme: str = "lossless", since: float = 0.0) -> Circle:

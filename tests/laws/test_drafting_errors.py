@@ -50,7 +50,7 @@ def never(_: Sequence[int]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", [*SCHEMES, "auto"])
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=3, deadline=None)
 def test_errors_beside_the_text_change_nothing(scheme: str, seed: int) -> None:
@@ -81,6 +81,20 @@ def test_an_error_in_the_text_ends_it_there_at_any_window_and_time(scheme: str, 
             circle = Circle(scheme=scheme, seed=seed, window=window, block_length=block_length)
             found = run(circle, breaks, late=late)
             assert found[:2] == (text[:at], f"not finite at position {len(PROMPT) + at}")
+
+
+@given(seed=st.integers(0, 1000), at=st.integers(0, 23))
+@settings(max_examples=10, deadline=None)
+def test_auto_has_the_target_write_on_where_the_draft_model_fails(seed: int, at: int) -> None:
+    text, reason, _ = run(Circle(scheme="llm", seed=seed), never)
+
+    def breaks(tokens: Sequence[int]) -> bool:
+        return len(tokens) >= len(PROMPT) + at
+
+    for window, block_length in [*WINDOWS, (None, None)]:
+        for late in (False, True):
+            circle = Circle(scheme="auto", seed=seed, window=window, block_length=block_length)
+            assert run(circle, breaks, late=late)[:2] == (text, reason)
 
 
 def test_drafting_ahead_stops_at_an_error_and_goes_on_behind_a_rejection() -> None:

@@ -12,7 +12,7 @@ from edge_agent.session.transcript import Fate
 from tests.support.circle import PROMPT, Chosen, Circle
 from tests.support.narrowing import expect, present
 
-HOLDING = ["hlm", "lossless", "coupled"]
+HOLDING = ["hlm", "lossless", "coupled", "auto"]
 DRAFTING = [*HOLDING, "rand-hlm", "u-hlm", "cu-hlm-online", "opportunistic", "slm"]
 
 

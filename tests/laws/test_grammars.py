@@ -28,7 +28,7 @@ from tests.support.narrowing import expect, present
 from tests.support.toy_grammar import CONSTANT, END, LISTS, TOKENS, UNUSED, masks
 from tests.support.toy_grammar import given as opened
 
-EXACT = ["lossless", "coupled"]
+EXACT = ["lossless", "coupled", "auto"]
 UPLINKING = ["hlm", "rand-hlm", "u-hlm", "cu-hlm-offline", "cu-hlm-online", "opportunistic", *EXACT, "llm"]
 samplings = st.builds(
     Sampling,
@@ -237,7 +237,9 @@ def test_lossless_sampling_has_the_masked_targets_law_over_three_positions() -> 
 # -- forced tokens -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["slm", "hlm", "u-hlm", "cu-hlm-online", "opportunistic", *EXACT])
+@pytest.mark.parametrize(
+    "scheme", ["slm", "hlm", "u-hlm", "cu-hlm-online", "opportunistic", "lossless", "coupled"]
+)
 def test_a_text_that_is_forced_runs_no_model_and_sends_nothing(scheme: str) -> None:
     circle = Circle(scheme=scheme, grammar=CONSTANT)
     circle.settle()

@@ -100,7 +100,7 @@ def target_alone(num: int, sampling: Sampling) -> list[int]:
 
 
 @pytest.mark.parametrize("window", [1, 4])
-@pytest.mark.parametrize("scheme", ["llm", "lossless", "coupled", "hlm"])
+@pytest.mark.parametrize("scheme", ["llm", "lossless", "coupled", "auto", "hlm"])
 def test_greedy_text_is_the_targets_own_under_penalties(scheme: str, window: int) -> None:
     sampling = replace(ALL, temperature=0.0)
     circle = Circle(scheme=scheme, temperature=0.0, sampling=sampling, window=window)
@@ -109,7 +109,7 @@ def test_greedy_text_is_the_targets_own_under_penalties(scheme: str, window: int
     assert circle.text != target_alone(24, Sampling(0.0))
 
 
-@pytest.mark.parametrize("scheme", ["lossless", "coupled", "opportunistic", "u-hlm"])
+@pytest.mark.parametrize("scheme", ["lossless", "coupled", "auto", "opportunistic", "u-hlm"])
 def test_text_under_penalties_does_not_depend_on_windows_and_losses(scheme: str) -> None:
     calm = Circle(scheme=scheme, sampling=ALL, window=1, block_length=1)
     calm.settle()

@@ -17,7 +17,7 @@ from tests.support.circle import PROMPT, Chosen, Circle
 from tests.support.fakes import FakeModel
 from tests.support.narrowing import expect, present
 
-EXACT = ["lossless", "coupled"]
+EXACT = ["lossless", "coupled", "auto"]
 UPLINKING = ["hlm", "rand-hlm", "u-hlm", "cu-hlm-offline", "cu-hlm-online", "opportunistic", *EXACT, "llm"]
 
 
@@ -50,6 +50,8 @@ def test_greedy_text_is_the_targets_own(scheme: str, window: int | None, block_l
 def test_coupled_text_is_what_the_target_samples_alone(seed: int, window: int) -> None:
     expected = target_text(seed, 1.0)
     assert undisturbed(scheme="coupled", seed=seed, window=window) == expected
+    assert undisturbed(scheme="auto", seed=seed, window=window) == expected
+    assert undisturbed(scheme="auto", seed=seed, window=None, block_length=None) == expected
     assert undisturbed(scheme="llm", seed=seed) == expected
 
 

@@ -72,7 +72,7 @@ def test_either_models_end_tokens_end_the_text(
 def test_streamed_and_coupled_text_end_alike(
     seed: int, drafts: frozenset[int], targets: frozenset[int], temperature: float
 ) -> None:
-    schemes = ["llm", "coupled", "lossless"] if temperature == 0.0 else ["llm", "coupled"]
+    schemes = ["llm", "coupled", "auto", "lossless"] if temperature == 0.0 else ["llm", "coupled", "auto"]
     circles = [
         Circle(
             scheme=scheme, seed=seed, temperature=temperature, stop_ids=drafts, worker_ends=targets, window=4

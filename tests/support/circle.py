@@ -15,7 +15,7 @@ from common.sampling.distribution import Sampling, fit_vocabulary
 from common.sampling.mask import forbid
 from common.sampling.penalties import Penalties
 from edge_agent.policy.policy import ForcedRun, Policy
-from edge_agent.policy.schemes import SCHEMES
+from edge_agent.policy.schemes import SCHEMES, Form
 from edge_agent.session.events import Connecting, Drafted, Event
 from edge_agent.session.send_window import Outgoing
 from edge_agent.session.session import EdgeSession
@@ -96,7 +96,7 @@ class Circle:
             grammar=grammar,
         )
         self.penalties = Penalties(opened.sampling, opened.num_prompt)
-        exact_choice = self.temperature == 0.0 or self.scheme == "coupled"
+        exact_choice = self.temperature == 0.0 or scheme.form is Form.COUPLED
         self.target, self.draft_model = FakeModel(0), FakeModel(5, noise=self.noise)
         self.policy = Policy(scheme, opened.sampling, self.seed, self.threshold, max_ids=4)
         self.edge = EdgeSession(
@@ -108,6 +108,7 @@ class Circle:
                 max_positions=self.max_positions,
                 knows_grammar=self.knows_grammar,
                 drafts=scheme.drafts,
+                may_stream=scheme.may_stream,
                 asks_first=scheme.asks_first,
                 wants_bonus=self.window == 1 and scheme.holds and exact_choice,
                 measures_risk=scheme.measures_risk,

@@ -43,6 +43,7 @@ class Traffic:
     bytes_down: float = 0.0
     payload_bytes: int = 0  # going up, as encoded
     papers_bytes: float = 0.0  # going up, as the papers count them, whatever the accounting
+    draft_seconds: float = 0.0  # for which the draft model worked
     num_sent: int = 0  # draft tokens that went up to be verified, the void ones too
 
 
@@ -91,6 +92,11 @@ class Proposals:
         self, policy: Policy, model: NextTokenModel, vocab_size: int, known: dict[bytes, Proposal]
     ) -> None:
         self._policy, self._model, self._vocab_size, self._known = policy, model, vocab_size, known
+
+    @property
+    def threshold(self) -> float:
+        """Of the policy."""
+        return self._policy.threshold
 
     def propose(self, tokens: Sequence[int]) -> Proposal:
         """For the position after `tokens`."""
@@ -163,6 +169,7 @@ class Device:
             if tokens is not None:
                 seconds = self._compute.draft(max(1, len(tokens) - common_prefix(read, tokens)))
                 drafting, read = Drafting(tokens, seconds, env.timeout(seconds)), tokens
+                self._traffic.draft_seconds += seconds
             for outgoing in step.messages:
                 self._send(outgoing)
             finals += step.finals

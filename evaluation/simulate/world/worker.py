@@ -3,6 +3,7 @@
 Law: batches are formed as a worker forms them; a pass takes the time that `Compute` gives for its positions.
 """
 
+import time
 from collections.abc import Callable, Generator, Sequence
 
 import simpy
@@ -31,7 +32,8 @@ class SimulatedWorker:
         limits: Limits | None = None,
     ) -> None:
         """`tokenizer` is the fingerprint of the model's vocabulary."""
-        self.num_passes = 0
+        self.num_passes = self.num_positions = 0
+        self.judging_seconds = 0.0  # of this machine's processor, beside virtual time
         self.busy_seconds = 0.0
         self._env, self._model, self._compute, self._send_one = env, model, compute, send
         target = Target(
@@ -76,8 +78,13 @@ class SimulatedWorker:
     def _judged(self, tasks: Sequence[Task]) -> tuple[list[Outcome], float]:
         """Judge as `Verifier._judge` does, and return how long the pass takes."""
         batch = Batch.of(tasks, self._model.num_missing, CHUNK_TOKENS)
-        seconds = self._compute.forward(sum(map(self._model.num_missing, batch.passes)))
-        return batch.judged(self._model.logits(batch.passes)), seconds
+        num_positions = sum(map(self._model.num_missing, batch.passes))
+        rows = self._model.logits(batch.passes)
+        began = time.process_time()
+        judged = batch.judged(rows)
+        self.judging_seconds += time.process_time() - began
+        self.num_positions += num_positions
+        return judged, self._compute.forward(num_positions)
 
     def _send(self, answers: Sequence[Answer]) -> None:
         for key, message in answers:

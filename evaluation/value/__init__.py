@@ -1,0 +1,1 @@
+"""What a hybrid saves an operator: one table per pair, by scheme."""
