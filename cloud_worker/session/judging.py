@@ -159,6 +159,14 @@ class Judging:
             raise UnusableGrammarError("the draft's context breaks its grammar")
         return mask
 
+    def mask_ahead(self, num_rows: int) -> None:
+        """Find what the grammar allows where the next rows are asked; beside the forward pass."""
+        for question in self.asked(num_rows):
+            try:
+                self.allowed(question.position)
+            except Exception:  # noqa: BLE001 - raised again where it matters, as this task's own fault
+                return
+
     def penalised(self, logits: Row, position: int) -> Row:
         """The logits [vocab_size] for a position with the penalties of the text before it."""
         return self._penalties.apply(logits, self.job.tokens, position)
