@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias, TypedDict, Unpack
 
+from common.protocol.grammar import Grammar
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.errors import AgentError, BusyError, ClosingError
@@ -21,6 +22,7 @@ from edge_agent.text.prompts import Message
 Watch: TypeAlias = Callable[[Notice], None]
 
 _ENDING = "the agent is being stopped: ask again when it is back"
+_ANY = Grammar.regex(".*")
 _DECIDING_THRESHOLD = ("risk", "threshold")
 
 
@@ -69,6 +71,8 @@ class Service:
         Raises what `ask` would raise for it.
         """
         grammar = options.get("grammar")
+        if grammar is None and options.get("tools"):
+            grammar = _ANY  # loads the engine; the grammar of the calls then takes milliseconds
         if grammar is not None:
             async with self._compiling:
                 with self._refusing(way):
