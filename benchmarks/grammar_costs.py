@@ -1,20 +1,20 @@
 """Measure what grammars cost: masks beside the draft model's run, and passes of a worker with and without.
 
-    python -m benchmarks.grammar_costs --draft FOLDER ... --target FOLDER ...
+    python -m benchmarks.grammar_costs --draft FOLDER ... --target FOLDER ... [--page]
 
 For each draft model: loading the engine, compiling each schema, then tokens of random answers that fit it.
 Per token, one after the other: a run of the draft model, the mask (following the text and asking what may
 follow), and forbidding the rest in its logits. "forced" is the share of tokens that are the only ones
 allowed, which need no run. For each target model: `--sessions` sessions with a block of `--new` tokens per
-pass, with a grammar and without, in turn. The blocks are what the target samples itself, so all of them are
-accepted. Printed are medians, and of the passes the median ratio of neighbours: below 1, grammars cost
-throughput.
+pass (`TargetModel.verify`), with a grammar and without, in turn. The blocks are what the target samples
+itself, so all of them are accepted. Printed are medians, and the median ratio of neighbours: below 1,
+grammars cost throughput.
 """
 
 import resource
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from cloud_worker.passes.forward_pass import Pass
+from cloud_worker.scheduling.batch import Batch
+from cloud_worker.scheduling.fair_queue import SessionKey
+from cloud_worker.scheduling.task import Task
 from cloud_worker.session.job import Job
 from cloud_worker.session.judging import judge
+from cloud_worker.session.session import CloudSession, Target
 from cloud_worker.target_model import TargetModel
 from common.grammar.answer import AnswerMasks
 from common.grammar.engine import GrammarEngine
@@ -35,6 +39,7 @@ from common.sampling.distribution import Sampling, fit_vocabulary
 from common.sampling.mask import forbid, only_token, unpack
 from edge_agent.draft_model.draft_model import DraftModel
 from evaluation.help_format import command_parser
+from evaluation.reporting.results import RESULTS, header, write_section
 
 ACTION = {
     "type": "object",
@@ -80,25 +85,28 @@ def main() -> None:
     parser.add_argument("--target", type=str, nargs="*", default=["demo"])
     parser.add_argument("--sessions", type=int, default=16)
     parser.add_argument("--new", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--page", action="store_true", help="write them into docs/results too")
     flags = parser.parse_args()
-    for folder in flags.draft:
-        _device(folder)
-    for name in flags.target:
-        _worker(name, flags.sessions, flags.new, flags.rounds)
+    text = [line for folder in flags.draft for line in _device(folder)]
+    text += [line for name in flags.target for line in _worker(name, flags.sessions, flags.new, flags.rounds)]
+    if flags.page:
+        lines = "\n".join(text).strip("\n")
+        page = f"{header('python -m benchmarks.grammar_costs')}\n\n```\n{lines}\n```"
+        write_section(RESULTS / "structured-output.md", "costs", page)
 
 
-def _device(folder: Path) -> None:
+def _device(folder: Path) -> Iterator[str]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     model = DraftModel.load(folder)
     before, began = _resident(), time.perf_counter()
     engine = GrammarEngine(lambda: tokenizer)
     name = engine.name
-    print(
+    yield _said(
         f"\n{folder.name}: {name}, loaded in {time.perf_counter() - began:.2f} s, "
         f"{_resident() - before:.0f} MiB"
     )
-    print(f"{HEADER}   (times in ms per token)")
+    yield _said(f"{HEADER}   (times in ms per token)")
     for label, schema in SCHEMAS.items():
         began = time.perf_counter()
         engine.compile(Grammar.json_schema(schema))  # type: ignore[arg-type]
@@ -109,7 +117,7 @@ def _device(folder: Path) -> None:
         run, mask, last = (statistics.median(one) for one in (times.run, times.mask, times.forbid))
         p99 = float(np.quantile(times.mask, 0.99))
         forced = times.num_forced / len(times.mask)
-        print(
+        yield _said(
             f"{label:10} {compiled:8.2f} {run:7.2f} {mask:7.3f} {p99:7.3f} {last:7.3f} "
             f"{(mask + last) / run:6.1%} {forced:7.0%}"
         )
@@ -151,7 +159,7 @@ class Session:
         rng = np.random.default_rng(number)
         self.opening = Opening(bytes(8), size, Sampling(0.7), seed=number)
         self.tokens = rng.integers(5, size // 2, 150 + number).tolist()
-        self.key = (number, grammar is not None)
+        self.key = SessionKey(f"grammar {grammar is not None}", str(number))
         self.masks = None
         if grammar is not None:
             ends = sorted(model.eos_ids) or [0]
@@ -177,7 +185,7 @@ class Session:
             yield Job(self.opening, (draft,), tuple(self.tokens[:end]), length + 1, self.masks)
 
 
-def _worker(name: str, num_sessions: int, length: int, num_rounds: int) -> None:
+def _worker(name: str, num_sessions: int, length: int, num_rounds: int) -> Iterator[str]:
     model = TargetModel.load(name)
     engine = GrammarEngine(model.tokenizer)
     grammar = Grammar.json_schema(SCHEMAS["actions"] | {"minItems": 60, "maxItems": 90})  # type: ignore[operator]
@@ -188,36 +196,47 @@ def _worker(name: str, num_sessions: int, length: int, num_rounds: int) -> None:
     for sessions in kinds.values():
         for session in sessions:
             session.write(length * (num_rounds + 1))
-    seconds: dict[Grammar | None, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    seconds: dict[Grammar | None, list[float]] = {kind: [] for kind in kinds}
     rounds = {
         kind: zip(*(one.jobs(length, num_rounds + 1) for one in sessions), strict=True)
         for kind, sessions in kinds.items()
     }
     for _ in range(num_rounds + 1):
         for kind in kinds:
-            jobs = next(rounds[kind])
+            batch = _batch(next(rounds[kind]), has_grammar=kind is not None)
             began = time.perf_counter()
-            rows = model.logits(
-                [Pass((i, kind is not None), job.tokens, job.num_rows) for i, job in enumerate(jobs)]
-            )
-            ran = time.perf_counter()
-            verdicts = [judge(job, row)[0].verdict for job, row in zip(jobs, rows, strict=True)]
-            seconds[kind].append((ran - began, time.perf_counter() - ran))
-            assert all(verdict.num_accepted == length for verdict in verdicts)
+            verified = model.verify(batch)
+            seconds[kind].append(time.perf_counter() - began)
+            for part in verified.parts:
+                assert isinstance(part.outcome, list)
+                assert part.outcome[0].verdict.num_accepted == length
     plain, masked = (seconds[kind][1:] for kind in (None, grammar))  # the first of each reads the prompts
-    ratios = [sum(one) / sum(other) for one, other in zip(plain, masked, strict=True)]
-    print(
-        f"\n{Path(name).name}, {num_sessions} sessions, {length} tokens per block, milliseconds per pass: "
-        f"forward {1000 * statistics.median(one for one, _ in plain):.1f} and "
-        f"{1000 * statistics.median(one for one, _ in masked):.1f}, judging without grammars "
-        f"{1000 * statistics.median(one for _, one in plain):.2f}, with grammars "
-        f"{1000 * statistics.median(one for _, one in masked):.2f}; "
-        f"throughput with grammars {statistics.median(ratios):.1%} of that without"
+    ratio = statistics.median(one / other for one, other in zip(plain, masked, strict=True))
+    yield _said(
+        f"\n{Path(name).name}, {num_sessions} sessions, {length} tokens per block: "
+        f"{1000 * statistics.median(plain):.1f} ms per pass without grammars, "
+        f"{1000 * statistics.median(masked):.1f} ms with; throughput {ratio:.1%}"
     )
 
 
+def _batch(jobs: Sequence[Job], *, has_grammar: bool) -> Batch:
+    """One batch of jobs, each of a session of its own."""
+    target = Target("w", b"", jobs[0].opening.vocab_size, 1 << 20)
+    keys = [SessionKey(f"grammar {has_grammar}", str(number)) for number in range(len(jobs))]
+    tasks = [Task(key, CloudSession(target), job) for key, job in zip(keys, jobs, strict=True)]
+    passes = [Pass(key, job.tokens, job.num_rows) for key, job in zip(keys, jobs, strict=True)]
+    return Batch(tasks, passes, passes, [one.num_rows for one in passes])
+
+
+def _said(line: str) -> str:
+    print(line, flush=True)
+    return line
+
+
 def _resident() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The memory of this process, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / (1 << 20)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ class Worker:
             self._scheduler,
             self._tally,
             self._costs,
-            Compiling(grammars, self._costs),
+            Compiling(grammars, self._costs) if grammars is not None else None,
             self._send_later,
         )
         self._verifier = Verifier(engine, self._scheduler, self._tally, self._costs)

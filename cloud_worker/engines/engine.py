@@ -5,7 +5,7 @@ own fault (an `Unjudged` outcome), or the batch's (any other exception: the work
 no task's (`EngineLostError`: devices are asked to try elsewhere, and nothing counts against them).
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -54,6 +54,9 @@ class Engine(Protocol):
     vocabulary: Mapping[str, int]
     eos_ids: frozenset[int]
     max_positions: int
+    tokenizer: Callable[[], Tokenizer] | None
+    """The model's, for grammars (raises UnusableGrammarError); None for an engine that does not apply
+    `Job.masks`, so that the worker refuses answers with a grammar."""
 
     @property
     def batches_at_once(self) -> int:

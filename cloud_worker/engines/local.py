@@ -63,17 +63,22 @@ class LocalEngine:
     fault = None
 
     def __init__(
-        self, model: Model, chunk_tokens: int = 256, verify: Callable[[Batch], Verified] | None = None
+        self,
+        model: Model,
+        chunk_tokens: int = 256,
+        verify: Callable[[Batch], Verified] | None = None,
+        tokenizer: Callable[[], Tokenizer] | None = None,
     ) -> None:
         """`chunk_tokens` bounds the new tokens of one session in one batch.
 
         `verify` runs a batch and judges it where the logits lie; without it, the rows of `model.logits` are
-        judged by the reference, in numpy.
+        judged by the reference, in numpy. Without a `tokenizer`, there are no grammars.
         """
         self._model = model
         self._run = verify or self._run_by_rows
         self._chunk_tokens = chunk_tokens
         self._thread = ModelThread()
+        self.tokenizer = tokenizer
         self.vocabulary = model.vocabulary
         self.eos_ids = model.eos_ids
         self.max_positions = model.max_positions

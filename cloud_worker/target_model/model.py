@@ -7,6 +7,7 @@ It knows nothing about drafts, sampling or messages.
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from transformers import PreTrainedModel
@@ -21,6 +22,7 @@ from cloud_worker.target_model.engine import TRIAL_ERRORS, LogitsEngine, Trial
 from cloud_worker.target_model.errors import TargetModelError
 from cloud_worker.target_model.graphs import Graphs
 from cloud_worker.target_model.judge import Judge
+from cloud_worker.target_model.judge.ahead import MaskingAhead
 from cloud_worker.target_model.layers import LayerShape, layer_shapes
 from cloud_worker.target_model.loading import Loaded, load
 from cloud_worker.target_model.packed_engine import PAGE_SIZE, PackedEngine
@@ -44,6 +46,7 @@ class TargetModel:
             self._engine, self.vocab_size, cache_tokens = _engine(loaded, cache_bytes, chunk_tokens)
         self._device = loaded.model.device
         self._judge = Judge()
+        self._masking = MaskingAhead()
         self.vocabulary: Mapping[str, int] = loaded.vocabulary
         self.tokenizer = loaded.tokenizer  # reads it again: only answers with a grammar need it
         self.eos_ids: frozenset[int] = loaded.eos_ids
@@ -118,7 +121,11 @@ class TargetModel:
     def verify(self, batch: Batch) -> Verified:
         """Run a batch and judge its drafts where the logits lie; errors as `logits`."""
         clock = Clock(self._device)
-        rows = self.rows(batch.passes)
+        masking = self._masking.begin(batch)
+        try:
+            rows = self.rows(batch.passes)
+        finally:
+            masked = masking.result() if masking is not None else [0.0] * len(batch.tasks)
         clock.mark()
         with torch.inference_mode():
             parts = self._judge.parts(batch, rows)

@@ -41,4 +41,4 @@ def open_target_model(config: WorkerConfig) -> Generator[TargetModel]:
 def open_engine(config: WorkerConfig) -> Generator[LocalEngine]:
     """The engine of the model that `config` names, until the block ends; TargetModelError as above."""
     with open_target_model(config) as model:
-        yield LocalEngine(model, config.chunk_tokens, model.verify)
+        yield LocalEngine(model, config.chunk_tokens, model.verify, model.tokenizer)

@@ -50,17 +50,16 @@ class Matcher:
         return mask
 
     def _follow(self, tokens: Sequence[int]) -> bool:
-        num_same = 0
-        for own, given in zip(self._taken, tokens, strict=False):
-            if own != given:
-                break
-            num_same += 1
-        num_back = len(self._taken) - num_same
-        if num_back:
+        given = list(tokens)
+        num_same = len(self._taken)
+        if given[:num_same] != self._taken:
+            pairs = enumerate(zip(self._taken, given, strict=False))
+            num_same = next((i for i, (own, one) in pairs if own != one), min(num_same, len(given)))
+            num_back = len(self._taken) - num_same
             del self._taken[num_same:]
             if not self._matcher.rollback(num_back):
                 raise GrammarSourceError(self._error())
-        added = list(tokens[num_same:])
+        added = given[num_same:]
         for token in added:
             if token >= self._vocab_size or self._matcher.try_consume_tokens([token]) != 1:
                 self._raise_if_broken()

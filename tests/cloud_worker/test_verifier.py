@@ -152,6 +152,7 @@ class ServingEngine:
 
     vocabulary: Mapping[str, int] = {}
     eos_ids: frozenset[int] = frozenset()
+    tokenizer = None
     max_positions = 64
     num_pages = num_used_pages = 0
     max_batch = 1
