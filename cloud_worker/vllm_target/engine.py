@@ -7,10 +7,12 @@ again before it is trusted: another model may have taken its place. Until then s
 import asyncio
 import logging
 import time
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
+
+from tokenizers import Tokenizer
 
 from cloud_worker.config import WorkerConfig
 from cloud_worker.engines.engine import EngineError, EngineLostError, Part, Verified
@@ -41,6 +43,7 @@ class VllmEngine:
         """`served` is what the checks of this server have found."""
         self.vocabulary = folder.vocabulary
         self.eos_ids = folder.eos_ids
+        self.tokenizer: Callable[[], Tokenizer] | None = None  # so the worker refuses grammars
         self.max_positions = served.max_positions
         self.fault: str | None = None
         self._client = client

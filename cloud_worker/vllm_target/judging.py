@@ -30,7 +30,7 @@ _Step: TypeAlias = Generator[Question, Reply, int | float]
 
 def unsupported(opening: Opening, drafts: Sequence[Draft]) -> str | None:
     """Why this engine cannot verify the drafts exactly, in one line for the device; None when it can."""
-    if getattr(opening, "grammar", None) is not None:
+    if opening.grammar is not None:
         return "the worker's engine vllm cannot constrain an answer by a grammar; leave the grammar out"
     if (reason := refused_sampling(opening.sampling)) is not None:
         return f"the worker's engine vllm cannot follow {reason}"
