@@ -63,7 +63,7 @@ class Worker:
         )
         self._tally = WorkerTally()
         max_context = config.max_tokens(engine.max_positions)
-        grammars = WorkerGrammars(engine.tokenizer)
+        grammars = WorkerGrammars(engine.tokenizer) if engine.tokenizer is not None else None
         target = Target.of(self.name, engine.vocabulary, max_context, engine.eos_ids, grammars)
         self._costs = Costs(FIRST_GUESS)
         self._answering: set[asyncio.Task[None]] = set()  # of what had to wait for its grammar

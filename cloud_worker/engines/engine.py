@@ -83,10 +83,6 @@ class Engine(Protocol):
         """How many pages sessions use; a shared page counts once."""
         ...
 
-    def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer, for grammars; UnusableGrammarError, in one line, if there is none."""
-        ...
-
     def cached_tokens(self, session: Hashable, /) -> int:
         """How many tokens of a session are cached; 0 for an unknown or evicted one."""
         ...

@@ -17,7 +17,6 @@ from cloud_worker.passes.forward_pass import Pass
 from cloud_worker.scheduling.batch import Batch
 from cloud_worker.scheduling.task import Task
 from cloud_worker.session.job import Rows
-from common.grammar.errors import UnusableGrammarError
 from common.process.model_thread import ModelThread
 
 
@@ -105,13 +104,6 @@ class LocalEngine:
     def cached_tokens(self, session: Hashable) -> int:
         """How many tokens of a session are cached; 0 for an unknown or evicted one."""
         return self._model.cached_tokens(session)
-
-    def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer, for grammars; UnusableGrammarError if it has none."""
-        read: Callable[[], Tokenizer] | None = getattr(self._model, "tokenizer", None)
-        if read is None:
-            raise UnusableGrammarError("the worker's model has no tokenizer, which a grammar needs")
-        return read()
 
     def forget(self, session: Hashable) -> None:
         """Drop a session's cache; an unknown session is not an error."""

@@ -66,7 +66,6 @@ class Judging:
         self.job = job
         self._first_predicted = len(job.tokens) - job.num_rows + 1
         self._penalties = Penalties(job.opening.sampling, job.opening.num_prompt)
-        self._masks: dict[int, Mask | None] = {}  # by position
         self._script = list(_script(job))
         self._next = 0  # in the script
         self._measured: list[float] = []
@@ -160,6 +159,14 @@ class Judging:
         if mask is None:
             raise UnusableGrammarError("the draft's context breaks its grammar")
         return mask
+
+    def mask_ahead(self, num_rows: int) -> None:
+        """Find what the grammar allows where the next rows are asked; beside the forward pass."""
+        for question in self.asked(num_rows):
+            try:
+                self.mask(question.position)
+            except Exception:  # noqa: BLE001 - raised again where it matters, as this task's own fault
+                return
 
     def penalised(self, logits: Row, position: int) -> Row:
         """The logits [vocab_size] for a position with the penalties of the text before it."""

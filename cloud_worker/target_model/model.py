@@ -129,7 +129,12 @@ class TargetModel:
         clock.mark()
         with torch.inference_mode():
             parts = self._judge.parts(batch, rows)
-        return clock.measured(parts)
+        verified = clock.measured(parts)
+        parts = [
+            replace(part, judging_seconds=part.judging_seconds + seconds) if seconds else part
+            for part, seconds in zip(verified.parts, masked, strict=True)
+        ]
+        return replace(verified, parts=parts)
 
     def check(self, passes: Sequence[Pass]) -> None:
         """Raise the ValueError that `logits` would."""

@@ -1,7 +1,5 @@
 """Judging in torch: the verdicts of the reference, whatever the form, the sampling and the batch."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -24,13 +22,11 @@ from common.sampling.randomness import gumbel_noise as reference_noise
 from tests.support.judged_rows import (
     FORMS,
     SAMPLINGS,
-    RandomMasks,
     batch_of,
     many_jobs,
     plain,
     random_job,
     tasks_of,
-    with_masks,
 )
 
 DEVICES = [

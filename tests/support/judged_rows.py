@@ -1,7 +1,6 @@
 """Random jobs with random logits, to hold two ways of judging together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ from cloud_worker.scheduling.retries import Unjudged
 from cloud_worker.scheduling.task import Task
 from cloud_worker.session.job import Job, Rows
 from cloud_worker.session.session import CloudSession, Target
-from common.protocol.grammar import AnswerGrammar, Grammar
 from common.protocol.messages import Draft, DraftToken, Opening
 from common.sampling.distribution import Distribution, Lattice, Sampling, TopK, densify, quantise, softmax
 from common.sampling.mask import Mask, num_words
@@ -80,35 +78,6 @@ def random_job(
     tokens = (*context, *(each.token for each in block))
     masks = EveryThird(vocab_size, len(context)) if masked else None
     return Job(opening, drafts, tokens, num_rows, masks), rows
-
-
-class RandomMasks:
-    """A `Constraint` that allows a random part of the vocabulary at each position, from `start` on."""
-
-    def __init__(self, vocab_size: int, start: int, share: float) -> None:
-        self._vocab_size, self._start, self._share = vocab_size, start, share
-
-    def mask(self, tokens: Sequence[int], position: int) -> Mask | None:
-        for place in range(self._start, position):
-            if not unpack(self._at(tokens, place), self._vocab_size)[tokens[place]]:
-                return None
-        return self._at(tokens, position)
-
-    def _at(self, tokens: Sequence[int], position: int) -> Mask:
-        draw = np.random.default_rng([position, *tokens[max(0, position - 2) : position]])
-        bits = draw.random(self._vocab_size) < self._share
-        bits[draw.integers(self._vocab_size)] = True
-        padded = np.pad(bits, (0, num_words(self._vocab_size) * 32 - self._vocab_size))
-        return np.packbits(padded, bitorder="little").view(np.uint32)
-
-
-def with_masks(job: Job, share: float) -> Job:
-    """The job with a grammar that begins behind its context."""
-    start, size = len(job.drafts[0].context), job.opening.vocab_size
-    grammar = AnswerGrammar(Grammar.regex("made up"), "random", start, (0,))
-    opening = replace(job.opening, grammar=grammar)
-    drafts = (replace(job.drafts[0], opening=opening),)
-    return replace(job, opening=opening, drafts=drafts, masks=RandomMasks(size, start, share))
 
 
 def _draft_token(draw: np.random.Generator, probs: np.ndarray, form: str) -> DraftToken:

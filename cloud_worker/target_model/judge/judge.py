@@ -11,7 +11,6 @@ time, and nothing behind a rejection is computed. Only the selection for a small
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -28,7 +27,6 @@ from cloud_worker.target_model.judge.masks import forbid
 from cloud_worker.target_model.judge.penalties import penalise
 from cloud_worker.target_model.judge.plain import judge_plain
 from cloud_worker.target_model.judge.table import Ask, Table, make_table
-from common.grammar.errors import UnusableGrammarError
 from common.sampling.distribution import Sampling
 from common.sampling.mask import Mask
 
@@ -244,20 +242,6 @@ def _look(lines: Sequence[_Line], kind: int, num_rows: int = 0) -> torch.Tensor:
     else:
         answers, is_sure = judge_filtered(rows, allowed, table, kind)
     return torch.stack([answers, largest.double(), allowed.double(), is_sure.double()], -1)
-
-
-def _masked(rows: torch.Tensor, lines: Sequence[_Line]) -> torch.Tensor:
-    """A copy of the rows with -inf where the grammars of their sequences forbid a token."""
-    packed = np.full((len(lines), num_words(rows.shape[1])), 0xFFFFFFFF, np.uint32)
-    for row, line in zip(packed, lines, strict=True):
-        with suppress(UnusableGrammarError):  # raised again if the row is needed
-            mask = line.judged.task.judging.allowed(line.question.position)
-            if mask is not None:
-                row[:] = mask[: len(row)]
-    words = to_device(torch.from_numpy(packed.view(np.int32)), rows.device)
-    shifts = torch.arange(WORD_BITS, dtype=torch.int32, device=rows.device)
-    bits = (words[:, :, None] >> shifts) & 1
-    return rows.masked_fill(bits.view(len(lines), -1)[:, : rows.shape[1]] == 0, float("-inf"))
 
 
 def _greedy(rows: torch.Tensor, table: Table) -> torch.Tensor:
