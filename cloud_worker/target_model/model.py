@@ -129,11 +129,12 @@ class TargetModel:
         clock.mark()
         with torch.inference_mode():
             parts = self._judge.parts(batch, rows)
+        verified = clock.measured(parts)
         parts = [
             replace(part, judging_seconds=part.judging_seconds + seconds) if seconds else part
-            for part, seconds in zip(parts, masked, strict=True)
+            for part, seconds in zip(verified.parts, masked, strict=True)
         ]
-        return clock.measured(parts)
+        return replace(verified, parts=parts)
 
     def check(self, passes: Sequence[Pass]) -> None:
         """Raise the ValueError that `logits` would."""

@@ -26,7 +26,8 @@ def greedy_texts(
     """
     torch.set_num_threads(num_threads)
     device = choose_device("auto")
-    model: Any = AutoModelForCausalLM.from_pretrained(target, dtype=DTYPES[dtype]).eval().to(device)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(target, dtype=DTYPES[dtype])
+    model = loaded.eval().to(device)
     stops, found = sorted(eos_ids), list[list[int]]()
     for first in range(0, len(prompts), batch):
         some = prompts[first : first + batch]

@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
+
+from tokenizers import Tokenizer
 
 from cloud_worker.engines.engine import Engine, EngineLostError, Part, Verified
 from cloud_worker.engines.local import LocalEngine
@@ -152,7 +154,7 @@ class ServingEngine:
 
     vocabulary: Mapping[str, int] = {}
     eos_ids: frozenset[int] = frozenset()
-    tokenizer: None = None
+    tokenizer: Callable[[], Tokenizer] | None = None
     max_positions = 64
     num_pages = num_used_pages = 0
     max_batch = 1
