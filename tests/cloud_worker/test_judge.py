@@ -1,5 +1,7 @@
 """Judging in torch: the verdicts of the reference, whatever the form, the sampling and the batch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
