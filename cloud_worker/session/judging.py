@@ -66,6 +66,7 @@ class Judging:
         self.job = job
         self._first_predicted = len(job.tokens) - job.num_rows + 1
         self._penalties = Penalties(job.opening.sampling, job.opening.num_prompt)
+        self._masks: dict[int, Mask | None] = {}  # by position
         self._script = list(_script(job))
         self._next = 0  # in the script
         self._measured: list[float] = []
