@@ -176,5 +176,8 @@ class _Wrapped:
 
 
 def _one_line(detail: Any) -> str:
-    line = next((line.strip() for line in str(detail).splitlines() if line.strip()), "no reason is given")
+    """The first line, and the cause where llguidance draws it below a picture of the place."""
+    lines = [line.strip() for line in str(detail).splitlines() if line.strip()] or ["no reason is given"]
+    causes = [line.removeprefix("error: ") for line in lines[1:] if line.startswith("error: ")]
+    line = " ".join([lines[0], *causes[:1]])
     return line if len(line) <= MAX_REASON_CHARS else f"{line[:MAX_REASON_CHARS]}..."

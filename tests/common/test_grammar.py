@@ -223,6 +223,11 @@ def test_no_source_ends_the_process_or_says_more_than_a_line(name: str) -> None:
     assert all(0 < len(line) < 300 and "\n" not in line for line in lines)
 
 
+def test_the_message_for_a_regular_expression_names_the_cause() -> None:
+    with pytest.raises(GrammarSourceError, match="unclosed group$"):
+        ENGINE.compile(Grammar.regex("a(b"))
+
+
 def test_llguidance_is_loaded_with_the_first_grammar_only() -> None:
     program = (
         "import sys, edge_agent.agent, cloud_worker.grammars; assert 'llguidance' not in sys.modules;"
