@@ -14,22 +14,8 @@ from edge_agent.generation.generation import Generation
 from edge_agent.session.transcript import Fate
 from evaluation.local.broker import LocalBroker
 from evaluation.local.worker import LocalWorker
+from tests.support.schemas import ACTIONS
 
-SCHEMA = {
-    "type": "array",
-    "minItems": 1,
-    "maxItems": 3,
-    "items": {
-        "type": "object",
-        "properties": {
-            "device": {"enum": ["light", "fan", "blinds", "tv"]},
-            "room": {"enum": ["kitchen", "living_room", "bedroom"]},
-            "action": {"enum": ["on", "off", "open", "close"]},
-        },
-        "required": ["device", "room", "action"],
-        "additionalProperties": False,
-    },
-}
 COMMAND = "turn on the kitchen light and close the blinds in the living room"
 SCHEMES = ("slm", "llm", "u-hlm", "opportunistic", "lossless", "coupled")
 
@@ -46,13 +32,13 @@ async def answer(config: AgentConfig, grammar: Grammar, seeds: range = range(1))
 
 
 def test_every_scheme_answers_with_json_that_fits_and_forced_tokens_cost_nothing(broker: LocalBroker) -> None:
-    grammar = Grammar.json_schema(SCHEMA)
+    grammar = Grammar.json_schema(ACTIONS)
     with LocalWorker(broker.url, "--model", "demo"):
         for scheme in SCHEMES:
             config = AgentConfig(broker=broker.url, scheme=scheme, temperature=1.5, max_tokens=80)
             for one in asyncio.run(answer(config, grammar, range(2))):
                 assert (one.failure, one.session.finish_reason) == (None, "stop"), scheme
-                jsonschema.validate(json.loads(one.text), SCHEMA)
+                jsonschema.validate(json.loads(one.text), ACTIONS)
                 forced = one.session.tally.num_by_fate[Fate.FORCED]
                 assert forced == 0 if scheme == "llm" else forced > one.session.tally.num_tokens / 3
 
