@@ -1,4 +1,4 @@
-"""Pass times of a model on a GPU that was not measured: a roofline of its published figures. Pure.
+"""Pass times of a model on a GPU that was not measured: a roofline of its published figures.
 
 Law: such a profile has "assumed" in its name and says in its source what it rests on.
 """
