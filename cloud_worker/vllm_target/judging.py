@@ -5,19 +5,17 @@ first question about each position is known before the positions before it are d
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
 from cloud_worker.session.job import Job
-from cloud_worker.session.judging import Judged
-from cloud_worker.session.verification import Verdict
+from cloud_worker.session.judging import Asked, Judged, Judging
+from cloud_worker.session.judging import Question as Wanted
 from cloud_worker.vllm_target.deciding import Place, deciding, measuring
 from cloud_worker.vllm_target.questions import Question, Reply, refused_sampling
 from common.protocol.messages import Draft, Opening
-from common.sampling.distribution import Lattice, encode_probs
+from common.sampling.distribution import Lattice
 
 MAX_AHEAD = 16  # questions of one job in flight
 MAX_IDS = 512  # of one lattice: a server answers for 128 at once
@@ -57,15 +55,15 @@ class JobError(Exception):
 
 
 class AskingAhead:
-    """The steps of one job in order, each with its first question under way; close it when done."""
+    """The questions of one job in order, each with its first part under way; close it when done."""
 
-    def __init__(self, job: Job, ask: Ask, vocab_size: int) -> None:
+    def __init__(self, job: Job, wanted: Sequence[Wanted], ask: Ask, vocab_size: int) -> None:
         self._job, self._ask, self._vocab_size = job, ask, vocab_size
-        self._unasked = self._all_steps()
+        self._unasked = map(self._step, wanted)
         self._asked: list[tuple[_Step, asyncio.Future[Reply]]] = []
 
     async def next(self) -> int | float:
-        """What the next step comes to."""
+        """What the next question comes to."""
         self._look_ahead()
         step, future = self._asked.pop(0)
         reply = await future
@@ -89,52 +87,30 @@ class AskingAhead:
             coroutine = self._ask(self._job.tokens, next(step))
             self._asked.append((step, asyncio.ensure_future(coroutine)))
 
-    def _all_steps(self) -> Iterator[_Step]:
-        job = self._job
-        if not job.drafts or all(draft.only_reads for draft in job.drafts):
-            yield deciding(self._place(len(job.tokens)), None)
-        for draft in job.drafts:
-            start = draft.base + len(draft.context)
-            for position in range(start - draft.num_context_probs, start):
-                yield measuring(self._place(position), job.tokens[position])
-            for index, item in enumerate(draft.block):
-                yield deciding(self._place(start + index), item)
-            if draft.bonus > 0:
-                yield deciding(self._place(start + len(draft.block)), None)
-
-    def _place(self, position: int) -> Place:
+    def _step(self, wanted: Wanted) -> _Step:
         opening = self._job.opening
-        return Place(opening.sampling, opening.seed, position, self._vocab_size)
+        place = Place(opening.sampling, opening.seed, wanted.position, self._vocab_size)
+        if wanted.asked is Asked.PROB:
+            return measuring(place, wanted.token or 0)
+        return deciding(place, wanted.draft)
 
 
 async def judged(job: Job, ask: Ask, vocab_size: int) -> list[Judged]:
     """The verdicts on each draft in turn, up to the first block with a rejected token; JobError."""
-    found: list[Judged] = []
-    steps = AskingAhead(job, ask, vocab_size)
+    judging = Judging(job)
+    wanted = judging.asked(job.num_rows)
+    only_reads = bool(job.drafts) and all(draft.only_reads for draft in job.drafts)
+    end = [Wanted(Asked.CHOICE, len(job.tokens))]
+    steps = AskingAhead(job, end if only_reads else wanted, ask, vocab_size)
     try:
-        if not job.drafts:
-            found.append(Judged(Verdict(0, int(await steps.next()))))
-        elif all(draft.only_reads for draft in job.drafts):
+        if only_reads:
             await steps.next()  # so that the server has read it
-            found += [Judged(Verdict(0, None)) for _ in job.drafts]
-        else:
-            for draft in job.drafts:
-                found.append(await _one(draft, steps))
-                if found[-1].verdict.num_accepted < len(draft.block):
-                    break
+        for one in wanted:
+            if judging.is_over:
+                break
+            judging.settle(one, await steps.next())
     except Exception as error:
-        raise JobError(found, error) from error
+        raise JobError(judging.judged, error) from error
     finally:
         await steps.close()
-    return found
-
-
-async def _one(draft: Draft, steps: AskingAhead) -> Judged:
-    measured = [float(await steps.next()) for _ in range(draft.num_context_probs)]
-    codes = encode_probs(np.array(measured)).tobytes() if measured else b""
-    for index, item in enumerate(draft.block):
-        token = int(await steps.next())
-        if token != item.token:
-            return Judged(Verdict(index, token), codes)
-    bonus = int(await steps.next()) if draft.bonus > 0 else None
-    return Judged(Verdict(len(draft.block), bonus), codes)
+    return judging.judged
