@@ -4,11 +4,10 @@ import os
 import secrets
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from cloud_worker.scheduling.limits import Limits
-from common.process.broker_config import BrokerConfig, warn_if_open
+from common.process.broker_config import BrokerConfig, read_secret
 from common.process.log import LOG_FORMATS, LOG_LEVELS
 from common.process.settings import SettingsError, option
 from common.protocol.topics import check_name
@@ -134,16 +133,15 @@ class WorkerConfig(BrokerConfig):
         if self.engine_key_file is None:
             return None
         path = os.path.expanduser(self.engine_key_file)
-        warn_if_open(path)
         try:
-            first = Path(path).read_text(encoding="utf-8").splitlines()[:1]
+            key = read_secret(path)
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
                 f"`engine_key_file` {path} cannot be read ({error}): check the path"
             ) from error
-        if not first or not first[0].strip():
+        if not key:
             raise SettingsError(f"`engine_key_file` {path} has no key in its first line")
-        return first[0].strip()
+        return key
 
     @property
     def limits(self) -> Limits:

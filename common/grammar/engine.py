@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from common.grammar.deep_stack import with_deep_stack
 from common.grammar.errors import GrammarSourceError, UnusableGrammarError
-from common.grammar.matcher import Matcher
+from common.grammar.matcher import MAX_REASON_CHARS, Matcher
 from common.grammar.vocabulary import Vocabulary
 from common.protocol.grammar import MAX_GRAMMAR_BYTES, Grammar, GrammarKind
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MAX_KEPT = 64  # grammars that stay compiled, used last
 MAX_KEPT_BYTES = 256 << 10  # of their sources
-MAX_REASON_CHARS = 160
 
 
 class Compiled:

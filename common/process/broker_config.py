@@ -86,3 +86,12 @@ def warn_if_open(secret: str | None) -> None:
         return
     if is_open:
         _log.warning("everyone on this machine can read %s, which is a secret: chmod 600 %s", path, path)
+
+
+def read_secret(path: str) -> str:
+    """The first line of a secret file, without spaces around it; warns when every account can read the file.
+
+    Raises OSError, or UnicodeDecodeError for a file that is not text.
+    """
+    warn_if_open(path)
+    return Path(path).read_text(encoding="utf-8").split("\n", 1)[0].strip()

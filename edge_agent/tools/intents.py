@@ -127,7 +127,7 @@ class Intents:
         return _within(known, **area, domain=[domain], device_class=_CLASSES.get(device))
 
     def _only(self, device: str, domain: str, known: Mapping[str, Any]) -> dict[str, Any] | None:
-        """There is one in the house: by its name, or the only one of its domain."""
+        """There is one in the home: by its name, or the only one of its domain."""
         there = [one for one in self.entities if one.is_called(device)]
         there = there or [one for one in self.entities if one.domain == domain == "vacuum"]
         if "name" not in known:

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from evaluation.demo.broker import demo_broker
+from evaluation.local.ending import stop_process
 from evaluation.local.worker import LocalWorker, WorkerError
 
 PORT = 8080  # of the page
@@ -43,9 +44,4 @@ def _agent(broker_url: str, port: int) -> Generator["subprocess.Popen[bytes]"]:
     try:
         yield agent
     finally:
-        agent.terminate()
-        try:
-            agent.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            agent.kill()
-            agent.wait()
+        stop_process(agent, STOP_TIMEOUT)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from evaluation.local.ending import close_on_sigterm
+from evaluation.local.ending import close_on_sigterm, stop_process
 
 DEVELOPMENT_CONF = Path(__file__).with_name("development.conf")  # a copy, so that the wheel has it
 START_TIMEOUT = 10.0
@@ -88,12 +88,7 @@ class LocalBroker:
     def stop(self) -> None:
         """Stop with SIGTERM; does nothing when the broker is not running."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            stop_process(self._process, STOP_TIMEOUT)
             self._process = None
 
     def kill(self) -> None:

@@ -15,7 +15,7 @@ from typing import Self
 
 from common.protocol.limits import MAX_PAYLOAD_BYTES
 from evaluation.local.broker import START_TIMEOUT, STOP_TIMEOUT, BrokerError, accepts, free_port
-from evaluation.local.ending import close_on_sigterm
+from evaluation.local.ending import close_on_sigterm, stop_process
 
 LACKS = "the first token comes 40 ms later, an empty pool is not reported, there are no access rules"
 ROOM = 1024  # bytes of a packet beyond its payload, as in mosquitto/development.conf
@@ -67,12 +67,7 @@ class EmbeddedBroker:
 
     def _stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            stop_process(self._process, STOP_TIMEOUT)
         self._folder.cleanup()
 
 

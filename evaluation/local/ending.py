@@ -4,6 +4,7 @@ Law: by default SIGTERM ends a Python process past every `finally`, and broker a
 """
 
 import signal
+import subprocess
 import sys
 import threading
 
@@ -15,6 +16,16 @@ def close_on_sigterm() -> None:
     is_main = threading.current_thread() is threading.main_thread()  # others may set no handler
     if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
+
+
+def stop_process(process: "subprocess.Popen[bytes]", timeout: float) -> None:
+    """SIGTERM, and SIGKILL if the process has not ended `timeout` seconds later; waits for the end."""
+    process.terminate()
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _end(_number: int, _frame: object) -> None:

@@ -3,8 +3,6 @@
 Law: the answer is a simulated operating point that met the target; one that is 10 % larger did not.
 """
 
-from dataclasses import replace
-
 from evaluation.fleet.inputs import Inputs, PassTime
 from evaluation.fleet.traces import SchemeTraces
 from evaluation.fleet.world.session import DeviceTime
@@ -29,7 +27,7 @@ def devices_per_worker(
 
     def carries(count: int) -> bool:
         load = Load(count, rate, scheme, DeviceTime(draft))
-        return simulate(load, replace(site, num_workers=1), EFFORT).meets(target)
+        return simulate(load, site, EFFORT).meets(target)
 
     many = max(20, int(_sessions_per_second(scheme, time, site.limits.max_batch) / rate))
     enough = 0

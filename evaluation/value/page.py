@@ -25,7 +25,7 @@ def write(
         header,
         _inputs(asked, asking, board, found),
         f"Per 1,000 tokens, at a round trip of {trip} ms:",
-        _costs(found.costs[trip], found, board),
+        _costs(found.costs[trip], board),
         "Tokens per second, and seconds to the first token, by round trip:",
         _speeds(found.costs),
         f"Devices that one worker carries at a p99 of {1000 * asking.target:g} ms:",
@@ -65,9 +65,8 @@ def _per_thousand(one: Cost) -> Sequence[float]:
     return [one.per_thousand(each) for each in sums]
 
 
-def _costs(costs: Mapping[str, Cost], found: Found, board: Profile) -> str:
+def _costs(costs: Mapping[str, Cost], board: Profile) -> str:
     worker = costs[LLM].pass_seconds / costs[LLM].num_tokens
-    del found
     rows: list[Sequence[Cell]] = []
     for way in ways(None):
         one = costs[way.label]

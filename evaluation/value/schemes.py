@@ -20,7 +20,7 @@ class Way:
 
     @property
     def drifts(self) -> bool:
-        """Whether tokens are skipped, so that the text is the target's but for a measured risk."""
+        """Whether tokens are skipped, so that the text is the target's except for a measured risk."""
         return SCHEMES[self.scheme].skips_certain
 
     def variant(self, max_tokens: int) -> Variant:

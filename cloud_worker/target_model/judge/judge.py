@@ -11,7 +11,7 @@ time, and nothing behind a rejection is computed. Only the selection for a small
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -44,7 +44,6 @@ class _Judged:
 
     task: Task
     rows: torch.Tensor
-    questions: list[Question] = field(default_factory=list)
     error: Exception | None = None
     seconds: float = 0.0
 
@@ -120,10 +119,10 @@ class Judge:
     def _judge(self, judged: Sequence[_Judged]) -> None:
         lines: dict[tuple[int, int], list[_Line]] = {}
         for each in judged:
-            each.questions = each.task.judging.asked(len(each.rows))
+            questions = each.task.judging.asked(len(each.rows))
             opening = each.task.job.opening
             kind = opening.vocab_size, _kind(opening.sampling, opening.vocab_size)
-            lines.setdefault(kind, []).extend(_Line(each, question) for question in each.questions)
+            lines.setdefault(kind, []).extend(_Line(each, question) for question in questions)
         is_cuda = bool(judged) and judged[0].rows.device.type == "cuda"
         if is_cuda if self._at_once is None else self._at_once:
             _judge_all(lines)

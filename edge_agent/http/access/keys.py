@@ -2,9 +2,8 @@
 
 import os
 import secrets
-from pathlib import Path
 
-from common.process.broker_config import warn_if_open
+from common.process.broker_config import read_secret
 from common.process.hosts import is_loopback
 from edge_agent.config import HTTP_KEY, AgentConfig
 from edge_agent.errors import ServingError
@@ -23,9 +22,8 @@ def key_of(config: AgentConfig) -> tuple[str | None, bool]:
 
 def _read(path: str) -> str:
     path = os.path.expanduser(path)
-    warn_if_open(path)
     try:
-        key = Path(path).read_text(encoding="utf-8").split("\n")[0].strip()
+        key = read_secret(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ServingError(f"cannot read `http_key_file` {path} ({reason})") from error
